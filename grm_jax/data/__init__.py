@@ -1,0 +1,1 @@
+"""Rows into batches: sources, mixes, pipelines, the synthetic world."""

@@ -1,0 +1,1 @@
+"""Numbers: Gemma-2, its scalar head, weights in and out."""

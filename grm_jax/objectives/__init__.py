@@ -1,0 +1,1 @@
+"""Losses: per-example in, per-example out."""

@@ -1,0 +1,1 @@
+"""Tokens out: how one is chosen, and the loop that draws them."""

@@ -1,0 +1,1 @@
+"""Words: examples, prompts, parsing, tokens. Imports no jax."""

@@ -1,0 +1,1 @@
+"""Training: state, step, checkpoints, and the stages built on them."""

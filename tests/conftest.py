@@ -1,0 +1,46 @@
+"""What every test shares: the JAX set-up, shape checks at run time, and the shared data.
+
+The environment is set before anything imports jax: eight virtual CPU devices, so that the
+sharding tests run on any machine.
+"""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# State dataclasses stay out: the hook checks their fields in __init__, and jax.eval_shape and
+# friends rebuild them with placeholders that are no arrays.
+STATE_MODULES = {"cache", "state", "config"}
+
+
+def function_modules() -> list[str]:
+    """Names of the modules whose jaxtyping annotations are checked while tests run."""
+    return [
+        f"grm_jax.{package}.{path.stem}"
+        for package in ("models", "sampling", "objectives")
+        for path in sorted((ROOT / "grm_jax" / package).glob("*.py"))
+        if path.stem not in STATE_MODULES | {"__init__"}
+    ]
+
+
+install_import_hook(function_modules(), "beartype.beartype" if find_spec("beartype") else None)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The read-only data folder beside the checkout; a test that needs it is skipped without it."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the shared data folder, which is not at {folder}")
+    return folder
