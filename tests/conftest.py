@@ -11,7 +11,6 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ def function_modules() -> list[str]:
     ]
 
 
-install_import_hook(function_modules(), "beartype.beartype" if find_spec("beartype") else None)
+install_import_hook(function_modules(), "beartype.beartype")
 
 
 @pytest.fixture(scope="session")
