@@ -1,0 +1,98 @@
+"""Key-value caches: the prompt's, stored once, and each sample's own continuation.
+
+Local layers keep a ring of `window` slots, global layers every position; both are stacked over
+the P pairs of layers. Letters: P pairs, B prompts, R samples of a prompt, K key-value heads,
+S prompt slots, W ring slots, T new tokens, H head size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from grm_jax.models.config import Gemma2Config
+
+
+@jax.tree_util.register_dataclass
+@dataclass
+class PromptCache:
+    """What attention needs of B prefilled prompts; read-only while decoding.
+
+    Shapes: local_k/v [P, B, K, W, H] with local_positions [B, W] (W = min(window, S)),
+    global_k/v [P, B, K, S, H] with positions [B, S]; -1 marks an empty slot; lengths [B].
+    """
+
+    local_k: Array
+    local_v: Array
+    global_k: Array
+    global_v: Array
+    local_positions: Array
+    positions: Array
+    lengths: Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass
+class SampleCache:
+    """Keys and values of the tokens that R samples of B prompts have drawn so far.
+
+    Shapes: local_k/v [P, B, R, K, min(window, T), H], global_k/v [P, B, R, K, T, H].
+    """
+
+    local_k: Array
+    local_v: Array
+    global_k: Array
+    global_v: Array
+
+
+def ring_slots(
+    positions: Int[Array, "B S"], window: int
+) -> tuple[Int[Array, "B W"], Int[Array, "B W"]]:
+    """For each ring slot the array index of the prompt token it keeps, and that token's position.
+
+    Slot w keeps the latest position p with p % W == w. Prompts are right-padded, so index = position.
+    """
+    size = min(window, positions.shape[1])
+    last = positions.max(axis=1, keepdims=True)
+    kept = last - (last - jnp.arange(size)[None]) % size
+    kept = jnp.where((last >= 0) & (kept >= 0), kept, -1)
+    return jnp.maximum(kept, 0), kept
+
+
+def gather_ring(kv: Float[Array, "B S K H"], index: Int[Array, "B W"]) -> Float[Array, "B K W H"]:
+    """The ring's slots out of a full-length array, heads first as the cache stores them."""
+    return jnp.take_along_axis(kv, index[:, :, None, None], axis=1).swapaxes(1, 2)
+
+
+def empty_samples(
+    config: Gemma2Config, prompts: int, samples: int, steps: int, dtype
+) -> SampleCache:
+    """A SampleCache of zeros for `steps` new tokens."""
+    c = config
+
+    def zeros(length: int) -> Array:
+        shape = (c.num_pairs, prompts, samples, c.num_kv_heads, length, c.head_dim)
+        return jnp.zeros(shape, dtype)
+
+    ring = min(c.sliding_window, steps)
+    return SampleCache(zeros(ring), zeros(ring), zeros(steps), zeros(steps))
+
+
+def own_mask(step: Int[Array, ""], slots: int) -> Bool[Array, " W"]:
+    """Which of a ring's `slots` hold a token once new token number `step` is written.
+
+    A ring never keeps more than the window, so being written is all there is to check.
+    """
+    return jnp.arange(slots) <= step
+
+
+def write(
+    cache: Array, pair: Int[Array, ""], step: Int[Array, ""], kv: Float[Array, "B R K H"]
+) -> Array:
+    """Stores one new token's keys or values of layer pair `pair` in its ring slot, in place."""
+    slot = step % cache.shape[4]
+    start = (pair, 0, 0, 0, slot, 0)
+    return jax.lax.dynamic_update_slice(cache, kv[None, :, :, :, None].astype(cache.dtype), start)

@@ -1,0 +1,212 @@
+"""Gemma-2's trunk: a scan over pairs of one local and one global layer.
+
+The scanned body is one pair, so masks are static, nothing branches, and the program is as small
+for 46 layers as for two. Three forms over the same weights: `hidden` (training, scoring),
+`prefill` (hidden, and the cache of the prompt) and `decode` (one token of every sample).
+
+Letters: B batch, T query time, S key time, N heads, K key-value heads, G = N/K, H head size,
+D model, F feed-forward, V vocabulary, P pairs, R samples of one prompt.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from grm_jax.models import cache as kv
+from grm_jax.models.attention import attention, causal_mask, shared_prefix_attention
+from grm_jax.models.cache import PromptCache, SampleCache
+from grm_jax.models.config import Gemma2Config
+from grm_jax.models.layers import INIT_SCALE, Block, rms_norm
+from grm_jax.sharding import constrain
+
+Params = dict[str, Any]
+ACTIVATION = ("batch", None, None)
+
+
+def init(config: Gemma2Config, dtype: str, key: Array) -> Params:
+    """Random weights as a nested dict (see `axes` for its shape); layers stacked over pairs."""
+    embed_key, local_key, global_key = jax.random.split(key, 3)
+    table = jax.random.normal(embed_key, (config.vocab_size, config.embed_dim), jnp.float32)
+
+    def blocks(key: Array) -> Params:
+        one = lambda k: nnx.to_pure_dict(nnx.state(Block(config, dtype, nnx.Rngs(k))))  # noqa: E731
+        return jax.vmap(one)(jax.random.split(key, config.num_pairs))
+
+    return {
+        "embed": (INIT_SCALE * table).astype(dtype),
+        "final_norm": jnp.zeros((config.embed_dim,), dtype),
+        "pairs": {"local": blocks(local_key), "global": blocks(global_key)},
+    }
+
+
+def axes(config: Gemma2Config) -> Params:
+    """The names of every weight's dimensions, in the structure of `init`."""
+    _, state = _split_block(config)
+    names = jax.tree.map(
+        lambda p: ("pairs", *p.get_metadata("axes")),
+        state,
+        is_leaf=lambda p: isinstance(p, nnx.Variable),
+    )
+    block = nnx.to_pure_dict(names)
+    return {
+        "embed": ("vocab", "embed"),
+        "final_norm": ("norm",),
+        "pairs": {"local": block, "global": block},
+    }
+
+
+def _split_block(config: Gemma2Config) -> tuple[Any, Any]:
+    return nnx.split(nnx.eval_shape(lambda: Block(config, "float32", nnx.Rngs(0))))
+
+
+def embed(
+    config: Gemma2Config, params: Params, tokens: Int[Array, "B T"], dtype
+) -> Float[Array, "B T D"]:
+    """Token embeddings times sqrt(D); the factor is rounded to `dtype` as Gemma's own code does."""
+    with jax.named_scope("embed"):
+        x = params["embed"][tokens].astype(dtype)
+        return constrain(x * jnp.asarray(config.embed_dim**0.5, dtype), ACTIVATION)
+
+
+def hidden(
+    config: Gemma2Config,
+    params: Params,
+    tokens: Int[Array, "B T"],
+    positions: Int[Array, "B T"],
+    segments: Int[Array, "B T"] | None = None,
+    *,
+    dtype,
+    remat: bool = False,
+) -> Float[Array, "B T D"]:
+    """Hidden states after the final norm. `positions` is -1 on padding; `segments` separates
+    rows that were packed into one. `remat` recomputes each pair in the backward pass."""
+    graph, _ = _split_block(config)
+    everything = causal_mask(positions, None, segments)
+    window = causal_mask(positions, config.sliding_window, segments)
+
+    def body(x: Array, pair: Params) -> tuple[Array, None]:
+        for name, mask in (("local", window), ("global", everything)):
+            x = constrain(x, ACTIVATION)
+            attend = lambda q, k, v, m=mask: attention(q, k, v, m, config.attn_logit_softcap)  # noqa: E731
+            with jax.named_scope(name):
+                x = nnx.merge(graph, pair[name])(x, positions, attend)
+        return x, None
+
+    if remat:
+        body = jax.checkpoint(body, prevent_cse=False)
+    x = embed(config, params, tokens, dtype)
+    x, _ = jax.lax.scan(body, x, params["pairs"])
+    return rms_norm(x, params["final_norm"], config.rms_norm_eps)
+
+
+def prefill(
+    config: Gemma2Config,
+    params: Params,
+    tokens: Int[Array, "B S"],
+    positions: Int[Array, "B S"],
+    *,
+    dtype,
+) -> tuple[Float[Array, "B D"], PromptCache]:
+    """Runs right-padded prompts; returns the last real token's hidden state, and their cache."""
+    graph, _ = _split_block(config)
+    everything, window = causal_mask(positions), causal_mask(positions, config.sliding_window)
+    ring_index, ring_positions = kv.ring_slots(positions, config.sliding_window)
+
+    def body(x: Array, pair: Params) -> tuple[Array, tuple[Array, ...]]:
+        kept: list[Array] = []
+
+        def attend(q: Array, k: Array, v: Array, mask: Array) -> Array:
+            kept.extend((k, v))
+            return attention(q, k, v, mask, config.attn_logit_softcap)
+
+        for name, mask in (("local", window), ("global", everything)):
+            x = constrain(x, ACTIVATION)
+            call = lambda q, k, v, m=mask: attend(q, k, v, m)  # noqa: E731
+            with jax.named_scope(name):
+                x = nnx.merge(graph, pair[name])(x, positions, call)
+        local_k, local_v, global_k, global_v = kept
+        ring = (kv.gather_ring(local_k, ring_index), kv.gather_ring(local_v, ring_index))
+        return x, (*ring, global_k.swapaxes(1, 2), global_v.swapaxes(1, 2))
+
+    x = embed(config, params, tokens, dtype)
+    x, stacked = jax.lax.scan(body, x, params["pairs"])
+    lengths = positions.max(axis=1) + 1
+    last = jnp.maximum(lengths - 1, 0)[:, None, None]
+    x = jnp.take_along_axis(x, last, axis=1)[:, 0]
+    x = rms_norm(x, params["final_norm"], config.rms_norm_eps)
+    return x, PromptCache(*stacked, ring_positions, positions, lengths)
+
+
+def decode(
+    config: Gemma2Config,
+    params: Params,
+    tokens: Int[Array, "B R"],
+    step: Int[Array, ""],
+    prompt: PromptCache,
+    samples: SampleCache,
+    *,
+    dtype,
+) -> tuple[Float[Array, "B R D"], SampleCache]:
+    """Feeds new token number `step` (from 0) of every sample; returns hidden states, new cache."""
+    graph, _ = _split_block(config)
+    position = prompt.lengths + step
+    positions = jnp.broadcast_to(position[:, None], tokens.shape)
+    near = position[:, None] - prompt.local_positions < config.sliding_window
+    prefix_masks = {
+        "local": (prompt.local_positions >= 0) & near,
+        "global": prompt.positions >= 0,
+    }
+    prefixes = {
+        "local": (prompt.local_k, prompt.local_v),
+        "global": (prompt.global_k, prompt.global_v),
+    }
+
+    def body(carry: tuple[Array, dict], xs: tuple) -> tuple[tuple[Array, dict], None]:
+        x, own = carry
+        index, pair, prefix = xs
+        for name in ("local", "global"):
+            updated: list[Array] = []
+
+            def attend(q: Array, k: Array, v: Array, name=name, updated=updated) -> Array:
+                for array, new in zip(own[name], (k, v), strict=True):
+                    updated.append(kv.write(array, index, step, new))
+                own_k, own_v = (jax.lax.dynamic_index_in_dim(a, index, 0, False) for a in updated)
+                mask = kv.own_mask(step, own_k.shape[3])
+                return shared_prefix_attention(
+                    q,
+                    *prefix[name],
+                    prefix_masks[name],
+                    own_k,
+                    own_v,
+                    mask,
+                    config.attn_logit_softcap,
+                )
+
+            x = constrain(x, ACTIVATION)
+            with jax.named_scope(name):
+                x = nnx.merge(graph, pair[name])(x, positions, attend)
+            own = {**own, name: tuple(updated)}
+        return (x, own), None
+
+    own = {
+        "local": (samples.local_k, samples.local_v),
+        "global": (samples.global_k, samples.global_v),
+    }
+    x = embed(config, params, tokens, dtype)
+    xs = (jnp.arange(config.num_pairs), params["pairs"], prefixes)
+    (x, own), _ = jax.lax.scan(body, (x, own), xs)
+    x = rms_norm(x, params["final_norm"], config.rms_norm_eps)
+    return x, SampleCache(*own["local"], *own["global"])
+
+
+def logits(config: Gemma2Config, params: Params, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+    """Tied-embedding logits in f32 under the final soft cap."""
+    with jax.named_scope("logits"):
+        table = params["embed"].astype(x.dtype)
+        raw = jnp.einsum("...d,vd->...v", x, table, preferred_element_type=jnp.float32)
+        return config.final_logit_softcap * jnp.tanh(raw / config.final_logit_softcap)

@@ -1,0 +1,96 @@
+"""`Model`: a static shape with pure functions over a nested dict of arrays (`Params`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+from jaxtyping import Array, Float, Int
+
+from grm_jax.models import gemma2, scalar_head
+from grm_jax.models.cache import PromptCache, SampleCache
+from grm_jax.models.config import Gemma2Config
+from grm_jax.models.gemma2 import Params
+
+
+@dataclass(frozen=True)
+class Model:
+    """Gemma-2 with a language-model head ("lm") or one score ("scalar"); hashable, so static to jit.
+
+    `dtype` is what activations are computed in, `param_dtype` what weights are stored in
+    ("float32" or "bfloat16").
+    """
+
+    config: Gemma2Config
+    head: Literal["lm", "scalar"] = "lm"
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    def init(self, key: Array) -> Params:
+        """Random weights; `jax.jit` it with `out_shardings` to make them where they belong."""
+        trunk_key, head_key = jax.random.split(key)
+        params = gemma2.init(self.config, self.param_dtype, trunk_key)
+        if self.head == "scalar":
+            params["score"] = scalar_head.init(self.config.embed_dim, self.param_dtype, head_key)
+        return params
+
+    def abstract(self) -> Params:
+        """The shapes and dtypes of `init`, without a single weight."""
+        return jax.eval_shape(self.init, jax.random.key(0))
+
+    def axes(self) -> Params:
+        """The name of every weight's every dimension, in the structure of `init`."""
+        names = gemma2.axes(self.config)
+        if self.head == "scalar":
+            names["score"] = (None, "norm")
+        return names
+
+    def num_params(self) -> int:
+        """How many numbers the model holds (the tied embedding once)."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.abstract()))
+
+    def hidden(
+        self,
+        params: Params,
+        tokens: Int[Array, "B T"],
+        positions: Int[Array, "B T"],
+        segments: Int[Array, "B T"] | None = None,
+        *,
+        remat: bool = False,
+    ) -> Float[Array, "B T D"]:
+        """See `gemma2.hidden`."""
+        return gemma2.hidden(
+            self.config, params, tokens, positions, segments, dtype=self.dtype, remat=remat
+        )
+
+    def logits(self, params: Params, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
+        """See `gemma2.logits`."""
+        return gemma2.logits(self.config, params, hidden)
+
+    def score(
+        self, params: Params, hidden: Float[Array, "B T D"], positions: Int[Array, "B T"]
+    ) -> Float[Array, " B"]:
+        """See `scalar_head.score`."""
+        return scalar_head.score(params["score"], hidden, positions)
+
+    def prefill(
+        self, params: Params, tokens: Int[Array, "B S"], positions: Int[Array, "B S"]
+    ) -> tuple[Float[Array, "B D"], PromptCache]:
+        """See `gemma2.prefill`."""
+        return gemma2.prefill(self.config, params, tokens, positions, dtype=self.dtype)
+
+    def decode(
+        self,
+        params: Params,
+        tokens: Int[Array, "B R"],
+        step: Int[Array, ""],
+        prompt: PromptCache,
+        samples: SampleCache,
+    ) -> tuple[Float[Array, "B R D"], SampleCache]:
+        """See `gemma2.decode`."""
+        return gemma2.decode(self.config, params, tokens, step, prompt, samples, dtype=self.dtype)
+
+    def as_head(self, head: Literal["lm", "scalar"]) -> Model:
+        """The same trunk under another head."""
+        return Model(self.config, head, self.dtype, self.param_dtype)

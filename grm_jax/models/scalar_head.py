@@ -1,0 +1,23 @@
+"""One score for a sequence: Gemma-2's trunk and a single row, read at the last real token."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from grm_jax.models.layers import INIT_SCALE
+
+
+def init(embed_dim: int, dtype: str, key: Array) -> Float[Array, "1 D"]:
+    """A random head, in the layout of `Gemma2ForSequenceClassification`'s `score.weight`."""
+    return (INIT_SCALE * jax.random.normal(key, (1, embed_dim), jnp.float32)).astype(dtype)
+
+
+def score(
+    head: Float[Array, "1 D"], hidden: Float[Array, "B T D"], positions: Int[Array, "B T"]
+) -> Float[Array, " B"]:
+    """The raw logit (no bias, no cap) at each row's last real token, in f32."""
+    last = jnp.argmax(positions, axis=1)[:, None, None]
+    x = jnp.take_along_axis(hidden, last, axis=1)[:, 0]
+    return jnp.einsum("bd,d->b", x, head[0].astype(x.dtype), preferred_element_type=jnp.float32)
