@@ -1,0 +1,49 @@
+# The few commands that people type. They need Python 3.11 or newer, git and make; all else is
+# installed, at the versions of constraints.txt, into .venv on the first call.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# No argument lists the commands.
+help:
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
+
+.PHONY: help demo test lint bench clean
+
+demo: $(VENV)/runtime.stamp  ## judge the bundled examples with the bundled model
+	$(BIN)/grm judge
+
+test: lint  ## everything that CI checks
+	$(BIN)/python -m pytest --nbmake tests $(wildcard notebooks)
+
+lint: $(VENV)/dev.stamp  ## style, types, floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+bench: $(VENV)/runtime.stamp  ## speed and memory, measured here
+	$(BIN)/grm bench
+
+clean:  ## remove the environment and all caches
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+# A stamp is older than what it was made from when a pin or a dependency has changed.
+$(VENV)/runtime.stamp: constraints.txt pyproject.toml
+	$(call install,.)
+
+$(VENV)/dev.stamp: constraints.txt pyproject.toml
+	$(call install,.[dev])
+	@touch $(VENV)/runtime.stamp
+
+define install
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"grm_jax needs Python 3.11 or newer, this is " + sys.version.split()[0] + \
+		": name another with `make PYTHON=python3.12 ...`")'
+	@echo "Installing grm-jax$(1:.%=%) into $(VENV): once, and takes a minute or two."
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '$(1)'
+	@touch $@
+endef
