@@ -60,7 +60,8 @@ def test_every_dependency_is_pinned_to_a_version_it_allows(python, extra):
 
 def test_pins_are_plain_versions():
     for pin in PINS:
-        assert pin.url is None and [s.operator for s in pin.specifier] == ["=="], str(pin)
+        assert pin.url is None, str(pin)
+        assert [specifier.operator for specifier in pin.specifier] == ["=="], str(pin)
 
 
 def test_version_is_importable_and_plain():
