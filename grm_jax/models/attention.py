@@ -62,7 +62,7 @@ def shared_prefix_attention(
     prefix_k: Float[Array, "B K S H"],
     prefix_v: Float[Array, "B K S H"],
     prefix_mask: Bool[Array, "B S"],
-    own_k: Float[Array, "B R K T H"],
+    own_k: Float[Array, "B R K H T"],
     own_v: Float[Array, "B R K T H"],
     own_mask: Bool[Array, " T"],
     softcap: float,
@@ -79,7 +79,7 @@ def shared_prefix_attention(
     folded = grouped.swapaxes(1, 2).reshape(b, kv, r * group, h)
     prefix = jnp.einsum("bkqh,bksh->bkqs", folded, prefix_k, preferred_element_type=jnp.float32)
     prefix = prefix.reshape(b, kv, r, group, -1).swapaxes(1, 2)
-    own = jnp.einsum("brkgh,brkth->brkgt", grouped, own_k, preferred_element_type=jnp.float32)
+    own = jnp.einsum("brkgh,brkht->brkgt", grouped, own_k, preferred_element_type=jnp.float32)
     prefix = jnp.where(
         prefix_mask[:, None, None, None], softcap * jnp.tanh(prefix / softcap), MASKED
     )

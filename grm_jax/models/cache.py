@@ -39,7 +39,9 @@ class PromptCache:
 class SampleCache:
     """Keys and values of the tokens that R samples of B prompts have drawn so far.
 
-    Shapes: local_k/v [P, B, R, K, min(window, T), H], global_k/v [P, B, R, K, T, H].
+    Shapes: keys [P, B, R, K, H, slots], values [P, B, R, K, slots, H]; local layers have
+    min(window, T) slots, global ones T. Time is last in the keys because a single query then
+    meets contiguous memory: twice as fast on a CPU.
     """
 
     local_k: Array
@@ -68,17 +70,22 @@ def gather_ring(kv: Float[Array, "B S K H"], index: Int[Array, "B W"]) -> Float[
 
 
 def empty_samples(
-    config: Gemma2Config, prompts: int, samples: int, steps: int, dtype
+    config: Gemma2Config, prompts: int, samples: int, steps: int, dtype: str
 ) -> SampleCache:
     """A SampleCache of zeros for `steps` new tokens."""
     c = config
-
-    def zeros(length: int) -> Array:
-        shape = (c.num_pairs, prompts, samples, c.num_kv_heads, length, c.head_dim)
-        return jnp.zeros(shape, dtype)
-
+    rows = (c.num_pairs, prompts, samples, c.num_kv_heads)
     ring = min(c.sliding_window, steps)
-    return SampleCache(zeros(ring), zeros(ring), zeros(steps), zeros(steps))
+
+    def zeros(*shape: int) -> Array:
+        return jnp.zeros((*rows, *shape), dtype)
+
+    return SampleCache(
+        local_k=zeros(c.head_dim, ring),
+        local_v=zeros(ring, c.head_dim),
+        global_k=zeros(c.head_dim, steps),
+        global_v=zeros(steps, c.head_dim),
+    )
 
 
 def own_mask(step: Int[Array, ""], slots: int) -> Bool[Array, " W"]:
@@ -90,9 +97,10 @@ def own_mask(step: Int[Array, ""], slots: int) -> Bool[Array, " W"]:
 
 
 def write(
-    cache: Array, pair: Int[Array, ""], step: Int[Array, ""], kv: Float[Array, "B R K H"]
-) -> Array:
-    """Stores one new token's keys or values of layer pair `pair` in its ring slot, in place."""
-    slot = step % cache.shape[4]
-    start = (pair, 0, 0, 0, slot, 0)
-    return jax.lax.dynamic_update_slice(cache, kv[None, :, :, :, None].astype(cache.dtype), start)
+    keys: Array, values: Array, pair: Int[Array, ""], step: Int[Array, ""], k: Array, v: Array
+) -> tuple[Array, Array]:
+    """Stores new token number `step`'s k, v [B, R, K, H] in layer `pair`'s ring slot, in place."""
+    slot = step % values.shape[4]
+    k, v = k[None, ..., None].astype(keys.dtype), v[None, :, :, :, None].astype(values.dtype)
+    keys = jax.lax.dynamic_update_slice(keys, k, (pair, 0, 0, 0, 0, slot))
+    return keys, jax.lax.dynamic_update_slice(values, v, (pair, 0, 0, 0, slot, 0))

@@ -173,17 +173,15 @@ def decode(
             updated: list[Array] = []
 
             def attend(q: Array, k: Array, v: Array, name=name, updated=updated) -> Array:
-                for array, new in zip(own[name], (k, v), strict=True):
-                    updated.append(kv.write(array, index, step, new))
+                updated.extend(kv.write(*own[name], index, step, k, v))
                 own_k, own_v = (jax.lax.dynamic_index_in_dim(a, index, 0, False) for a in updated)
-                mask = kv.own_mask(step, own_k.shape[3])
                 return shared_prefix_attention(
                     q,
                     *prefix[name],
                     prefix_masks[name],
                     own_k,
                     own_v,
-                    mask,
+                    kv.own_mask(step, own_v.shape[3]),
                     config.attn_logit_softcap,
                 )
 
