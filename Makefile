@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Compiling every file of every package would double the time that an installation takes.
+PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile
 
 # No argument lists the commands.
 help:
@@ -22,7 +23,7 @@ lint: $(VENV)/dev.stamp  ## style, types, floors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 bench: $(VENV)/runtime.stamp  ## speed and memory, measured here
 	$(BIN)/grm bench
@@ -44,6 +45,6 @@ define install
 		": name another with `make PYTHON=python3.12 ...`")'
 	@echo "Installing grm-jax$(1:.%=%) into $(VENV): once, and takes a minute or two."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '$(1)'
+	$(PIP) --constraint constraints.txt --editable '$(1)'
 	@touch $@
 endef
