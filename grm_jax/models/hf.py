@@ -1,0 +1,294 @@
+"""Hugging Face folders in and out: weights, config.json, and what a judge needs beside them.
+
+Weights come in leaf by leaf, each device's slice straight from the file, and go out tensor by
+tensor, so the host never holds much more than one copy.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+import shutil
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, SingleDeviceSharding
+
+from grm_jax.models.gemma2 import Params
+from grm_jax.models.hf_config import config_from_hf, config_to_hf
+from grm_jax.models.hf_layout import EMBEDDING, Place, places, with_shapes
+from grm_jax.models.hf_tensors import Outgoing, Stored, split_into_files, survey, write_files
+from grm_jax.models.model import Model
+from grm_jax.sharding import DECODE_RULES, Rules, check_divisible, shardings_of
+from grm_jax.text.tokenizer import Tokenizer
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+)
+# What we read of a hub repository; many hold the weights a second time in other formats.
+HUB_PATTERNS = [
+    *TOKENIZER_FILES,
+    "config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "grm.json",
+    "templates/*",
+]
+
+# safetensors' dtypes -> what we keep. float16 is widened, since bfloat16 would round it.
+STORED_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float32"}
+WRITTEN_DTYPES = {"float32": "F32", "bfloat16": "BF16"}
+
+
+def find_folder(source: str | Path) -> Path:
+    """The folder that `source` names: itself, or the download of a hub id (cached by its client).
+
+    Raises:
+        FileNotFoundError: neither a folder nor a hub id, or the hub did not give it.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+        raise FileNotFoundError(
+            f"There is no model folder {path} (looked from {Path.cwd()}), and it is no hub id "
+            "(owner/name) either. Give the folder that holds config.json."
+        )
+    from huggingface_hub import snapshot_download  # slow to import, and seldom needed
+
+    try:
+        return Path(snapshot_download(str(source), allow_patterns=HUB_PATTERNS))
+    except OSError as error:  # what all of the client's network, access and name errors are
+        reason = " ".join(str(error).split())[:300]
+        raise FileNotFoundError(
+            f"There is no folder {source} here (looked from {Path.cwd()}), and the hub did not "
+            f"give a model of that id ({type(error).__name__}: {reason}). Check the id and the "
+            "network; for a gated model accept its licence and run `hf auth login`; or download "
+            "it elsewhere and give the local folder."
+        ) from error
+
+
+def load_folder(
+    source: str | Path,
+    mesh: Mesh | None = None,
+    rules: Rules = DECODE_RULES,
+    dtype: str | None = None,
+    param_dtype: str | None = None,
+) -> tuple[Model, Params]:
+    """Reads a Gemma-2 folder, or a hub id, into a Model and its weights.
+
+    With `mesh` each weight is laid out by `rules`, otherwise all are on the default device.
+    `param_dtype` is what they are kept in (None: as stored), `dtype` what activations are
+    computed in (None: `param_dtype`).
+
+    Raises:
+        FileNotFoundError: no such folder, no config.json or weights, or the hub did not give it.
+        ValueError: not a Gemma-2 that we compute, tensors that are missing, unknown or of another
+            shape (all are named), or a mesh that does not divide the weights.
+    """
+    folder = find_folder(source)
+    config, head = config_from_hf(folder)
+    tensors = survey(folder)
+    if param_dtype is None:
+        stored = tensors[EMBEDDING].dtype if EMBEDDING in tensors else ""
+        param_dtype = STORED_DTYPES.get(stored, "float32")
+    model = Model(config, head, dtype or param_dtype, param_dtype)
+    abstract, where = model.abstract(), places(config, head)
+    _check_tensors(folder, tensors, where, abstract)
+    if mesh is None:
+        here = SingleDeviceSharding(jax.local_devices()[0])
+        shardings = jax.tree.map(lambda _: here, abstract)
+    else:
+        check_divisible(abstract, model.axes(), mesh, rules)
+        shardings = shardings_of(model.axes(), mesh, rules)
+
+    def load(place: Place, leaf: jax.ShapeDtypeStruct, sharding: Any) -> jax.Array:
+        read = partial(_read, tensors, place, leaf)
+        return jax.make_array_from_callback(leaf.shape, sharding, read, leaf.dtype)
+
+    return model, jax.tree.map(load, where, abstract, shardings)
+
+
+def _check_tensors(
+    folder: Path, tensors: Mapping[str, Stored], where: Params, abstract: Params
+) -> None:
+    """Compares the files' tensors with those that the config needs; names all that differ."""
+    needed = {name: shape for place, shape in with_shapes(where, abstract) for name in place.names}
+    faults = [f"{name} is missing" for name in needed if name not in tensors]
+    for name, tensor in tensors.items():
+        found, shape = tensor.shape, needed.get(name)
+        if name == EMBEDDING and shape and found[1:] == shape[1:] and found[0] > shape[0]:
+            found = shape  # some checkpoints pad the table to 256,128 rows, which nothing reads
+        if shape is None and name != "lm_head.weight":  # tied files may repeat the table as head
+            faults.append(f"{name} is in the files, but not in this model")
+        elif shape is not None and found != shape:
+            faults.append(f"{name} is {list(found)}, but config.json says {list(shape)}")
+        elif tensor.dtype not in STORED_DTYPES:
+            faults.append(f"{name} is {tensor.dtype}, but only {', '.join(STORED_DTYPES)} are read")
+    if faults:
+        raise ValueError(f"{folder}: the weights do not fit.\n  " + "\n  ".join(faults))
+
+
+def _read(
+    tensors: Mapping[str, Stored],
+    place: Place,
+    leaf: jax.ShapeDtypeStruct,
+    index: Any,
+) -> np.ndarray:
+    """One device's part `index` (a tuple of slices) of the weight that looks like `leaf`, read from the files."""
+    layers, index = (index[0], index[1:]) if place.stacked else (slice(None), index)
+    shape = leaf.shape[1:] if place.stacked else leaf.shape
+    bounds = [part.indices(size)[:2] for part, size in zip(index, shape, strict=True)]
+    sizes = [stop - start for start, stop in bounds]
+    inside = []
+    for first, *rest in place.dims:
+        # Merged dimensions after the first are the head size, which no rule splits.
+        step = math.prod(shape[d] for d in rest)
+        inside.append(slice(bounds[first][0] * step, bounds[first][1] * step))
+    order = [d for merged in place.dims for d in merged]
+    names = place.names[layers]
+    out = np.empty((len(names), *sizes), leaf.dtype)
+    for slot, name in enumerate(names):
+        raw = tensors[name].read(tuple(inside)).reshape([sizes[d] for d in order])
+        out[slot] = raw.transpose(np.argsort(order))
+    return out if place.stacked else out[0]
+
+
+def save_folder(
+    model: Model,
+    params: Params,
+    folder: str | Path,
+    *,
+    tokenizer: Tokenizer | str | Path | None = None,
+    extra: Mapping[str, Any] | None = None,
+    templates: str | Path | None = None,
+    max_shard_bytes: float = 5e9,
+) -> None:
+    """Writes a folder that transformers, vLLM and `load_folder` read, tensor by tensor.
+
+    The folder appears whole or not at all; a model that is already there is replaced. `tokenizer`
+    is ours or a folder whose files are copied (its hash joins grm.json), `extra` what else
+    grm.json says, `templates` a folder of prompt templates to copy. In a job of several processes
+    all of them must call; the first writes.
+
+    Raises:
+        FileExistsError: `folder` is a file, or holds files and no model.
+        FileNotFoundError: the folder of the tokenizer or of the templates is not there.
+    """
+    folder = Path(folder).expanduser().absolute()
+    _check_free(folder)
+    files = split_into_files(_outgoing(model, params), max_shard_bytes)
+    if jax.process_index() == 0:
+        part = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)  # what a killed export left
+        try:
+            part.mkdir(parents=True)
+            _write_words(model, part, tokenizer, extra, templates)
+            write_files(part, files)
+            _put_in_place(part, folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    else:
+        for tensor in itertools.chain(*files):
+            tensor.fetch()  # a collective, in which the processes that do not write take part
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"save_folder {folder}")
+
+
+def _check_free(folder: Path) -> None:
+    if folder.is_dir() and ((folder / "config.json").is_file() or not any(folder.iterdir())):
+        return
+    if folder.exists():
+        raise FileExistsError(
+            f"{folder} is there and is not a model folder, so nothing was written. Give a new "
+            "folder, or an earlier export, which is then replaced."
+        )
+
+
+def _outgoing(model: Model, params: Params) -> list[Outgoing]:
+    """The tensors of `params` in the order of the layers, each to be fetched when it is written."""
+    where, abstract = places(model.config, model.head), model.abstract()
+    leaves = jax.tree.leaves(params)
+    tensors = []
+    for (place, shape), leaf in zip(with_shapes(where, abstract), leaves, strict=True):
+        dtype, nbytes = WRITTEN_DTYPES[leaf.dtype.name], math.prod(shape) * leaf.dtype.itemsize
+        for pair, name in enumerate(place.names):
+            fetch = partial(_fetch, leaf, place, shape, pair)
+            tensors.append(Outgoing(name, shape, dtype, nbytes, fetch))
+    return sorted(tensors, key=lambda tensor: _natural(tensor.name))
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts layer 10 after layer 9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
+
+
+def _fetch(leaf: jax.Array, place: Place, shape: tuple[int, ...], pair: int) -> np.ndarray:
+    """One tensor of a weight, on the host and laid out as in a file."""
+    one = jax.lax.dynamic_index_in_dim(leaf, pair, keepdims=False) if place.stacked else leaf
+    if one.is_fully_addressable:
+        array = np.asarray(one)
+    else:
+        array = np.asarray(multihost_utils.process_allgather(one, tiled=True))
+    return array.transpose([d for merged in place.dims for d in merged]).reshape(shape)
+
+
+def _write_words(
+    model: Model,
+    folder: Path,
+    tokenizer: Tokenizer | str | Path | None,
+    extra: Mapping[str, Any] | None,
+    templates: str | Path | None,
+) -> None:
+    """Everything of a model folder but its weights."""
+    settings = dict(extra or {})
+    ids: dict[str, Any] = {}
+    if tokenizer is not None:
+        words = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.load(tokenizer)
+        words.save(folder)
+        ids = {"pad_id": words.pad_id, "eos_id": words.eos_id, "bos_id": words.bos_id}
+        generation = {
+            "pad_token_id": words.pad_id,
+            "eos_token_id": list(words.stop_ids),
+            "bos_token_id": words.bos_id,
+        }
+        _write_json(folder / "generation_config.json", generation)
+        settings["tokenizer_sha256"] = words.sha256
+        source = folder if isinstance(tokenizer, Tokenizer) else Path(tokenizer)
+        for name in TOKENIZER_FILES if source != folder else ():
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
+    if templates is not None:
+        shutil.copytree(templates, folder / "templates")
+        settings["templates"] = "templates"
+    if settings:
+        _write_json(folder / "grm.json", settings)
+    content = config_to_hf(model.config, model.head, model.param_dtype, **ids)
+    _write_json(folder / "config.json", content)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _put_in_place(part: Path, folder: Path) -> None:
+    """Renames the finished folder, an earlier export stepping aside first."""
+    if folder.exists():
+        old = part.with_name(part.name + "-old")
+        folder.rename(old)
+        part.rename(folder)
+        shutil.rmtree(old)
+    else:
+        part.rename(folder)
