@@ -1,0 +1,234 @@
+"""Turns of a conversation, and the Example: what is judged, before any model is involved."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from numbers import Integral
+from typing import Any
+
+# The names that data sets use, and ours.
+ROLES = {
+    "user": "user", "human": "user", "prompter": "user",
+    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatbot": "assistant",
+    "system": "system",
+}  # fmt: skip
+
+
+def repair_surrogates(text: str) -> str:
+    """The text with surrogate pairs joined and lone surrogates replaced by U+FFFD.
+
+    JSON may hold lone surrogates; no tokenizer, file or terminal takes them.
+    """
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn: who speaks ("user", "assistant" or "system"), and the text."""
+
+    role: str
+    content: str
+
+    def __post_init__(self):
+        if self.role not in ("user", "assistant", "system"):
+            raise ValueError(f"role {self.role!r} is none of user, assistant, system")
+        if not isinstance(self.content, str):
+            raise ValueError(f"the content of a {self.role} turn is {kind(self.content)}, not text")
+        object.__setattr__(self, "content", repair_surrogates(self.content))
+
+
+def kind(value: Any) -> str:
+    """What a value is, in the words of a person who wrote a JSON file."""
+    names = {bool: "true or false", dict: "an object", list: "a list", str: "text"}
+    numbers = {int: "a number", float: "a number", type(None): "null"}
+    return (names | numbers).get(type(value), f"a {type(value).__name__}")
+
+
+def as_messages(prompt: str | Sequence[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
+    """A prompt of any accepted form as turns.
+
+    Accepted: one string (a user turn), or a list of Message, {"role", "content"} or
+    {"from", "value"}. Raises ValueError with a sentence for anything else.
+    """
+    if isinstance(prompt, str):
+        return (Message("user", prompt),)
+    if not isinstance(prompt, Sequence):
+        raise ValueError(f"the prompt is {kind(prompt)}: give text, or a list of messages")
+    turns = []
+    for number, turn in enumerate(prompt, 1):
+        if isinstance(turn, Message):
+            turns.append(turn)
+            continue
+        if not isinstance(turn, Mapping):
+            raise ValueError(
+                f"turn {number} of the prompt is {kind(turn)}: give an object with role and content"
+            )
+        role = turn.get("role", turn.get("from"))
+        content = turn.get("content", turn.get("value"))
+        if not isinstance(role, str) or role.lower() not in ROLES:
+            raise ValueError(
+                f"turn {number} of the prompt has the role {role!r}: "
+                f"only {', '.join(ROLES)} are read"
+            )
+        if not isinstance(content, str):
+            raise ValueError(f"the content of turn {number} is {kind(content)}: only text is read")
+        turns.append(Message(ROLES[role.lower()], content))
+    return tuple(turns)
+
+
+def fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The turns with a leading system turn put before the first user turn's text.
+
+    Gemma-2 has no system role. A system turn anywhere else is a ValueError.
+    """
+    turns = tuple(messages)
+    if len(turns) > 1 and turns[0].role == "system" and turns[1].role == "user":
+        joined = f"{turns[0].content}\n\n{turns[1].content}".strip()
+        turns = (Message("user", joined), *turns[2:])
+    if any(turn.role == "system" for turn in turns):
+        raise ValueError("a system turn can only come first, directly before a user turn")
+    return turns
+
+
+@dataclass(frozen=True, init=False)
+class Example:
+    """A prompt and n >= 1 responses to judge, with what is known about them.
+
+    prompt: turns, the last one the user's; a string or a list of {"role", "content"} is accepted.
+    id: the row's own, or else a hash of prompt, responses, reference and principles.
+    label: for n >= 2 the index of the best response; for n == 1 whether it is right (1) or
+        wrong (0); None where unknown or tied.
+    scores: gold scores, one per response. strength: HelpSteer2's preference strength, 1 slight to
+    3 strong, 0 a tie. meta: whatever else the row had.
+
+    Raises ValueError, in a sentence, for values that cannot be judged.
+    """
+
+    prompt: tuple[Message, ...]
+    responses: tuple[str, ...]
+    id: str = ""
+    label: int | None = None
+    scores: tuple[float, ...] | None = None
+    reference: str | None = None
+    principles: str | None = None
+    strength: int | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __init__(
+        self,
+        prompt: str | Sequence[Message | Mapping[str, Any]],
+        responses: Sequence[str],
+        id: str = "",
+        label: int | None = None,
+        scores: Sequence[float] | None = None,
+        reference: str | None = None,
+        principles: str | None = None,
+        strength: int | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ):
+        values = {
+            "prompt": _check_prompt(prompt),
+            "responses": _check_responses(responses),
+            "reference": _check_text("reference", reference),
+            "principles": _check_text("principles", principles),
+            "meta": dict(meta or {}),
+        }
+        n = len(values["responses"])
+        values["label"] = _check_label(label, n)
+        values["scores"] = _check_scores(scores, n)
+        values["strength"] = _check_strength(strength)
+        if not isinstance(id, str):
+            raise ValueError(f"the id {id!r} is {kind(id)}: give text")
+        values["id"] = repair_surrogates(id) or _content_id(values)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def n(self) -> int:
+        """The number of responses."""
+        return len(self.responses)
+
+    def permuted(self, order: Sequence[int]) -> "Example":
+        """The example with response j taken from order[j]; label and scores follow, id stays."""
+        order = [int(i) for i in order]
+        if sorted(order) != list(range(self.n)):
+            raise ValueError(f"{order} is not an order of {self.n} responses")
+        label = self.label
+        if label is not None and self.n > 1:
+            label = order.index(label)
+        scores = self.scores and tuple(self.scores[i] for i in order)
+        responses = tuple(self.responses[i] for i in order)
+        return replace(self, responses=responses, label=label, scores=scores)
+
+
+def _check_prompt(prompt) -> tuple[Message, ...]:
+    turns = fold_system(as_messages(prompt))
+    if not turns:
+        raise ValueError("the prompt has no turns: the last turn must be the user's")
+    if turns[-1].role != "user":
+        raise ValueError("the last turn of the prompt is the assistant's: it must be the user's")
+    if not turns[-1].content.strip():
+        raise ValueError("the prompt is empty: the last user turn must hold some text")
+    return turns
+
+
+def _check_responses(responses) -> tuple[str, ...]:
+    if isinstance(responses, str) or not isinstance(responses, Sequence):
+        raise ValueError(f"responses is {kind(responses)}: give a list of texts, one per response")
+    if not responses:
+        raise ValueError("responses is empty: at least one response is needed")
+    for number, response in enumerate(responses, 1):
+        if not isinstance(response, str):
+            raise ValueError(f"response {number} is {kind(response)} ({response!r}): give text")
+    return tuple(repair_surrogates(response) for response in responses)
+
+
+def _check_text(name: str, value: str | None) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name} is {kind(value)}: give text, or leave it out")
+    return repair_surrogates(value) if value else None
+
+
+def _check_label(label, n: int) -> int | None:
+    if label is None:
+        return None
+    if not isinstance(label, Integral) or (isinstance(label, bool) and n > 1):
+        raise ValueError(f"the label {label!r} is {kind(label)}: give an integer")
+    if n == 1 and label not in (0, 1):
+        raise ValueError(f"the label {label} of a single response must be 1 (right) or 0 (wrong)")
+    if n > 1 and not 0 <= label < n:
+        raise ValueError(
+            f"the label {label} is out of range: with {n} responses it is the index of the best "
+            f"one, 0 to {n - 1}"
+        )
+    return int(label)
+
+
+def _check_scores(scores, n: int) -> tuple[float, ...] | None:
+    if scores is None:
+        return None
+    if isinstance(scores, str) or not isinstance(scores, Sequence) or len(scores) != n:
+        shown = f"{len(scores)}" if isinstance(scores, list | tuple) else kind(scores)
+        raise ValueError(f"scores must be {n} numbers, one per response, but is {shown}")
+    for score in scores:
+        if not isinstance(score, int | float) or not math.isfinite(score):
+            raise ValueError(f"the score {score!r} is not a finite number")
+    return tuple(float(score) for score in scores)
+
+
+def _check_strength(strength) -> int | None:
+    if strength is not None and (isinstance(strength, bool) or strength not in (0, 1, 2, 3)):
+        raise ValueError(f"the strength {strength!r} is none of 0 (tie), 1, 2, 3 (strong)")
+    return None if strength is None else int(strength)
+
+
+def _content_id(values: Mapping[str, Any]) -> str:
+    turns = [[turn.role, turn.content] for turn in values["prompt"]]
+    content = [turns, values["responses"], values["reference"], values["principles"]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

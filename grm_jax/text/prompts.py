@@ -1,0 +1,239 @@
+"""Templates (text files with named fields) and the prompts that they make of an Example.
+
+A template file holds sections, each begun by a line `=== name ===`; what stands before the first
+such line is the section `prompt`. `SECTIONS` lists them with their fields. `{name}` is a field;
+LaTeX such as `\\boxed{x}` is left alone. An optional block (`{reference}`, `{principles}`,
+`{hint}`) that has nothing to show takes its line away with it. The sections that the tasks share
+are in blocks.txt. A user's file may leave sections out: they are then ours.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+from grm_jax.text.delimiters import Delimiters
+from grm_jax.text.messages import Example, Message
+
+BUILT_IN = Path(__file__).parent / "templates"
+
+# The sections of a template: the fields that each may use, and those that it must.
+SECTIONS = {
+    "prompt": (
+        ("conversation", "responses", "n", "box", "low", "high", "reference", "principles", "hint"),
+        ("conversation", "responses"),
+    ),
+    "turn": (("role", "content"), ("content",)),
+    "response": (("i", "response"), ("response",)),
+    "reference": (("reference",), ("reference",)),
+    "principles": (("principles",), ("principles",)),
+    "hint": (("label", "strength"), ("label",)),
+    "strength": (("strength",), ("strength",)),
+    "scale": ((), ()),
+}
+HEADER = re.compile(r"^=== *(\w+) *===[ \t]*$", re.M)
+# A LaTeX command with its argument, which is no field; or a field.
+FIELD = re.compile(r"\\[A-Za-z]+\{[^{}]*\}|\{(\w+)\}")
+OPTIONAL = re.compile(r"\s*\{(reference|principles|hint|strength)\}\s*")
+
+
+@dataclass(frozen=True)
+class Template:
+    """One prompt template: a text for each of SECTIONS, and the name that errors call it by."""
+
+    name: str
+    sections: Mapping[str, str]
+
+    @property
+    def low(self) -> int:
+        """The lowest score that the template asks for."""
+        return int(self.sections["scale"].split()[0])
+
+    @property
+    def high(self) -> int:
+        """The highest score that the template asks for."""
+        return int(self.sections["scale"].split()[1])
+
+    @cached_property
+    def delimiters(self) -> Delimiters:
+        """The lines of this template that untrusted text must not forge."""
+        used = ["prompt", "turn", "response", *filter(self.has, ("principles", "reference"))]
+        used += ["hint", "strength"] if self.has("hint") else []
+        return Delimiters.of(self.sections[name] for name in used)
+
+    def has(self, name: str) -> bool:
+        """Whether the prompt has the field."""
+        return any(match[1] == name for match in FIELD.finditer(self.sections["prompt"]))
+
+    def fill(self, section: str, **values: str) -> str:
+        """The section with its fields filled in, in one pass: values are never read for fields.
+
+        A line that is nothing but an optional block with no value is left out, and with it the
+        blank line before it.
+        """
+        lines: list[str] = []
+        for line in self.sections[section].splitlines():
+            optional = OPTIONAL.fullmatch(line)
+            if not optional or values[optional[1]]:
+                lines.append(FIELD.sub(lambda m: values[m[1]] if m[1] else m[0], line))
+            elif lines and not lines[-1].strip():
+                lines.pop()
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Templates:
+    """The templates of the four tasks.
+
+    grm: pointwise, 1..10, any number of responses. single: one response, 0 or 1. judge:
+    LLM-as-a-Judge, the number of the best response. meta: the request to the meta RM.
+    """
+
+    grm: Template
+    single: Template
+    judge: Template
+    meta: Template
+
+
+def load_templates(path: str | Path | None = None) -> Templates:
+    """The built-in templates, with every section that the user's files hold put in its place.
+
+    path: a folder with some of blocks.txt, grm.txt, single.txt, judge.txt, meta.txt, or one such
+    file. Raises FileNotFoundError or ValueError with a sentence.
+    """
+    tasks = [field.name for field in fields(Templates)]
+    given = {} if path is None else _files(Path(path), ["blocks", *tasks])
+
+    def read(name: str) -> dict[str, str]:
+        return _sections(given[name]) if name in given else {}
+
+    shared = _sections(BUILT_IN / "blocks.txt") | read("blocks")
+    ours = {task: _sections(BUILT_IN / f"{task}.txt") for task in tasks}
+    return Templates(
+        **{
+            task: Template(str(given.get(task, f"{task}.txt")), shared | ours[task] | read(task))
+            for task in tasks
+        }
+    )
+
+
+def _files(path: Path, names: list[str]) -> dict[str, Path]:
+    """The user's template files by name."""
+    if not path.exists():
+        raise FileNotFoundError(f"there is no template file or folder at {path}")
+    found = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    known = ", ".join(f"{name}.txt" for name in names)
+    if not found:
+        raise ValueError(f"{path} holds no template: name its files {known}")
+    for file in found:
+        if file.name not in known.split(", "):
+            raise ValueError(f"{file} is none of the templates: name it one of {known}")
+    return {file.stem: file for file in found}
+
+
+def _sections(file: Path) -> dict[str, str]:
+    """The sections of a template file by name, each checked. Raises ValueError with a sentence."""
+    try:
+        text = file.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 text ({error.reason}): save it as UTF-8") from None
+    head, *rest = HEADER.split("\n".join(text.splitlines()))
+    names, bodies = rest[::2], [body.strip("\n") for body in rest[1::2]]
+    if head.strip():
+        names, bodies = ["prompt", *names], [head.strip("\n"), *bodies]
+    for name, body in zip(names, bodies, strict=True):
+        if name not in SECTIONS:
+            raise ValueError(f"{file}: unknown section {name!r}; there are {', '.join(SECTIONS)}")
+        if names.count(name) > 1:
+            raise ValueError(
+                f"{file}: the section {name} comes twice (text before the first header is the "
+                "section prompt)"
+            )
+        _check_section(f"{file}, section {name}", name, body)
+    return dict(zip(names, bodies, strict=True))
+
+
+def _check_section(where: str, name: str, text: str) -> None:
+    allowed, needed = SECTIONS[name]
+    used = {match[1] for match in FIELD.finditer(text) if match[1]}
+    listed = ", ".join(f"{{{field}}}" for field in allowed)
+    for field in sorted(used - set(allowed)):
+        raise ValueError(f"{where}: unknown field {{{field}}}; the fields there are {listed}")
+    for field in needed:
+        if field not in used:
+            raise ValueError(f"{where}: the field {{{field}}} is missing; there are {listed}")
+    if name == "scale":
+        scale = text.split()
+        if len(scale) != 2 or not all(map(str.isdecimal, scale)) or int(scale[0]) >= int(scale[1]):
+            raise ValueError(
+                f"{where}: {text!r} is not the lowest and the highest score, such as 1 10"
+            )
+
+
+def render(
+    example: Example, template: Template, *, hint: bool = False, reference: bool = False
+) -> list[Message]:
+    """The chat turns that ask a model to judge the example: one user turn.
+
+    Principles that the example has are shown (equation 8). hint: say which response is best, or
+    whether the one response is right. reference: show the reference answer of an example that has
+    one. Raises ValueError where the template has no place for what is to be shown, or where its
+    scale does not fit the example.
+    """
+    binary = (template.low, template.high) == (0, 1)
+    if binary and example.n > 1:
+        raise ValueError(
+            f"{template.name} scores one response with 0 or 1, and there are {example.n}"
+        )
+    if hint and example.label is None:
+        raise ValueError("a hint needs the label of the best response, and this row has none")
+    if hint and example.n == 1 and not binary:
+        raise ValueError(
+            f"a hint for one response is its label, 0 or 1, and {template.name} scores on "
+            f"{template.low} to {template.high}: use the template `single`"
+        )
+    quote = template.delimiters.quote
+    shown = {
+        "reference": example.reference if reference else None,
+        "principles": example.principles,
+    }
+    blocks = {
+        name: template.fill(name, **{name: quote(value)}) if value else ""
+        for name, value in shown.items()
+    }
+    blocks["hint"] = _hint(example, template) if hint else ""
+    for name, block in blocks.items():
+        if block and not template.has(name):
+            raise ValueError(
+                f"{template.name} has no field {{{name}}} in its prompt, and there is a {name} "
+                "to show: add the field where it is to stand"
+            )
+    text = template.fill(
+        "prompt",
+        conversation="\n".join(
+            template.fill("turn", role=turn.role.capitalize(), content=quote(turn.content))
+            for turn in example.prompt
+        ),
+        responses="\n".join(
+            template.fill("response", i=str(i), response=quote(response))
+            for i, response in enumerate(example.responses, 1)
+        ),
+        n=str(example.n),
+        box="\\boxed{" + ", ".join("x" * example.n) + "}",
+        low=str(template.low),
+        high=str(template.high),
+        **blocks,
+    )
+    return [Message("user", text)]
+
+
+def render_meta(example: Example, template: Template, judgment: str) -> list[Message]:
+    """The chat turns that the meta RM scores: the request, and a judgment as the model's turn."""
+    return [*render(example, template), Message("assistant", judgment)]
+
+
+def _hint(example: Example, template: Template) -> str:
+    label = example.label if example.n == 1 else example.label + 1
+    strength = template.fill("strength", strength=str(example.strength)) if example.strength else ""
+    return template.fill("hint", label=str(label), strength=strength)
