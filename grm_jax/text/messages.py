@@ -200,6 +200,7 @@ def _check_label(label, n: int) -> int | None:
         return None
     if not isinstance(label, Integral) or (isinstance(label, bool) and n > 1):
         raise ValueError(f"the label {label!r} is {kind(label)}: give an integer")
+    label = int(label)
     if n == 1 and label not in (0, 1):
         raise ValueError(f"the label {label} of a single response must be 1 (right) or 0 (wrong)")
     if n > 1 and not 0 <= label < n:
@@ -207,7 +208,7 @@ def _check_label(label, n: int) -> int | None:
             f"the label {label} is out of range: with {n} responses it is the index of the best "
             f"one, 0 to {n - 1}"
         )
-    return int(label)
+    return label
 
 
 def _check_scores(scores, n: int) -> tuple[float, ...] | None:

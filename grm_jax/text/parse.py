@@ -1,6 +1,6 @@
-"""What a sampled judgment says: principles, critique and scores, or the reason why it says none.
+r"""What a sampled judgment says: principles, critique and scores, or the reason why it says none.
 
-The last `\\boxed{}` counts, because models print other boxes and numbers before it (the paper's
+The last `\boxed{}` counts, because models print other boxes and numbers before it (the paper's
 extraction, equation 7). Around it the parser is tolerant; inside it is strict.
 
 Reasons: `no_box`; `open_box`, the last box is not closed; `wrong_count`, not one integer per

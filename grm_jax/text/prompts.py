@@ -1,8 +1,8 @@
-"""Templates (text files with named fields) and the prompts that they make of an Example.
+r"""Templates (text files with named fields) and the prompts that they make of an Example.
 
 A template file holds sections, each begun by a line `=== name ===`; what stands before the first
 such line is the section `prompt`. `SECTIONS` lists them with their fields. `{name}` is a field;
-LaTeX such as `\\boxed{x}` is left alone. An optional block (`{reference}`, `{principles}`,
+LaTeX such as `\boxed{x}` is left alone. An optional block (`{reference}`, `{principles}`,
 `{hint}`) that has nothing to show takes its line away with it. The sections that the tasks share
 are in blocks.txt. A user's file may leave sections out: they are then ours.
 """
@@ -234,6 +234,6 @@ def render_meta(example: Example, template: Template, judgment: str) -> list[Mes
 
 
 def _hint(example: Example, template: Template) -> str:
-    label = example.label if example.n == 1 else example.label + 1
+    label = (example.label or 0) + (example.n > 1)
     strength = template.fill("strength", strength=str(example.strength)) if example.strength else ""
     return template.fill("hint", label=str(label), strength=strength)

@@ -55,16 +55,15 @@ class Tokenizer:
         self._json = tokenizer_json
         self.sha256 = hashlib.sha256(tokenizer_json).hexdigest()
         self.vocab_size = self._tokenizer.get_vocab_size()
-        ids = [self._tokenizer.token_to_id(name) for name in (PAD, EOS, BOS, START, END)]
-        missing = [
-            name for name, i in zip((PAD, EOS, BOS, START, END), ids, strict=True) if i is None
-        ]
+        ids = {name: self._tokenizer.token_to_id(name) for name in (PAD, EOS, BOS, START, END)}
+        missing = [name for name, i in ids.items() if i is None]
         if missing:
             raise ValueError(
                 f"{source} has no token {', '.join(missing)}: a tokenizer of the Gemma layout is "
-                f"needed, with {PAD}, {EOS}, {BOS}, {START} and {END}"
+                f"needed, with {', '.join(ids)}"
             )
-        self.pad_id, self.eos_id, self.bos_id, self.start_of_turn_id, self.end_of_turn_id = ids
+        found = [i for i in ids.values() if i is not None]
+        self.pad_id, self.eos_id, self.bos_id, self.start_of_turn_id, self.end_of_turn_id = found
         self.stop_ids: tuple[int, ...] = (self.eos_id, self.end_of_turn_id)
         controls = self._control_tokens()
         self.control_ids: frozenset[int] = frozenset(controls.values())
@@ -126,7 +125,7 @@ class Tokenizer:
     def encode_chat(
         self, messages: Sequence[Message], *, generation_prompt: bool = True
     ) -> list[int]:
-        """<bos>, then <start_of_turn>role\\n text <end_of_turn>\\n for each turn.
+        """<bos>, then <start_of_turn>role NEWLINE text <end_of_turn> NEWLINE for each turn.
 
         Equals apply_chat_template of transformers for text without control tokens; a system turn
         is folded into the first user turn. generation_prompt: end with the opening of the model's
@@ -151,12 +150,13 @@ class Tokenizer:
 
     def _control_tokens(self) -> dict[str, int]:
         """Names and ids of the tokens that steer the model, and that text must not become."""
-        names = {PAD, EOS, BOS, START, END}
-        for token in self._tokenizer.get_added_tokens_decoder().values():
+        names = (PAD, EOS, BOS, START, END)
+        known = {name: i for name in names if (i := self._tokenizer.token_to_id(name)) is not None}
+        for i, token in self._tokenizer.get_added_tokens_decoder().items():
             shaped = BRACKETED.fullmatch(token.content) and not HTML.fullmatch(token.content)
             if token.special or shaped:
-                names.add(token.content)
-        return {name: self._tokenizer.token_to_id(name) for name in sorted(names)}
+                known[token.content] = i
+        return known
 
 
 def _cut_pattern(names: Sequence[str]) -> re.Pattern[str]:
