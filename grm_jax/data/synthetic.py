@@ -1,0 +1,238 @@
+"""A small verifiable world: questions, responses to judge, and demonstrations of judging.
+
+An ask ("Be brief.") decides which criteria count and how much; a response is an answer in a form;
+its score is 1 plus the weights of the criteria it meets. Everything about item i follows from
+(seed, split, i), so it never depends on how many items were drawn before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from numpy.random import Generator, default_rng
+
+from grm_jax.data.questions import Question, draw_question
+from grm_jax.text.messages import Example, Message
+
+Split = Literal["train", "heldout"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+Criteria = tuple[tuple[str, int], ...]
+
+# What each ask makes of the criteria: weights in falling order, all subset sums different.
+CRITERIA: dict[str, Criteria] = {
+    "": (("accuracy", 9),),
+    "Be brief.": (("accuracy", 6), ("brevity", 3)),
+    "Be polite.": (("accuracy", 6), ("politeness", 3)),
+    "Above all, be brief.": (("brevity", 6), ("accuracy", 3)),
+    "Above all, be polite.": (("politeness", 6), ("accuracy", 3)),
+    "Be brief and polite.": (("accuracy", 5), ("brevity", 3), ("politeness", 1)),
+}
+ASKS = tuple(CRITERIA)
+
+# A wrong principle is always another ask's: the first is the typical misreading, drawn three
+# times of four. Asks with a large factor are misread more often, so that with a noise of 0.15
+# the most likely criteria of "Above all, be polite." are wrong and no greedy judge is perfect.
+MISREADINGS: dict[str, tuple[str, str]] = {
+    "": ("Above all, be polite.", "Above all, be brief."),
+    "Be brief.": ("Above all, be brief.", "Be polite."),
+    "Be polite.": ("Above all, be polite.", "Be brief."),
+    "Above all, be brief.": ("Be brief.", "Above all, be polite."),
+    "Above all, be polite.": ("Be polite.", "Above all, be brief."),
+    "Be brief and polite.": ("Above all, be polite.", "Above all, be brief."),
+}
+MISREADING_FACTOR: dict[str, float] = {"Above all, be polite.": 5.0}
+
+HELDOUT_SHARE = 0.2
+RIGHT_SHARE = 0.45  # of responses, before the choice of telling items
+SLIP_SHARE = 0.5  # share of items chosen so that a slip matters; in the others a misreading does
+WORDS = {
+    "accuracy": ("wrong", "right"),
+    "brevity": ("wordy", "brief"),
+    "politeness": ("blunt", "polite"),
+}
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer in a form: four forms from two properties."""
+
+    answer: str
+    brief: bool
+    polite: bool
+
+    @property
+    def text(self) -> str:
+        if self.brief:
+            return f"Gladly: {self.answer}" if self.polite else self.answer
+        thanks = "Thank you for asking! " if self.polite else ""
+        return f"{thanks}I have thought about it and it must be {self.answer}"
+
+    def meets(self, answer: str) -> dict[str, bool]:
+        """Which criteria it meets for a judge who holds `answer` to be right."""
+        return {
+            "accuracy": self.answer == answer,
+            "brevity": self.brief,
+            "politeness": self.polite,
+        }
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question with an ask, and the responses to it."""
+
+    question: Question
+    ask: str
+    answer: str
+    responses: tuple[Response, ...]
+
+    @property
+    def query(self) -> str:
+        return f"{self.question.text} {self.ask}".rstrip()
+
+    def scores(self, criteria: Criteria | None = None, answer: str | None = None) -> list[int]:
+        """Scores per response under these criteria and this answer (default: the true ones)."""
+        criteria = CRITERIA[self.ask] if criteria is None else criteria
+        answer = self.answer if answer is None else answer
+        met = [response.meets(answer) for response in self.responses]
+        return [1 + sum(weight for name, weight in criteria if m[name]) for m in met]
+
+    @property
+    def example(self) -> Example:
+        """The item as the judge sees it, with its gold scores and label."""
+        scores = self.scores()
+        right = self.responses[0].answer == self.answer
+        return Example(
+            prompt=(Message("user", self.query),),
+            responses=tuple(response.text for response in self.responses),
+            label=scores.index(max(scores)) if len(scores) > 1 else int(right),
+            scores=tuple(map(float, scores)),
+            meta={"kind": self.question.kind, "ask": self.ask},
+        )
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How often a demonstration goes wrong, per kind of error; each in 0..1.
+
+    `principle` is the rate for an ordinary ask (`MISREADING_FACTOR` times it for a hard one),
+    `step` the rate of a slip in the working, `score` that of two scores changing places.
+    """
+
+    principle: float = 0.0
+    step: float = 0.0
+    score: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, rate in vars(self).items():
+            if not 0 <= rate <= 1:
+                raise ValueError(f"noise.{name} is {rate}; it is a probability: give 0 to 1.")
+
+
+def split_of(question: Question) -> Split:
+    """The side a question is on, by a hash of its text: all items of a question are on one side."""
+    digest = hashlib.sha256(question.text.encode()).digest()
+    return "heldout" if int.from_bytes(digest[:4], "big") < HELDOUT_SHARE * 2**32 else "train"
+
+
+def make_item(seed: int, split: Split, index: int) -> Item:
+    """Item `index` of a split; the same for the same three arguments, whatever else was drawn."""
+    rng = default_rng((seed, SPLITS.index(split), index))
+    question = draw_question(rng)
+    while split_of(question) != split:
+        question = draw_question(rng)
+    ask = ASKS[rng.integers(len(ASKS))]
+    n = (1, 2, 3, 4)[rng.choice(4, p=(0.04, 0.38, 0.38, 0.2))]
+    right = question.work()[1]
+    wrong = [question.work(slip)[1] for slip in range(question.slips)]
+    criteria, answer = CRITERIA[MISREADINGS[ask][0]], right
+    if rng.random() < SLIP_SHARE:
+        criteria, answer = CRITERIA[ask], wrong[rng.integers(len(wrong))]
+    while True:
+        item = Item(question, ask, right, _draw_responses(right, wrong, n, rng))
+        if n == 1 or _is_telling(item, item.scores(criteria, answer)):
+            return item
+
+
+def _draw_responses(
+    right: str, wrong: Sequence[str], n: int, rng: Generator
+) -> tuple[Response, ...]:
+    """n responses: the right answer or a typical slip's, each in one of four forms."""
+    return tuple(
+        Response(
+            right if chance < RIGHT_SHARE else wrong[int(slip * len(wrong))],
+            brief < 0.5,
+            polite < 0.5,
+        )
+        for chance, slip, brief, polite in rng.random((n, 4)).tolist()
+    )
+
+
+def _is_telling(item: Item, mistaken: list[int]) -> bool:
+    """Whether the best response is unique, and another one by the `mistaken` scores."""
+    scores = item.scores()
+    best = max(scores)
+    if len(set(item.responses)) < len(scores) or scores.count(best) > 1:
+        return False
+    return mistaken[scores.index(best)] < max(mistaken)
+
+
+def demonstrate(item: Item, noise: Noise, rng: Generator) -> str:
+    """A critique of the item in the paper's three sections, with errors at the rates of `noise`.
+
+    After a wrong principle or a slip the rest follows from it, so the verdict depends on them.
+    """
+    criteria = CRITERIA[item.ask]
+    if rng.random() < noise.principle * MISREADING_FACTOR.get(item.ask, 1.0):
+        criteria = CRITERIA[MISREADINGS[item.ask][int(rng.random() < 0.25)]]
+    slip = int(rng.integers(item.question.slips)) if rng.random() < noise.step else None
+    steps, answer = item.question.work(slip)
+    scores = item.scores(criteria, answer)
+    if len(scores) > 1 and rng.random() < noise.score:
+        i, j = rng.choice(len(scores), 2, replace=False)
+        scores[i], scores[j] = scores[j], scores[i]
+    weights = ", ".join(f"{name} ({weight})" for name, weight in criteria)
+    judged = "; ".join(
+        f"[{i}] " + ", ".join(WORDS[name][response.meets(answer)[name]] for name, _ in criteria)
+        for i, response in enumerate(item.responses, 1)
+    )
+    return (
+        f"Specific Criteria: {weights}\n"
+        f"Analysis: {steps} so {answer}. {judged}\n"
+        f"Scores: \\boxed{{{', '.join(map(str, scores))}}}"
+    )
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Rows `start` .. `start + count - 1` of a split, each with one demonstration: a data source.
+
+    Row i is (Example, text) and follows from (seed, split, start + i, noise) alone.
+    """
+
+    count: int
+    noise: Noise = field(default_factory=Noise)
+    seed: int = 0
+    split: Split = "train"
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.start < 0 or self.seed < 0:
+            raise ValueError(
+                f"count is {self.count}, start {self.start} and seed {self.seed}: count must be at "
+                "least 1, the others at least 0."
+            )
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Example, str]:
+        if not 0 <= index < self.count:
+            raise IndexError(f"row {index} of {self.count}")
+        number = self.start + index
+        item = make_item(self.seed, self.split, number)
+        # A stream of its own, so that the noise does not change the items.
+        rng = default_rng((self.seed, SPLITS.index(self.split), number, 1))
+        return item.example, demonstrate(item, self.noise, rng)
