@@ -1,0 +1,159 @@
+"""Demonstrations (a prompt and what the model is to write) as token rows for the pipeline."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from grm_jax.data.pipeline import RandomAccess, TokenRow
+from grm_jax.data.synthetic import Noise, demonstrations
+from grm_jax.text.messages import Message, as_messages, fold_system
+from grm_jax.text.prompts import Template, render
+from grm_jax.text.tokenizer import Tokenizer
+
+WORLD = "world"
+# The world has no end; a shuffle needs one.
+WORLD_SIZE = 2**31
+ROW_SHAPES = (
+    'give {"prompt": text or messages, "completion": text} or {"messages": [...]} '
+    "whose last turn is the assistant's"
+)
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Where demonstrations come from.
+
+    Args:
+        rows: "world", the synthetic world's training questions; or the path of a JSONL file with
+            rows {prompt, completion} or {messages}.
+        weight: its share of the mix, relative to the other sources.
+        noise: how often the world's demonstrations go wrong; only for the world.
+
+    Raises:
+        ValueError: a weight that is not positive, or noise for a file.
+    """
+
+    rows: str = WORLD
+    weight: float = 1.0
+    noise: Noise = Noise()
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0:
+            raise ValueError(f"weight is {self.weight}; it must be more than 0.")
+        if self.rows != WORLD and self.noise != Noise():
+            raise ValueError(f"noise is set for {self.rows}, but only the world can be made noisy.")
+
+
+def open_source(
+    source: SourceConfig, tokenizer: Tokenizer, template: Template, seed: int
+) -> RandomAccess[TokenRow]:
+    """The rows of a source; `template` and `seed` make the world's prompts and items.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or lines that are no demonstrations.
+    """
+    if source.rows == WORLD:
+        return WorldRows(source.noise, tokenizer, template, seed)
+    return JsonlRows(Path(source.rows), tokenizer)
+
+
+def encode(tokenizer: Tokenizer, prompt: tuple[Message, ...], completion: str) -> TokenRow:
+    """The chat with the completion as the model's turn, which alone is to be learned."""
+    head = tokenizer.encode_chat(prompt)
+    ids = np.array([*head, *tokenizer.encode_completion(completion)], np.int32)
+    return TokenRow(ids, np.arange(len(ids)) >= len(head))
+
+
+class WorldRows:
+    """Demonstration i of the synthetic world, made when it is asked for from (seed, i)."""
+
+    def __init__(self, noise: Noise, tokenizer: Tokenizer, template: Template, seed: int):
+        self.noise, self.tokenizer, self.template, self.seed = noise, tokenizer, template, seed
+
+    def __len__(self) -> int:
+        return WORLD_SIZE
+
+    def __getitem__(self, index: int) -> TokenRow:
+        ((example, critique),) = demonstrations(self.seed, "train", 1, self.noise, start=index)
+        return encode(self.tokenizer, tuple(render(example, self.template)), critique)
+
+
+class JsonlRows:
+    """The demonstrations of a JSONL file, read by line when asked for; every line is checked first.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: lines that are no demonstrations; the first few are named.
+    """
+
+    def __init__(self, path: Path, tokenizer: Tokenizer):
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"there is no file of demonstrations at {path}: give a JSONL file, or {WORLD!r}."
+            )
+        self.path, self.tokenizer = path, tokenizer
+        self.starts = np.array(list(self._check_lines()), np.int64)
+        self.file = path.open("rb")
+
+    def _check_lines(self) -> Iterator[tuple[int, int]]:
+        """(start, size in bytes) of each line that holds a row."""
+        start, faults = 0, []
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    try:
+                        read_demonstration(json.loads(line))
+                    except ValueError as error:
+                        faults.append(f"{self.path}:{number}: {error}")
+                    yield start, len(line)
+                start += len(line)
+        if faults:
+            shown = "\n  ".join(faults[:5])
+            more = f"\n  and {len(faults) - 5} more" if len(faults) > 5 else ""
+            raise ValueError(f"{len(faults)} lines are no demonstrations.\n  {shown}{more}")
+        if not start:
+            raise ValueError(f"{self.path} is empty: {ROW_SHAPES}.")
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> TokenRow:
+        start, size = self.starts[index]
+        # pread has no position that threads could share.
+        line = os.pread(self.file.fileno(), int(size), int(start))
+        return encode(self.tokenizer, *read_demonstration(json.loads(line)))
+
+
+def read_demonstration(row: Any) -> tuple[tuple[Message, ...], str]:
+    """The turns before, and the text to be learned, of a row of either shape.
+
+    Raises:
+        ValueError: a sentence on what is wrong with the row.
+    """
+    if not isinstance(row, Mapping):
+        raise ValueError(f"the row is no object; {ROW_SHAPES}.")
+    if "messages" in row:
+        turns = as_messages(row["messages"])
+    elif "prompt" in row and "completion" in row:
+        completion = row["completion"]
+        if isinstance(completion, str):
+            completion = [Message("assistant", completion)]
+        turns = (*as_messages(row["prompt"]), *as_messages(completion))
+    else:
+        raise ValueError(f"the row has the columns {', '.join(map(str, row))}; {ROW_SHAPES}.")
+    turns = fold_system(turns)
+    for number, turn in enumerate(turns):
+        if turn.role != ("user", "assistant")[number % 2]:
+            raise ValueError(f"turn {number + 1} is the {turn.role}'s; the two take turns.")
+    if not turns or turns[-1].role != "assistant":
+        raise ValueError(f"there is no last turn of the assistant; {ROW_SHAPES}.")
+    if not turns[-1].content.strip():
+        raise ValueError("the completion is empty: there is nothing to learn.")
+    return turns[:-1], turns[-1].content

@@ -1,0 +1,82 @@
+"""Log-probabilities of given tokens, without ever holding all the logits.
+
+A row of 4096 tokens over Gemma-2's vocabulary is 4 GiB of f32 logits, and backward wants them
+again: the memory peak of training. So the length is cut into chunks, each chunk's logits live
+only inside its step of a scan, and the backward pass makes them a second time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from grm_jax.models.model import Model
+
+
+class TokenLogprobs(NamedTuple):
+    """What a model gives to the tokens that came: log p(target), and the entropy of p (nats)."""
+
+    logprob: Array
+    entropy: Array | None
+
+
+def token_logprobs(
+    model: Model,
+    params: dict,
+    hidden: Float[Array, "B T D"],
+    targets: Int[Array, "B T"],
+    *,
+    chunk: int,
+    entropy: bool = False,
+) -> TokenLogprobs:
+    """log p(targets[b, t] | hidden[b, t]) in f32, [B, T], under the soft-capped logits.
+
+    Args:
+        model: gives the logits (the final soft cap is inside them).
+        params: its weights.
+        hidden: states after the final norm, so hidden[:, t] predicts targets[:, t].
+        targets: token ids; on padding any valid id will do, mask its result.
+        chunk: how many positions have logits at the same time; T need not be a multiple.
+        entropy: also -sum p log p of each position, [B, T]; otherwise None.
+
+    Raises:
+        ValueError: chunk is not positive.
+    """
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}; it counts positions: give 1 or more.")
+    batch, length, width = hidden.shape
+
+    def read(hidden: Array, targets: Array) -> tuple[Array, Array]:
+        logits = model.logits(params, hidden)
+        log_z = jax.nn.logsumexp(logits, axis=-1)
+        # A sum over a comparison, not a gather: its gradient is no scatter, and it stays local
+        # where the vocabulary is sharded.
+        here = targets[..., None] == jnp.arange(logits.shape[-1])
+        logprob = jnp.sum(jnp.where(here, logits, 0.0), axis=-1) - log_z
+        if not entropy:
+            return logprob, log_z
+        p = jnp.exp(logits - log_z[..., None])
+        return logprob, log_z - jnp.sum(p * logits, axis=-1)
+
+    with jax.named_scope("token_logprobs"):
+        if length <= chunk:  # recomputing the only chunk would save nothing
+            logprob, extra = read(hidden, targets)
+            return TokenLogprobs(logprob, extra if entropy else None)
+        chunks = -(-length // chunk)
+        tail = chunks * chunk - length
+        hidden = jnp.pad(hidden, ((0, 0), (0, tail), (0, 0)))
+        targets = jnp.pad(targets, ((0, 0), (0, tail)))
+        xs = (
+            hidden.reshape(batch, chunks, chunk, width).swapaxes(0, 1),
+            targets.reshape(batch, chunks, chunk).swapaxes(0, 1),
+        )
+        step = jax.checkpoint(lambda carry, x: (carry, read(*x)), prevent_cse=False)
+        _, (logprob, extra) = jax.lax.scan(step, None, xs)
+
+    def flat(x: Array) -> Array:
+        return x.swapaxes(0, 1).reshape(batch, chunks * chunk)[:, :length]
+
+    return TokenLogprobs(flat(logprob), flat(extra) if entropy else None)

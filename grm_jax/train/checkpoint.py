@@ -1,0 +1,102 @@
+"""Checkpoints: weights, optimiser and the place in the data, saved together or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import grain
+import jax
+import orbax.checkpoint.experimental.v1 as ocp
+
+from grm_jax.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """A checkpoint `every` so many steps, of which the last `keep` are kept.
+
+    Raises:
+        ValueError: a number that is not positive.
+    """
+
+    every: int = 500
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.keep < 1:
+            raise ValueError(
+                f"checkpoint.every is {self.every} and checkpoint.keep is {self.keep}; "
+                "both count something: give 1 or more."
+            )
+
+
+class Checkpoints:
+    """The checkpoints in a folder, one subfolder per step, newest last.
+
+    A save copies the arrays and returns; writing goes on behind the next steps. A checkpoint has
+    its name only when it is whole, so that one cut off by a crash does not exist.
+    """
+
+    def __init__(self, folder: Path, config: CheckpointConfig = CheckpointConfig()):
+        policies = ocp.training.save_decision_policies
+        self._checkpointer = ocp.training.Checkpointer(
+            folder.absolute(),
+            save_decision_policy=policies.AnySavePolicy(
+                [
+                    policies.FixedIntervalPolicy(config.every),
+                    policies.PreemptionCheckpointingPolicy(),
+                ]
+            ),
+            preservation_policy=ocp.training.preservation_policies.LatestN(config.keep),
+            cleanup_tmp_directories=True,
+        )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._checkpointer.close()
+
+    @property
+    def latest(self) -> int | None:
+        """The step of the newest whole checkpoint."""
+        newest = self._checkpointer.latest
+        return None if newest is None else newest.step
+
+    def due(self, step: int) -> bool:
+        """Whether `save` would save at this step."""
+        return self.latest != step and self._checkpointer.should_save(step)
+
+    def save(
+        self, step: int, state: TrainState, stream: grain.DatasetIterator, *, force: bool = False
+    ) -> None:
+        """Saves if the step is due (or forced), and starts writing."""
+        if self.latest == step:
+            return
+        parts = {
+            "params": state.params,
+            "rest": {"step": state.step, "opt_state": state.opt_state},
+            "stream": stream,
+        }
+        self._checkpointer.save_checkpointables_async(step, parts, force=force)
+
+    def restore(self, abstract: TrainState, stream: grain.DatasetIterator) -> TrainState:
+        """The newest state, laid out as `abstract` says (any mesh), and the stream moved to it."""
+        rest = {"step": abstract.step, "opt_state": abstract.opt_state}
+        parts = {"params": abstract.params, "rest": rest, "stream": stream}
+        loaded = self._checkpointer.load_checkpointables(None, parts)
+        return TrainState(
+            loaded["rest"]["step"], loaded["params"], loaded["rest"]["opt_state"]
+        )
+
+    def restore_params(self, abstract: Any) -> Any:
+        """The weights alone of the newest checkpoint."""
+        return self._checkpointer.load_checkpointables(None, {"params": abstract})["params"]

@@ -1,0 +1,104 @@
+"""The loop: batches in, updates made, metrics and checkpoints out, and a clean stop."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import FrameType
+from typing import Any
+
+import grain
+import jax
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding
+
+from grm_jax.train.checkpoint import Checkpoints
+from grm_jax.train.state import TrainState
+from grm_jax.train.step import Step
+from grm_jax.train.tracking import Tracker
+
+
+class Interruption(AbstractContextManager):
+    """Turns the first SIGTERM or Ctrl-C into a wish to stop after the step; the second one stops.
+
+    In a job of several processes JAX's preemption service listens to SIGTERM instead, and agrees
+    with all processes on one step to stop at.
+    """
+
+    def __init__(self) -> None:
+        self._alone = jax.process_count() == 1
+        self._wanted = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if self._alone:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._restore()
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self._wanted = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def wanted(self, step: int) -> bool:
+        """Whether the run is to save and stop after this step (the same in all processes)."""
+        if self._alone:
+            return self._wanted
+        return multihost_utils.reached_preemption_sync_point(step)
+
+
+def fit(
+    state: TrainState,
+    step: Step,
+    stream: grain.DatasetIterator,
+    place: NamedSharding,
+    *,
+    start: int,
+    steps: int,
+    checkpoints: Checkpoints,
+    tracker: Tracker,
+    keep_going: Callable[[int], bool] = lambda step: True,
+) -> tuple[TrainState, int]:
+    """Makes updates start + 1 .. steps; returns the state and how many updates it has seen.
+
+    Metrics are fetched one step late, so that the host prepares a batch while the device works;
+    only before a checkpoint it catches up, so that no step's metrics are lost with a kill.
+
+    Args:
+        place: the sharding of a batch; each process brings its share of the rows.
+        keep_going: asked with the number of each finished step; False saves and stops.
+    """
+    waiting: tuple[int, Any] | None = None
+
+    def catch_up() -> None:
+        nonlocal waiting
+        if waiting is not None:
+            number, metrics = waiting
+            tracker.log(number, {name: float(x) for name, x in jax.device_get(metrics).items()})
+            waiting = None
+
+    done = start
+    with Interruption() as interruption:
+        while done < steps:
+            local = next(stream)
+            batch = jax.tree.map(lambda x: jax.make_array_from_process_local_data(place, x), local)
+            state, metrics = step(state, batch)
+            catch_up()
+            done += 1
+            waiting = (done, metrics)
+            last = done == steps or interruption.wanted(done) or not keep_going(done)
+            if last or checkpoints.due(done):
+                catch_up()
+                checkpoints.save(done, state, stream, force=last)
+            if last:
+                break
+    return state, done

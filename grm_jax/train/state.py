@@ -1,0 +1,65 @@
+"""What a training run carries from step to step, and where each part of it lies on the mesh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from grm_jax import sharding
+from grm_jax.models.model import Model
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """`step` updates have been made (i32 scalar); weights; the optimiser's moments."""
+
+    step: Any
+    params: Any
+    opt_state: Any
+
+
+def new_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def state_shardings(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    rules: sharding.Rules = sharding.TRAIN_RULES,
+) -> TrainState:
+    """A NamedSharding for every leaf: moments lie where their weights lie, scalars everywhere.
+
+    Raises:
+        ValueError: the mesh does not divide a weight (a sentence that names it).
+    """
+    axes, everywhere = model.axes(), NamedSharding(mesh, PartitionSpec())
+    sharding.check_divisible(model.abstract(), axes, mesh, rules)
+    params = sharding.shardings_of(axes, mesh, rules)
+    opt_state = optax.tree.map_params(
+        optimizer,
+        lambda _, place: place,
+        jax.eval_shape(optimizer.init, model.abstract()),
+        params,
+        transform_non_params=lambda _: everywhere,
+    )
+    return TrainState(everywhere, params, opt_state)
+
+
+def abstract_state(
+    model: Model, optimizer: optax.GradientTransformation, places: TrainState
+) -> TrainState:
+    """Shapes, dtypes and shardings without a single weight: what a checkpoint is read onto."""
+    shapes = jax.eval_shape(lambda p: new_state(p, optimizer), model.abstract())
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        places,
+    )

@@ -1,0 +1,97 @@
+"""One update: a pure function of (state, batch), the same on a laptop and on a pod."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+
+from grm_jax.sharding import TRAIN_RULES, Rules, spec_for
+from grm_jax.train.state import TrainState
+
+Metrics = dict[str, jax.Array]
+# loss(params, batch) -> (summed loss, how many it is a sum over, further sums to report).
+SumLoss = Callable[[Any, Any], tuple[jax.Array, jax.Array, Metrics]]
+Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+
+
+def make_step(
+    loss: SumLoss,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    *,
+    microbatches: int = 1,
+) -> Step:
+    """step(state, batch) -> (state, metrics) for the loss `sum / count` over the whole batch.
+
+    A loss gives sums, so that micro-batches (and packed rows) add up to exactly the loss and the
+    gradient of the batch. Metrics are device scalars: `train/loss`, `train/grad_norm` (before
+    clipping), `train/learning_rate`, and the loss's own sums.
+    """
+
+    def value_and_grad(params: Any, batch: Any) -> tuple:
+        def total(params: Any) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
+            value, count, sums = loss(params, batch)
+            return value, (count, sums)
+
+        return jax.value_and_grad(total, has_aux=True)(params)
+
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        rows = jax.tree.leaves(batch)[0].shape[0]
+        # optax's micro_grad would make one gradient per row (it is for clipping each); this sums
+        # over micro-batches only.
+        accumulated = optax.microbatching.microbatch(
+            value_and_grad,
+            argnums=1,
+            microbatch_size=None if microbatches == 1 else rows // microbatches,
+            accumulator=optax.microbatching.AccumulationType.SUM,
+        )
+        (value, (count, sums)), grads = accumulated(state.params, batch)
+        # A batch without a target has the sum 0, which must give 0 and not nan.
+        count = jnp.maximum(count, 1)
+        grads = jax.tree.map(lambda g: g / count, grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {
+            "train/loss": value / count,
+            "train/grad_norm": optax.tree.norm(grads),
+            "train/learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+            **sums,
+        }
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    return step
+
+
+def batch_sharding(mesh: Mesh, rules: Rules = TRAIN_RULES) -> NamedSharding:
+    """Rows over the data axes, everything else whole."""
+    return NamedSharding(mesh, spec_for(("batch",), rules))
+
+
+def check_rows(rows: int, microbatches: int, mesh: Mesh) -> None:
+    """Refuses a batch that the mesh or the micro-batches do not divide.
+
+    Raises:
+        ValueError: names the numbers and what would fit.
+    """
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    if microbatches < 1 or rows % (microbatches * ways):
+        raise ValueError(
+            f"batch.rows is {rows}, to be cut into {microbatches} micro-batches over data x fsdp = "
+            f"{ways} devices: rows must be a multiple of {max(microbatches, 1) * ways}, and "
+            "microbatches 1 or more."
+        )
+
+
+def compile_step(step: Step, places: TrainState, mesh: Mesh) -> Step:
+    """`jax.jit` of a step with explicit shardings; the old state's memory is reused."""
+    return jax.jit(
+        step,
+        in_shardings=(places, batch_sharding(mesh)),
+        out_shardings=(places, None),
+        donate_argnums=0,
+    )
