@@ -24,11 +24,11 @@ Criteria = tuple[tuple[str, int], ...]
 # What each ask makes of the criteria: weights in falling order, all subset sums different.
 CRITERIA: dict[str, Criteria] = {
     "": (("accuracy", 9),),
-    "Be brief.": (("accuracy", 6), ("brevity", 3)),
-    "Be polite.": (("accuracy", 6), ("politeness", 3)),
-    "Above all, be brief.": (("brevity", 6), ("accuracy", 3)),
-    "Above all, be polite.": (("politeness", 6), ("accuracy", 3)),
-    "Be brief and polite.": (("accuracy", 5), ("brevity", 3), ("politeness", 1)),
+    "Be brief.": (("accuracy", 7), ("brevity", 2)),
+    "Be polite.": (("accuracy", 7), ("politeness", 2)),
+    "Above all, be brief.": (("brevity", 7), ("accuracy", 2)),
+    "Above all, be polite.": (("politeness", 7), ("accuracy", 2)),
+    "Be brief and polite.": (("accuracy", 6), ("brevity", 2), ("politeness", 1)),
 }
 ASKS = tuple(CRITERIA)
 
@@ -43,7 +43,7 @@ MISREADINGS: dict[str, tuple[str, str]] = {
     "Above all, be polite.": ("Be polite.", "Above all, be brief."),
     "Be brief and polite.": ("Above all, be polite.", "Above all, be brief."),
 }
-MISREADING_FACTOR: dict[str, float] = {"Above all, be polite.": 5.0}
+MISREADING_FACTOR: dict[str, float] = {"Above all, be polite.": 4.0}
 
 HELDOUT_SHARE = 0.2
 RIGHT_SHARE = 0.45  # of responses, before the choice of telling items

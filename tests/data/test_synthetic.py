@@ -141,12 +141,12 @@ def test_noise_comes_at_its_rates():
         return np.mean([is_wrong(i, demonstrate(i, noise, rng(k))) for k, i in enumerate(items)])
 
     def misread(item, text):
-        return not text.startswith(f"Specific Criteria: {CRITERIA[item.ask][0][0]} (6)") or (
+        return not text.startswith(f"Specific Criteria: {CRITERIA[item.ask][0][0]} (7)") or (
             CRITERIA[item.ask][1][0] not in text.splitlines()[0]
         )
 
     assert rate(easy, Noise(principle=0.2), misread) == pytest.approx(0.2, abs=0.07)
-    assert rate(hard, Noise(principle=0.15), misread) > 0.6
+    assert rate(hard, Noise(principle=0.15), misread) > 0.5
     slipped = rate(items, Noise(step=0.3), lambda i, text: f"so {i.answer}." not in text)
     assert slipped == pytest.approx(0.3, abs=0.04)
     swapped = rate(
