@@ -146,7 +146,7 @@ def _marked(folded: str) -> str:
         return ""
     body = _worded(words)
     if len(words) == 1:
-        left, right = rf"^\s{{0,8}}{re.escape(first)}", rf"{re.escape(last)}\s{{0,8}}$"
+        left, right = f"^{GAP}{re.escape(first)}", f"{re.escape(last)}{GAP}$"
     else:
         left, right = re.escape(first), re.escape(last)
     return rf"{left}{GAP}{body}(?:{GAP}{right}|\s{{0,8}}$)|^\s{{0,8}}{body}{GAP}{right}"

@@ -230,7 +230,9 @@ def render(
 
 def render_meta(example: Example, template: Template, judgment: str) -> list[Message]:
     """The chat turns that the meta RM scores: the request, and a judgment as the model's turn."""
-    return [*render(example, template), Message("assistant", judgment)]
+    # The judged text may have talked the judge into writing delimiters.
+    answer = template.delimiters.quote(judgment)
+    return [*render(example, template), Message("assistant", answer)]
 
 
 def _hint(example: Example, template: Template) -> str:

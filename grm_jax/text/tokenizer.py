@@ -11,6 +11,7 @@ import tokenizers
 from grm_jax.text.messages import Message, fold_system, repair_surrogates
 
 PAD, EOS, BOS, START, END = "<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"
+UNKNOWN = "<unk>"
 
 # Gemma's added tokens that are ordinary text: they carry layout, not control.
 HTML = re.compile(
@@ -66,7 +67,10 @@ class Tokenizer:
         self.pad_id, self.eos_id, self.bos_id, self.start_of_turn_id, self.end_of_turn_id = found
         self.stop_ids: tuple[int, ...] = (self.eos_id, self.end_of_turn_id)
         controls = self._control_tokens()
-        self.control_ids: frozenset[int] = frozenset(controls.values())
+        # <unk> steers nothing, and some tokenizers have it for characters that they do not know.
+        self.control_ids: frozenset[int] = frozenset(controls.values()) - {
+            self._tokenizer.token_to_id(UNKNOWN)
+        }
         self._cut = _cut_pattern([*controls, *(f"<0x{byte:02X}>" for byte in range(256))])
         for name in controls:
             if self.control_ids.intersection(self.encode(name)):
