@@ -55,7 +55,8 @@ def ring_slots(
 ) -> tuple[Int[Array, "B W"], Int[Array, "B W"]]:
     """For each ring slot the array index of the prompt token it keeps, and that token's position.
 
-    Slot w keeps the latest position p with p % W == w. Prompts are right-padded, so index = position.
+    Slot w keeps the latest position p with p % W == w. Prompts are right-padded, so a token's
+    index is its position.
     """
     size = min(window, positions.shape[1])
     last = positions.max(axis=1, keepdims=True)

@@ -172,7 +172,9 @@ def decode(
         for name in ("local", "global"):
             updated: list[Array] = []
 
-            def attend(q: Array, k: Array, v: Array, name=name, updated=updated) -> Array:
+            def attend(
+                q: Array, k: Array, v: Array, *, name=name, own=own, updated=updated
+            ) -> Array:
                 updated.extend(kv.write(*own[name], index, step, k, v))
                 own_k, own_v = (jax.lax.dynamic_index_in_dim(a, index, 0, False) for a in updated)
                 return shared_prefix_attention(

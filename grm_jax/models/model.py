@@ -16,7 +16,9 @@ from grm_jax.models.gemma2 import Params
 
 @dataclass(frozen=True)
 class Model:
-    """Gemma-2 with a language-model head ("lm") or one score ("scalar"); hashable, so static to jit.
+    """Gemma-2 with a language-model head ("lm") or one score ("scalar").
+
+    It is hashable, so it can be a static argument of jit.
 
     `dtype` is what activations are computed in, `param_dtype` what weights are stored in
     ("float32" or "bfloat16").

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from grm_jax.models import cache as kv
+from grm_jax.models.cache import SampleCache
 from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
 from grm_jax.sampling.state import Drawn, LoopState, Prompts
@@ -36,25 +37,21 @@ def generate(
     keys = _stream_keys(seed, prompts)
     last, prompt_cache = model.prefill(params, prompts.tokens, prompts.positions)
 
-    def draw(hidden: Array, state: LoopState) -> LoopState:
-        logits = model.logits(params, hidden).reshape(batch * group, -1)
+    def advance(state: LoopState) -> LoopState:
+        """Draws one token of every sample and feeds it: one `choose` in the program, not two."""
+        logits = model.logits(params, state.hidden).reshape(batch * group, -1)
         uniform = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, state.step)))(keys)
         token, logprob = choose(logits, uniform, settings)
-        return _record(state, token.reshape(batch, group), logprob.reshape(batch, group), stop_ids)
+        token, logprob = token.reshape(batch, group), logprob.reshape(batch, group)
+        hidden, cache = model.decode(params, token, state.step, prompt_cache, state.cache)
+        return _record(state, token, logprob, stop_ids, hidden, cache)
 
-    def advance(state: LoopState) -> LoopState:
-        # Token number step - 1 is fed, token number step is drawn.
-        hidden, cache = model.decode(
-            params, state.token, state.step - 1, prompt_cache, state.cache
-        )
-        state.cache = cache
-        return draw(hidden, state)
-
-    state = _empty(model, prompts, max_new_tokens)
     # The first token of every sample of a prompt comes from the same hidden state.
-    state = draw(jnp.broadcast_to(last[:, None], (batch, group, last.shape[-1])), state)
+    hidden = jnp.broadcast_to(last[:, None], (batch, group, last.shape[-1]))
     state = jax.lax.while_loop(
-        lambda s: (s.step < max_new_tokens) & ~jnp.all(s.done), advance, state
+        lambda s: (s.step < max_new_tokens) & ~jnp.all(s.done),
+        advance,
+        _start(model, prompts, hidden, max_new_tokens),
     )
     return Drawn(state.tokens, state.logprobs, state.lengths, state.done)
 
@@ -66,11 +63,11 @@ def _stream_keys(seed: Array, prompts: Prompts) -> Array:
     return jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(items, prompts.sample).reshape(-1)
 
 
-def _empty(model: Model, prompts: Prompts, steps: int) -> LoopState:
+def _start(model: Model, prompts: Prompts, hidden: Array, steps: int) -> LoopState:
     batch, group = prompts.sample.shape
     return LoopState(
         step=jnp.int32(0),
-        token=jnp.zeros((batch, group), jnp.int32),
+        hidden=hidden,
         done=~prompts.active,
         tokens=jnp.zeros((batch, group, steps), jnp.int32),
         logprobs=jnp.zeros((batch, group, steps), jnp.float32),
@@ -84,22 +81,23 @@ def _record(
     token: Int[Array, "B R"],
     logprob: Float[Array, "B R"],
     stop_ids: Int[Array, " n"],
+    hidden: Float[Array, "B R D"],
+    cache: SampleCache,
 ) -> LoopState:
-    """Writes one drawn token of every sample that had not stopped."""
-    live: Bool[Array, "B R"] = ~state.done
+    """The state after one more token, which only samples that had not stopped write down."""
+    live = ~state.done
     start = (0, 0, state.step)
 
     def put(array: Array, value: Array) -> Array:
-        masked = jnp.where(live, value, jnp.zeros_like(value))[..., None]
-        return jax.lax.dynamic_update_slice(array, masked.astype(array.dtype), start)
+        kept = jnp.where(live, value, jnp.zeros_like(value))[..., None]
+        return jax.lax.dynamic_update_slice(array, kept, start)
 
-    stopped = jnp.any(token[..., None] == stop_ids, axis=-1)
     return LoopState(
         step=state.step + 1,
-        token=token,
-        done=state.done | stopped,
+        hidden=hidden,
+        done=state.done | jnp.any(token[..., None] == stop_ids, axis=-1),
         tokens=put(state.tokens, token),
         logprobs=put(state.logprobs, logprob),
         lengths=state.lengths + live,
-        cache=state.cache,
+        cache=cache,
     )

@@ -30,6 +30,8 @@ GROUPS = (64, 16, 4, 1)
 SMALLEST_PROMPT = 32
 QUEUE_LIMIT = 64  # batches' worth of waiting samples before the oldest shape is run half empty
 
+_PROGRAM = jax.jit(generate, static_argnums=0, static_argnames="max_new_tokens")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -93,12 +95,20 @@ class Sampler:
                 f"rows is {self.rows}, but the mesh splits a batch over {shards} devices: give a "
                 f"multiple of {shards}."
             )
-        self._program = jax.jit(generate, static_argnums=0, static_argnames="max_new_tokens")
 
     @property
     def longest_prompt(self) -> int:
         """Tokens that a prompt may have, so that a full-length completion still fits."""
         return self.model.config.max_position - self.max_new_tokens
+
+    def check_length(self, tokens: int) -> None:
+        """Raises ValueError, in a sentence, unless a prompt of so many tokens can be continued."""
+        if not 0 < tokens <= self.longest_prompt:
+            raise ValueError(
+                f"the prompt has {tokens} tokens, but this model has room for "
+                f"{self.longest_prompt} beside {self.max_new_tokens} new ones: shorten the row, "
+                "or lower max_new_tokens."
+            )
 
     def __call__(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Yields every request's completions, in the order in which batches come back.
@@ -133,11 +143,7 @@ class Sampler:
 
     def _chunks(self, request: Request) -> Iterator[Request]:
         """The request in pieces of the allowed group sizes, largest first."""
-        if not 0 < len(request.tokens) <= self.longest_prompt:
-            raise ValueError(
-                f"a prompt has {len(request.tokens)} tokens; this model takes 1 to "
-                f"{self.longest_prompt} beside {self.max_new_tokens} new ones."
-            )
+        self.check_length(len(request.tokens))
         rest = request.samples
         while rest:
             size = next((g for g in self._groups if g <= len(rest)), self._groups[-1])
@@ -170,7 +176,7 @@ class Sampler:
             active[i, : len(chunk.samples)] = True
         prompts = Prompts(tokens, positions, item, sample, active)
         with jax.set_mesh(self.mesh) if self.mesh else nullcontext():
-            return self._program(
+            return _PROGRAM(
                 self.model,
                 self.params,
                 self._place(prompts),

@@ -35,7 +35,7 @@ class LoopState:
     """The carry of the decode loop after `step` tokens."""
 
     step: Array
-    token: Array  # [B, R] the last one drawn
+    hidden: Array  # [B, R, D] what the next token is drawn from
     done: Array  # [B, R]
     tokens: Array  # [B, R, T]
     logprobs: Array  # [B, R, T] f32

@@ -120,7 +120,7 @@ def _largest_threshold(
     low = jnp.zeros(probs.shape[:1], jnp.int32)
     high = jax.lax.bitcast_convert_type(probs.max(-1), jnp.int32) + 1
 
-    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Int[Array, ""], bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = low + (high - low) // 2
         as_float = jax.lax.bitcast_convert_type(middle, jnp.float32)

@@ -1,0 +1,74 @@
+"""The `grm` command: finds the subcommand, reads its options, and says what went wrong."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from jsonargparse import auto_cli
+
+SUMMARY = {
+    "judge": "judge responses: bundled examples, or the rows of a file",
+    "eval": "measure a judge on questions with known answers",
+    "train": "train a model: grm train sft",
+    "bench": "measure speed on this machine, as ratios",
+}
+
+
+def _load(command: str) -> tuple[Any, Callable[[Any], int | None]]:
+    """The options of a subcommand (dataclasses, perhaps nested in a dict) and what runs them.
+
+    Imported here, so that one subcommand does not wait for the libraries of another.
+    """
+    if command == "judge":
+        from grm_jax.cli.judge import JudgeCommand, run
+
+        return JudgeCommand, run
+    if command == "eval":
+        from grm_jax.cli.evaluate import EvalCommand, run
+
+        return EvalCommand, run
+    if command == "train":
+        from grm_jax.train import sft
+
+        return {"_help": SUMMARY["train"], "sft": sft.SFTConfig}, sft.run
+    from grm_jax.bench.decode import BenchCommand, run
+
+    return BenchCommand, run
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs `grm ARGUMENTS`; returns the exit status: 0 done, 1 nothing came out, 2 bad input."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    command, *rest = arguments
+    if command == "--version":
+        from grm_jax import __version__
+
+        print(f"grm_jax {__version__}")
+        return 0
+    if command not in SUMMARY:
+        print(f"grm: there is no command {command!r}.\n\n{_usage()}", file=sys.stderr)
+        return 2
+    components, run = _load(command)
+    try:
+        settings = auto_cli(components, args=rest, as_positional=False, prog=f"grm {command}")
+        return run(settings) or 0
+    except (ValueError, FileNotFoundError, FileExistsError) as error:
+        print(f"grm {command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\ngrm {command}: stopped; the same command goes on from here.", file=sys.stderr)
+        return 130
+
+
+def _usage() -> str:
+    width = max(map(len, SUMMARY))
+    commands = "\n".join(f"  grm {name:<{width}}  {text}" for name, text in SUMMARY.items())
+    return (
+        "grm: generative reward models that write principles, a critique and scores.\n\n"
+        f"{commands}\n\nEach has a --help, and takes its options from a YAML file too (--config)."
+    )

@@ -1,0 +1,132 @@
+"""`grm judge`: bundled examples for the eye, or the rows of a file, one JSON line each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from tqdm import tqdm
+
+from grm_jax.cli.show import Showcase
+from grm_jax.cli.verdict_file import VerdictFile
+from grm_jax.data.sources import BadRow, Source, load_examples
+from grm_jax.judging.judge import Judge
+from grm_jax.judging.judgment import Refusal, Verdict
+from grm_jax.sampling.strategy import Strategy
+from grm_jax.sharding import MeshConfig
+from grm_jax.text.messages import Example
+
+
+@dataclass(frozen=True)
+class JudgeCommand:
+    """Judge responses: principles, a critique and a score for each, summed over k samples.
+
+    With no options it judges a few bundled questions with the bundled model and shows them.
+    With --input and --output it writes one JSON line per row as it is done, with a verdict or an
+    "error"; the same command again does only what is missing.
+
+    Args:
+        input: A JSONL, JSON or Parquet file (or a folder of them, or a hub data set) of rows such
+            as {"prompt", "responses"} or {"prompt", "chosen", "rejected"}.
+        output: The JSONL file for the verdicts; without it they are shown on the terminal.
+        split: Which split of a folder or a hub data set to read.
+        limit: Read only the first so many rows.
+        model: "tiny" (bundled), a folder in Hugging Face's layout, or a hub id.
+        tokenizer: Take the tokenizer from this folder or hub id, not from the model's.
+        templates: A folder of prompt templates that replace the built-in ones of the same name.
+        k: Samples per row; their scores are summed.
+        strategy: How tokens are drawn.
+        seed: The same seed gives the same verdicts, whatever else is in the file.
+        max_new_tokens: Room for one critique; by default what the model folder says.
+        rows: Samples decoded at once: more is faster, until memory ends.
+        dtype: What activations are computed in, float32 or bfloat16.
+        mesh: Spread over several devices: how many along data, fsdp and tensor.
+    """
+
+    input: str | None = None
+    output: str | None = None
+    split: str | None = None
+    limit: int | None = None
+    model: str = "tiny"
+    tokenizer: str | None = None
+    templates: str | None = None
+    k: int = 8
+    strategy: Strategy = field(default_factory=lambda: Strategy(temperature=0.5))
+    seed: int = 0
+    max_new_tokens: int | None = None
+    rows: int = 64
+    dtype: str = "float32"
+    mesh: MeshConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"k is {self.k}; a verdict needs at least one sample.")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit is {self.limit}; give at least one row, or leave it out.")
+        if self.output is not None and self.input is None:
+            raise ValueError("there is an --output but no --input: name the rows to judge.")
+
+
+def run(command: JudgeCommand) -> int:
+    """Judges; 0 if any row got a verdict, else 1."""
+    where = command.input or str(resources.files("grm_jax") / "assets" / "examples.jsonl")
+    source = load_examples(where, split=command.split)
+    if command.output is None:
+        with Showcase() as show:
+            return _drive(command, source, show, set())
+    print(source.mapping, file=sys.stderr)
+    with VerdictFile(Path(command.output), command) as file:
+        if file.done:
+            print(f"{file.path}: {len(file.done)} rows are there already.", file=sys.stderr)
+        status = _drive(command, source, file, file.done)
+        print(file.summary(), file=sys.stderr)
+    return status
+
+
+def _drive(
+    command: JudgeCommand, source: Source, sink: Showcase | VerdictFile, done: set[str]
+) -> int:
+    """Streams rows through the judge into the sink; holds only the rows that are under way."""
+    judge = Judge.load(
+        command.model,
+        tokenizer=command.tokenizer,
+        templates=command.templates,
+        dtype=command.dtype,
+        mesh=command.mesh,
+        strategy=command.strategy,
+        seed=command.seed,
+        max_new_tokens=command.max_new_tokens,
+        rows=command.rows,
+    )
+    under_way: dict[str, Example] = {}
+    verdicts = 0
+    terminal = sys.stderr.isatty()
+    with tqdm(
+        unit="row",
+        disable=None if sink.is_for_people else False,
+        leave=False,
+        mininterval=0.2 if terminal else 10,
+        file=sys.stderr,
+    ) as bar:
+
+        def examples() -> Iterator[Example]:
+            for index, row in enumerate(source):
+                if command.limit is not None and index >= command.limit:
+                    return
+                if row.id in done:
+                    continue
+                if isinstance(row, BadRow):
+                    sink.write(Refusal(row.id, str(row)), None)
+                    bar.update()
+                else:
+                    under_way[row.id] = row
+                    yield row
+
+        for result in judge.judge_all(examples(), command.k):
+            sink.write(result, under_way.pop(result.id))
+            bar.update()
+            verdicts += isinstance(result, Verdict)
+    return 0 if verdicts or done else 1

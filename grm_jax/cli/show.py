@@ -1,0 +1,90 @@
+"""Verdicts for the eye: the question, what each response got, and one critique to read."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from grm_jax.judging.judgment import Judgment, Refusal, Verdict
+from grm_jax.text.messages import Example
+
+BAR = 20  # characters of the longest bar
+
+
+class Showcase:
+    """Prints each verdict as a panel."""
+
+    is_for_people = True
+
+    def __init__(self, console: Console | None = None):
+        self._console = console or Console()
+
+    def __enter__(self) -> Showcase:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def write(self, result: Verdict | Refusal, example: Example | None) -> None:
+        """Prints one result under its question."""
+        title = escape(result.id if example is None else example.prompt[-1].content)
+        if isinstance(result, Refusal) or example is None:
+            body = Text(result.error if isinstance(result, Refusal) else "", style="red")
+            self._console.print(Panel(body, title=title, title_align="left", border_style="red"))
+            return
+        parts = [_scores(result, example), Text(_summary(result), style="dim")]
+        shown = _most_typical(result)
+        if shown is not None:
+            parts.append(_critique(shown))
+        self._console.print(Panel(Group(*parts), title=f"[bold]{title}", title_align="left"))
+
+
+def _scores(verdict: Verdict, example: Example) -> Table:
+    """One line per response, best first: mark, text, mean score, bar, what each sample gave."""
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    for index in verdict.ranking:
+        mean = verdict.scores[index] / verdict.valid
+        votes = [j.scores[index] for j in verdict.judgments if j.scores is not None]
+        table.add_row(
+            "[bold green]✔" if index in verdict.tied else "",
+            escape(_short(example.responses[index])),
+            f"{mean:.1f}",
+            Text("█" * round(mean / 10 * BAR), style="green" if index in verdict.tied else "blue"),
+            Text(" ".join(map(str, votes)), style="dim"),
+        )
+    return table
+
+
+def _summary(verdict: Verdict) -> str:
+    said = f"{verdict.valid} of {verdict.k} critiques readable"
+    for reason, count in verdict.invalid_reasons.items():
+        said += f", {count} {reason}"
+    if len(verdict.tied) > 1:
+        return f"{said}; {len(verdict.tied)} responses share the highest sum"
+    return f"{said}; ahead by {verdict.margin:.1f} points" if len(verdict.scores) > 1 else said
+
+
+def _most_typical(verdict: Verdict) -> Judgment | None:
+    """The readable critique nearest to the mean scores, the first of several."""
+    means = [total / verdict.valid for total in verdict.scores]
+
+    def distance(judgment: Judgment) -> float:
+        return sum(abs(s - m) for s, m in zip(judgment.scores or (), means, strict=True))
+
+    return min((j for j in verdict.judgments if j.scores is not None), key=distance, default=None)
+
+
+def _critique(judgment: Judgment) -> Text:
+    order = ", ".join(str(index + 1) for index in judgment.order)
+    shown = f" (it saw the responses in the order {order})" if len(judgment.order) > 1 else ""
+    text = Text(f"\nCritique {judgment.sample + 1}{shown}\n", style="dim")
+    text.append(f"Principles: {judgment.principles}\n", style="default")
+    return text.append(judgment.critique, style="default")
+
+
+def _short(text: str, limit: int = 70) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,96 @@
+"""The JSONL file of verdicts: appended line by line, and picked up again after any stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from grm_jax.judging.judgment import Refusal, Verdict
+from grm_jax.text.messages import Example
+
+# Options that may differ when a file is continued: they change no verdict.
+FREE = {"output", "limit", "mesh", "rows"}
+
+
+class VerdictFile:
+    """Writes verdicts; `done` holds the ids that the file already had.
+
+    The settings lie beside it as FILE.yaml, ready for `grm judge --config`.
+
+    Raises:
+        ValueError: the file was made with other settings, or holds a line that is not ours.
+    """
+
+    is_for_people = False
+
+    def __init__(self, path: Path, settings: Any):
+        self.path = path
+        self.done: set[str] = set()
+        self._counts: Counter[str] = Counter()
+        wanted = dataclasses.asdict(settings)
+        beside = path.with_name(path.name + ".yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_size:
+            if beside.exists():
+                _check_same(path, yaml.safe_load(beside.read_text()), wanted)
+            self._read_back()
+        beside.write_text(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
+        self._file = path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> VerdictFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    def write(self, result: Verdict | Refusal, example: Example | None) -> None:
+        """Appends one line; what is written survives a kill of the process."""
+        row = result.to_json()
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._file.flush()
+        self._count(row)
+
+    def summary(self) -> str:
+        """One sentence on what the file holds now."""
+        return (
+            f"{self.path}: {self._counts['verdicts']} verdicts, {self._counts['errors']} rows with "
+            f"an error; {self._counts['valid']} of {self._counts['samples']} samples had scores."
+        )
+
+    def _count(self, row: dict[str, Any]) -> None:
+        self._counts["errors" if "error" in row else "verdicts"] += 1
+        self._counts["samples"] += row.get("k", 0)
+        self._counts["valid"] += row.get("valid", 0)
+
+    def _read_back(self) -> None:
+        """Collects the ids that are done; a last line that a kill cut short is taken away."""
+        size = 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    row = json.loads(line)
+                    self.done.add(row["id"])
+                except (ValueError, KeyError, TypeError):
+                    raise ValueError(
+                        f"{self.path}:{number} is no verdict of ours; name another --output."
+                    ) from None
+                self._count(row)
+                size += len(line)
+        os.truncate(self.path, size)
+
+
+def _check_same(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    for name, value in now.items():
+        if name not in FREE and before.get(name) != value:
+            raise ValueError(
+                f"{path} was made with {name}={before.get(name)!r}, and this run has {value!r}: "
+                "verdicts of the two do not mix. Name another --output, or delete the file."
+            )

@@ -1,0 +1,95 @@
+"""A model folder: everything a judge needs in one place.
+
+HF's layout (config.json, *.safetensors, tokenizer.json), and optionally ours: `grm.json` with
+`max_new_tokens` and `tokenizer_sha256`, and a `templates/` folder.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+
+from grm_jax.models import hf
+from grm_jax.models.gemma2 import Params
+from grm_jax.models.model import Model
+from grm_jax.sharding import MeshConfig, make_mesh
+from grm_jax.text.prompts import Templates, load_templates
+from grm_jax.text.tokenizer import Tokenizer
+
+DEFAULT_MAX_NEW_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A loaded model folder; `mesh` is None on one device."""
+
+    path: Path
+    model: Model
+    params: Params
+    tokenizer: Tokenizer
+    templates: Templates
+    max_new_tokens: int
+    mesh: Mesh | None
+
+
+def load_model_folder(
+    name: str | Path,
+    *,
+    tokenizer: str | None = None,
+    templates: str | None = None,
+    dtype: str = "float32",
+    mesh: MeshConfig | None = None,
+) -> ModelFolder:
+    """Loads the bundled "tiny", a local folder, or a hub id.
+
+    Args:
+        tokenizer: a folder or hub id to take the tokenizer from instead.
+        templates: a folder whose files replace the built-in templates of the same names.
+        dtype: what activations are computed in; weights stay in the type of their files.
+
+    Raises:
+        ValueError: tokenizer and weights do not belong together, or the mesh does not fit.
+        FileNotFoundError: a missing file, by name.
+    """
+    path = bundled(str(name)) if str(name) == "tiny" else hf.find_folder(name)
+    devices = make_mesh(mesh) if mesh is not None else None
+    words = Tokenizer.load(tokenizer or path)
+    settings = _read_settings(path)
+    expected = settings.get("tokenizer_sha256")
+    if expected is not None and words.sha256 != expected:
+        raise ValueError(
+            f"{path}: the weights were trained with tokenizer {expected[:12]}.., but its "
+            f"tokenizer.json is {words.sha256[:12]}..: restore the file that came with the weights."
+        )
+    model, params = hf.load_folder(path, mesh=devices, dtype=dtype)
+    if words.vocab_size > model.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {words.vocab_size} entries, but the model in {path} embeds only "
+            f"{model.config.vocab_size}: they do not belong together; give the model's own one."
+        )
+    own = path / "templates"
+    limit = model.config.max_position
+    return ModelFolder(
+        path=path,
+        model=model,
+        params=params,
+        tokenizer=words,
+        templates=load_templates(templates or (own if own.is_dir() else None)),
+        max_new_tokens=settings.get("max_new_tokens", min(DEFAULT_MAX_NEW_TOKENS, limit // 2)),
+        mesh=devices,
+    )
+
+
+def bundled(name: str) -> Path:
+    """The folder of a model that comes with the package."""
+    return Path(str(resources.files("grm_jax"))) / "assets" / name
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    file = path / "grm.json"
+    return json.loads(file.read_text()) if file.is_file() else {}

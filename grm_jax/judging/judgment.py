@@ -1,0 +1,85 @@
+"""What comes out of judging: one `Judgment` per sample, one `Verdict` per Example."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """One sampled critique, parsed.
+
+    Attributes:
+        sample: its number, 0 .. k-1; with the seed and the Example's id it names the randomness.
+        order: order[i] is the index of the response that was shown at place i.
+        principles, critique: as generated; the critique speaks of places, see `order`.
+        scores: one integer per response in the *Example's* order, or None if unparsable.
+        reason: why there are no scores ("no_box", "wrong_count", "truncated", ..), else None.
+        text: the whole completion.
+        tokens: how many tokens were generated, the stop token included.
+        logprob: the sum of their log-probabilities under the model, in nats.
+    """
+
+    sample: int
+    order: tuple[int, ...]
+    principles: str
+    critique: str
+    scores: tuple[int, ...] | None
+    reason: str | None
+    text: str
+    tokens: int
+    logprob: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """k judgments of one Example, combined.
+
+    Attributes:
+        scores: per response the sum over valid judgments (Voting@k, equations 12-14 of the paper).
+        best: index of the response with the highest total; ties broken at random with a key.
+        ranking: indices from best to worst, ties likewise.
+        tied: the indices that share the highest total (one entry: no tie).
+        margin: highest total minus the next one per valid judgment, in score points (n = 1: 0).
+        valid, k: how many of the k judgments have scores.
+    """
+
+    id: str
+    scores: tuple[int, ...]
+    best: int
+    ranking: tuple[int, ...]
+    tied: tuple[int, ...]
+    margin: float
+    valid: int
+    k: int
+    judgments: tuple[Judgment, ...]
+
+    @property
+    def invalid_reasons(self) -> dict[str, int]:
+        """How many judgments were refused, by reason."""
+        return dict(Counter(j.reason for j in self.judgments if j.reason is not None))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict; `judgments[i].scores` is null where a critique had none."""
+        row = dataclasses.asdict(self)
+        row["invalid_reasons"] = self.invalid_reasons
+        for judgment in row["judgments"]:
+            # The text repeats principles and critique, except where it could not be parsed.
+            if judgment["scores"] is not None:
+                del judgment["text"]
+        return row
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An Example without a verdict, and why, in a sentence for its owner."""
+
+    id: str
+    error: str
+
+    def to_json(self) -> dict[str, Any]:
+        """{"id": .., "error": ..}"""
+        return dataclasses.asdict(self)
