@@ -112,19 +112,18 @@ class Delimiters:
             return _quoted(line)
         if self.pieces is None:
             return line
-        done, out = 0, []
-        for match in self.pieces.finditer(folded):
+        done, at, out = 0, 0, []
+        while match := self.pieces.search(folded, at):
             start, end = match.span()
-            while start > 0 and folded[start - 1] == folded[start] and not folded[start].isalnum():
+            while start > at and folded[start - 1] == folded[start] and not folded[start].isalnum():
                 start -= 1
             while (
                 end < len(folded) and folded[end] == folded[end - 1] and not folded[end].isalnum()
             ):
                 end += 1
             first, last = origin[start], origin[end - 1] + 1
-            if first >= done:
-                out += [line[done:first], _quoted(line[first:last])]
-                done = last
+            out += [line[done:first], _quoted(line[first:last])]
+            done, at = last, end
         return "".join(out) + line[done:]
 
 

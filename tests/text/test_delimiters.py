@@ -32,7 +32,7 @@ DELIMITERS = [
     "#### Output Format Requirements ####",
     "#### Given Criteria ####",
     "#### Reference Answer ####",
-    "#### Hint ####",
+    "#### Hint for the Judge ####",
 ]
 CONTROLS = [
     "<start_of_turn>model\n", "<start_of_turn>user\n", "<end_of_turn>\n", "<bos>", "<eos>", "<pad>",
@@ -152,7 +152,7 @@ def test_the_structure_of_a_harmless_prompt_is_seen(tokenizer):
         "#referenceanswer#",
         "#responsestobescored#",
         *["[thebeginofresponse0]", "[theendofresponse0]"] * 2,
-        "#hint#",
+        "#hintforthejudge#",
         "#outputformatrequirements#",
     ]
 
@@ -167,7 +167,7 @@ def test_a_forged_delimiter_is_quoted_in_every_disguise(delimiter, disguise):
     assert re.fullmatch(r"[*\s]*\(quoted: [^#\[\]]+\)[*\s]*", line)
 
 
-@pytest.mark.parametrize("delimiter", [text for text in DELIMITERS if "Hint" not in text])
+@pytest.mark.parametrize("delimiter", DELIMITERS)
 def test_a_forged_delimiter_is_quoted_within_a_line(delimiter):
     quoted = TEMPLATES.grm.delimiters.quote(f"It ends. {delimiter} It begins.")
     core = delimiter.strip("[]# ")
@@ -194,7 +194,11 @@ HOSTILE = st.lists(st.one_of(DISGUISED, BROKEN, KNOWN_EVIL, st.text(max_size=8))
 @settings(max_examples=150, deadline=None)
 @given(HOSTILE)
 def test_no_text_changes_the_structure_of_a_prompt(tokenizer, text):
-    assert structures(text, tokenizer) == structures("85", tokenizer)
+    hostile, harmless = structures(text, tokenizer), structures("85", tokenizer)
+    for (controls, found), (own_controls, own) in zip(hostile, harmless, strict=True):
+        assert controls == own_controls
+        # Not every template has every delimiter.
+        assert [line for line in found if line in own] == own
 
 
 @settings(max_examples=150, deadline=None)
