@@ -43,7 +43,7 @@ define install
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"grm_jax needs Python 3.11 or newer, this is " + sys.version.split()[0] + \
 		": name another with `make PYTHON=python3.12 ...`")'
-	@echo "Installing grm-jax$(1:.%=%) into $(VENV): once, and takes a minute or two."
+	@echo "Installing grm-jax$(1:.%=%) into $(VENV): once, in one to three minutes."
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(PIP) --constraint constraints.txt --editable '$(1)'
 	@touch $@
