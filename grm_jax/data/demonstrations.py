@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from grm_jax.data.pipeline import RandomAccess, TokenRow
-from grm_jax.data.synthetic import Noise, demonstrations
+from grm_jax.data.synthetic import Demonstrations, Noise
 from grm_jax.text.messages import Message, as_messages, fold_system
 from grm_jax.text.prompts import Template, render
 from grm_jax.text.tokenizer import Tokenizer
@@ -60,7 +60,8 @@ def open_source(
         FileNotFoundError, ValueError: no such file, or lines that are no demonstrations.
     """
     if source.rows == WORLD:
-        return WorldRows(source.noise, tokenizer, template, seed)
+        world = Demonstrations(WORLD_SIZE, source.noise, seed)
+        return WorldRows(world, tokenizer, template)
     return JsonlRows(Path(source.rows), tokenizer)
 
 
@@ -72,16 +73,16 @@ def encode(tokenizer: Tokenizer, prompt: tuple[Message, ...], completion: str) -
 
 
 class WorldRows:
-    """Demonstration i of the synthetic world, made when it is asked for from (seed, i)."""
+    """Demonstrations of the synthetic world, each made when it is asked for."""
 
-    def __init__(self, noise: Noise, tokenizer: Tokenizer, template: Template, seed: int):
-        self.noise, self.tokenizer, self.template, self.seed = noise, tokenizer, template, seed
+    def __init__(self, world: Demonstrations, tokenizer: Tokenizer, template: Template):
+        self.world, self.tokenizer, self.template = world, tokenizer, template
 
     def __len__(self) -> int:
-        return WORLD_SIZE
+        return len(self.world)
 
     def __getitem__(self, index: int) -> TokenRow:
-        ((example, critique),) = demonstrations(self.seed, "train", 1, self.noise, start=index)
+        example, critique = self.world[index]
         return encode(self.tokenizer, tuple(render(example, self.template)), critique)
 
 

@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
     `targets[b, t]` is the token after `tokens[b, t]` in its segment; `mask` is True where it
     counts. `positions` restart in each segment and are -1 on padding; `segments` count from 1
-    and are 0 on padding. `dropped` [B] counts the source rows left out for their length.
+    and are 0 on padding. `too_long` [B] counts the source rows that were left out.
     """
 
     tokens: Any
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
     mask: Any
     positions: Any
     segments: Any
-    dropped: Any
+    too_long: Any
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def make_stream(
     local = batch.rows // shard.count
     packed = grain.experimental.FirstFitPackIterDataset(
         fitting,
-        length_struct=dict.fromkeys(("tokens", "targets", "mask", "dropped"), batch.length),
+        length_struct=dict.fromkeys(("tokens", "targets", "mask", "too_long"), batch.length),
         num_packing_bins=local,
         shuffle_bins=False,
         max_sequences_per_bin=None if batch.pack else 1,
@@ -136,7 +136,7 @@ def _shift(row: TokenRow) -> dict[str, np.ndarray]:
         "tokens": row.ids[:-1].astype(np.int32),
         "targets": row.ids[1:].astype(np.int32),
         "mask": row.learn[1:].astype(np.bool_),
-        "dropped": np.zeros(len(row.ids) - 1, np.int32),
+        "too_long": np.zeros(len(row.ids) - 1, np.int32),
     }
 
 
@@ -148,7 +148,7 @@ def _finish(packed: dict[str, np.ndarray]) -> Batch:
         mask=packed["mask"],
         positions=np.where(segments > 0, packed["tokens_positions"], -1).astype(np.int32),
         segments=segments,
-        dropped=packed["dropped"].sum(axis=1, dtype=np.int32),
+        too_long=packed["too_long"].sum(axis=1, dtype=np.int32),
     )
 
 
@@ -176,7 +176,7 @@ class _FittingRowsIterator(grain.DatasetIterator):
         for dropped in range(HOPELESS):
             row = next(self._parent)
             if len(row["tokens"]) <= self.length:
-                row["dropped"][:1] = dropped
+                row["too_long"][:1] = dropped
                 return row
         raise ValueError(
             f"{HOPELESS} rows in succession are longer than batch.length = {self.length} tokens; "

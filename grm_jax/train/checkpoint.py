@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,6 +11,8 @@ import grain
 import jax
 import orbax.checkpoint.experimental.v1 as ocp
 
+from grm_jax.models.config import Gemma2Config
+from grm_jax.models.model import Model
 from grm_jax.train.state import TrainState
 
 
@@ -40,7 +42,12 @@ class Checkpoints:
     its name only when it is whole, so that one cut off by a crash does not exist.
     """
 
-    def __init__(self, folder: Path, config: CheckpointConfig = CheckpointConfig()):
+    def __init__(
+        self,
+        folder: Path,
+        config: CheckpointConfig = CheckpointConfig(),
+        model: Model | None = None,
+    ):
         policies = ocp.training.save_decision_policies
         self._checkpointer = ocp.training.Checkpointer(
             folder.absolute(),
@@ -51,6 +58,7 @@ class Checkpoints:
                 ]
             ),
             preservation_policy=ocp.training.preservation_policies.LatestN(config.keep),
+            custom_metadata=None if model is None else {"model": asdict(model)},
             cleanup_tmp_directories=True,
         )
 
@@ -100,3 +108,22 @@ class Checkpoints:
     def restore_params(self, abstract: Any) -> Any:
         """The weights alone of the newest checkpoint."""
         return self._checkpointer.load_checkpointables(None, {"params": abstract})["params"]
+
+
+def is_checkpoints(folder: Path) -> bool:
+    """Whether the folder is one of `Checkpoints` (and no model folder)."""
+    return (folder / "metadata").is_dir() and not (folder / "config.json").exists()
+
+
+def saved_model(folder: Path) -> Model:
+    """The model whose weights are in a folder of checkpoints.
+
+    Raises:
+        ValueError: the folder says nothing of its model, or holds no whole checkpoint.
+    """
+    with Checkpoints(folder) as checkpoints:
+        saved = checkpoints._checkpointer.root_metadata().custom_metadata or {}
+        if "model" not in saved or checkpoints.latest is None:
+            raise ValueError(f"{folder} holds no whole checkpoint of a training run.")
+    config = Gemma2Config(**saved["model"].pop("config"))
+    return Model(config, **saved["model"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
@@ -66,7 +65,6 @@ def fit(
     steps: int,
     checkpoints: Checkpoints,
     tracker: Tracker,
-    keep_going: Callable[[int], bool] = lambda step: True,
 ) -> tuple[TrainState, int]:
     """Makes updates start + 1 .. steps; returns the state and how many updates it has seen.
 
@@ -75,7 +73,6 @@ def fit(
 
     Args:
         place: the sharding of a batch; each process brings its share of the rows.
-        keep_going: asked with the number of each finished step; False saves and stops.
     """
     waiting: tuple[int, Any] | None = None
 
@@ -95,7 +92,7 @@ def fit(
             catch_up()
             done += 1
             waiting = (done, metrics)
-            last = done == steps or interruption.wanted(done) or not keep_going(done)
+            last = done == steps or interruption.wanted(done)
             if last or checkpoints.due(done):
                 catch_up()
                 checkpoints.save(done, state, stream, force=last)

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -111,32 +112,37 @@ def _cut_after(path: Path, step: int) -> None:
     os.replace(part, path)
 
 
-class _Rate:
-    """Tokens per second and seconds left, over what this process did since its first step."""
+class _Tally:
+    """What a progress display says: the loss, the speed of this process, rows left out."""
 
     def __init__(self, start: int, total: int):
-        self.total, self.first, self.tokens = total, start + 1, 0.0
-        self.began = time.monotonic()
+        self.total, self.first = total, start + 1
+        self.tokens, self.too_long, self.began = 0.0, 0, time.monotonic()
+        self.seconds_left, self.text = 0.0, ""
 
-    def add(self, step: int, numbers: Numbers) -> tuple[float, float]:
+    def add(self, step: int, numbers: Numbers) -> None:
         now = time.monotonic()
-        if step == self.first:  # compiling is no part of the rate
+        self.too_long += int(numbers.get("data/too_long", 0))
+        self.text = f"loss {numbers['train/loss']:.4f}"
+        if step == self.first:  # compiling is no part of the speed
             self.began = now
-            return 0.0, 0.0
-        self.tokens += numbers.get("data/tokens", 0.0)
-        spent = max(now - self.began, 1e-9)
-        return self.tokens / spent, spent / (step - self.first) * (self.total - step)
+        else:
+            self.tokens += numbers.get("data/tokens", 0.0)
+            spent = max(now - self.began, 1e-9)
+            self.seconds_left = spent / (step - self.first) * (self.total - step)
+            self.text += f", {self.tokens / spent:,.0f} tokens/s"
+        if self.too_long:
+            self.text += f", {self.too_long} rows left out (longer than batch.length)"
 
 
 class _Bar:
     def __init__(self, name: str, start: int, total: int):
-        self.rate = _Rate(start, total)
+        self.tally = _Tally(start, total)
         self.bar = tqdm(total=total, initial=start, desc=name, unit="step", dynamic_ncols=True)
 
     def show(self, step: int, numbers: Numbers) -> None:
-        speed, _ = self.rate.add(step, numbers)
-        text = f"loss {numbers['train/loss']:.4f}, {speed:,.0f} tokens/s"
-        self.bar.set_postfix_str(text, refresh=False)
+        self.tally.add(step, numbers)
+        self.bar.set_postfix_str(self.tally.text, refresh=False)
         self.bar.update()
 
     def close(self) -> None:
@@ -146,19 +152,15 @@ class _Bar:
 class _Lines:
     def __init__(self, name: str, start: int, total: int, every: int):
         self.name, self.total, self.every = name, total, every
-        self.rate = _Rate(start, total)
+        self.tally = _Tally(start, total)
 
     def show(self, step: int, numbers: Numbers) -> None:
-        speed, left = self.rate.add(step, numbers)
+        self.tally.add(step, numbers)
         if step % self.every and step != self.total:
             return
-        clock = time.strftime("%H:%M:%S", time.gmtime(left))
-        print(
-            f"{self.name}: step {step}/{self.total}, loss {numbers['train/loss']:.4f}, "
-            f"{speed:,.0f} tokens/s, {clock} left",
-            file=sys.stderr,
-            flush=True,
-        )
+        left = timedelta(seconds=round(self.tally.seconds_left))
+        line = f"{self.name}: step {step}/{self.total}, {self.tally.text}, {left} left"
+        print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         pass

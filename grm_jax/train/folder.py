@@ -1,0 +1,50 @@
+"""A run's output folder: it holds one run, and the resolved config that made it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import yaml
+
+# What may change between the parts of a run without changing its result.
+FREE = ("output", "mesh", "checkpoint", "tracking")
+
+
+def claim(folder: Path, cfg: Any) -> None:
+    """Makes the folder and writes config.yaml, which `--config` reads back; or finds the same run.
+
+    Args:
+        cfg: a dataclass of plain values.
+
+    Raises:
+        ValueError: the folder holds a run with another config; the differences are named.
+    """
+    # Through JSON, so that tuples are lists on both sides.
+    resolved = json.loads(json.dumps(asdict(cfg)))
+    path = folder / "config.yaml"
+    if path.exists():
+        before = yaml.safe_load(path.read_text())
+        changes = [line for line in _differences(before, resolved) if not line.startswith(FREE)]
+        if changes:
+            raise ValueError(
+                f"{folder} holds a run with another config, which would not be continued but "
+                "mixed up:\n  " + "\n  ".join(changes) + "\nGive another output, or put it back."
+            )
+    if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(resolved, sort_keys=False))
+
+
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """One line per value that differs, by its dotted name."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys((*before, *now)):
+            inner = f"{name}.{key}" if name else str(key)
+            yield from _differences(before.get(key), now.get(key), inner)
+    elif before != now:
+        yield f"{name} was {before!r} and is now {now!r}"

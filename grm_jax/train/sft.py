@@ -1,0 +1,248 @@
+"""Supervised fine-tuning: `grm train sft`, the stage that the others are built on."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from grm_jax.data.demonstrations import SourceConfig, open_source
+from grm_jax.data.pipeline import Batch, BatchConfig, Shard, make_stream
+from grm_jax.models import hf
+from grm_jax.models.model import Model
+from grm_jax.objectives.logprobs import token_logprobs
+from grm_jax.objectives.rft import rft_loss
+from grm_jax.sharding import MeshConfig, make_mesh
+from grm_jax.text.prompts import Template, load_templates
+from grm_jax.text.tokenizer import Tokenizer
+from grm_jax.train.checkpoint import CheckpointConfig, Checkpoints
+from grm_jax.train.fit import fit
+from grm_jax.train.folder import claim
+from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from grm_jax.train.start import load_start, start_templates, start_tokenizer
+from grm_jax.train.state import abstract_state, new_state, state_shardings
+from grm_jax.train.step import (
+    Metrics,
+    SumLoss,
+    batch_sharding,
+    check_rows,
+    compile_step,
+    make_step,
+)
+from grm_jax.train.tracking import Tracker, TrackingConfig
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One pass of training: so many updates on a mix of sources, with an optimiser of its own.
+
+    Raises:
+        ValueError: no step, or no source.
+    """
+
+    steps: int
+    data: tuple[SourceConfig, ...] = (SourceConfig(),)
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; give 1 or more.")
+        if not self.data:
+            raise ValueError("data is empty: name at least one source.")
+        make_schedule(self.optimizer, self.steps)
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """The model folder that is written at the end: its weights' type, and how long judges write.
+
+    Raises:
+        ValueError: max_new_tokens is not positive.
+    """
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    max_new_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise ValueError(f"export.max_new_tokens is {self.max_new_tokens}; give 1 or more.")
+
+
+@dataclass(frozen=True)
+class SFTConfig:
+    """Supervised fine-tuning in one or more stages.
+
+    Args:
+        output: the run's folder. The same command continues what is there.
+        stages: by name, one after another; each has its folder in `output`.
+        start: "new:SIZE" for random weights (tiny, small, medium, 2b, 9b, 27b); or a model
+            folder, a hub id, "tiny" (bundled), or a `checkpoints` folder of another run.
+        tokenizer: a folder or hub id; by default that of `start`.
+        templates: a folder of prompt templates; by default that of the model in `start`, or the
+            built-in ones.
+        batch: rows x length tokens per update, over all devices.
+        microbatches: into how many parts a batch is cut to save memory; the result is the same.
+        remat: recompute activations in the backward pass to save memory.
+        logits_chunk: how many positions have their logits in memory at once.
+        dtype: what activations are computed in; weights and optimiser are float32.
+        seed: of the initial weights, the world's items, and the order of the rows.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    output: str
+    stages: dict[str, StageConfig]
+    start: str = "new:tiny"
+    tokenizer: str | None = None
+    templates: str | None = None
+    batch: BatchConfig = BatchConfig()
+    microbatches: int = 1
+    remat: bool = False
+    logits_chunk: int = 1024
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    seed: int = 0
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    export: ExportConfig = ExportConfig()
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("stages is empty: name at least one, such as stages.sft.steps.")
+        for name in self.stages:
+            if not re.fullmatch(r"[\w-]+", name) or name == "model":
+                raise ValueError(
+                    f"the stage name {name!r} becomes a folder beside `model`: use letters, "
+                    "digits, _ and -."
+                )
+        if self.logits_chunk < 1:
+            raise ValueError(f"logits_chunk is {self.logits_chunk}; give 1 or more.")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed is {self.seed}; give 0 to {2**31 - 1}.")
+
+
+def run(cfg: SFTConfig) -> Path | None:
+    """Trains all stages, or what is left of them, and writes the model folder `output/model`.
+
+    Returns:
+        The model folder; None if a signal ended the run early (the same command continues it).
+
+    Raises:
+        ValueError, FileNotFoundError: what does not fit, and what to do.
+    """
+    output, mesh = Path(cfg.output), make_mesh(cfg.mesh)
+    check_rows(cfg.batch.rows, cfg.microbatches, mesh)
+    tokenizer = start_tokenizer(cfg.start, cfg.tokenizer)
+    templates = start_templates(cfg.start, cfg.templates)
+    template = load_templates(templates).grm
+    claim(output, cfg)
+    start, weights = cfg.start, None
+    for name, stage in cfg.stages.items():
+        with jax.set_mesh(mesh):
+            weights = _run_stage(cfg, name, stage, start, mesh, tokenizer, template)
+        if weights is None:
+            return None
+        start = str(output / name / "checkpoints")
+    assert weights is not None  # there is at least one stage
+    model, params = weights
+    model = replace(model, param_dtype=cfg.export.dtype)
+    params = jax.tree.map(lambda p: p.astype(cfg.export.dtype), params)
+    extra: dict[str, Any] = {"scale": [template.low, template.high]}
+    if cfg.export.max_new_tokens is not None:
+        extra["max_new_tokens"] = cfg.export.max_new_tokens
+    folder = output / "model"
+    hf.save_folder(model, params, folder, tokenizer=tokenizer, extra=extra, templates=templates)
+    return folder
+
+
+def sft_loss(model: Model, *, chunk: int, remat: bool = False) -> SumLoss:
+    """The loss of `make_step`: summed negative log-likelihood of the batch's target tokens."""
+
+    def loss(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Metrics]:
+        hidden = model.hidden(params, batch.tokens, batch.positions, batch.segments, remat=remat)
+        found = token_logprobs(model, params, hidden, batch.targets, chunk=chunk)
+        nll, count = rft_loss(found.logprob, batch.mask)
+        total = count.sum()
+        return nll.sum(), total, {
+            "data/tokens": jnp.sum(batch.positions >= 0),
+            "data/target_tokens": total,
+            "data/too_long": jnp.sum(batch.too_long),
+        }
+
+    return loss
+
+
+def stage_seed(seed: int, stage: str) -> int:
+    """The seed of a stage's shuffle: stages see the same source in unrelated orders."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{stage}".encode()).digest()[:4], "big")
+
+
+def _run_stage(
+    cfg: SFTConfig,
+    name: str,
+    stage: StageConfig,
+    start: str,
+    mesh: Mesh,
+    tokenizer: Tokenizer,
+    template: Template,
+) -> tuple[Model, Any] | None:
+    """Trains one stage from where its checkpoints end; its model and weights, None if stopped."""
+    folder = Path(cfg.output) / name
+    folder.mkdir(parents=True, exist_ok=True)
+    model, make_params = load_start(start, tokenizer, mesh, dtype=cfg.dtype, seed=cfg.seed)
+    if cfg.batch.length > model.config.max_position:
+        raise ValueError(
+            f"batch.length is {cfg.batch.length}, but the model reads at most "
+            f"{model.config.max_position} positions: give that or less."
+        )
+    schedule = make_schedule(stage.optimizer, stage.steps)
+    optimizer = make_optimizer(stage.optimizer, schedule, model.axes())
+    places = state_shardings(model, optimizer, mesh)
+    loss = sft_loss(model, chunk=cfg.logits_chunk, remat=cfg.remat)
+    step = make_step(loss, optimizer, schedule, microbatches=cfg.microbatches)
+    sources = [(open_source(s, tokenizer, template, cfg.seed), s.weight) for s in stage.data]
+    shard = Shard(jax.process_index(), jax.process_count())
+    seed = stage_seed(cfg.seed, name)
+    stream = make_stream(sources, cfg.batch, seed=seed, shard=shard)
+    with Checkpoints(folder / "checkpoints", cfg.checkpoint, model) as checkpoints:
+        done = checkpoints.latest or 0
+        if done:
+            state = checkpoints.restore(abstract_state(model, optimizer, places), stream)
+        else:
+            begin = jax.jit(
+                lambda p: new_state(p, optimizer), out_shardings=places, donate_argnums=0
+            )
+            state = begin(make_params())
+        main = folder if jax.process_index() == 0 else None
+        tracker = Tracker(main, cfg.tracking, start=done, total=stage.steps, name=name)
+        try:
+            state, done = fit(
+                state,
+                compile_step(step, places, mesh),
+                stream,
+                batch_sharding(mesh),
+                start=done,
+                steps=stage.steps,
+                checkpoints=checkpoints,
+                tracker=tracker,
+            )
+        finally:
+            tracker.close()
+            stream.close()
+    if done < stage.steps:
+        if main:
+            print(
+                f"Stopped after step {done} of {stage.steps} of the stage {name}; the same command "
+                "continues from there.",
+                file=sys.stderr,
+            )
+        return None
+    return model, state.params

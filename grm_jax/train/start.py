@@ -1,0 +1,112 @@
+"""Where training starts: random weights of a size, a model folder, or a run's checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from grm_jax.judging.folder import bundled
+from grm_jax.models import hf
+from grm_jax.models.config import PRESETS
+from grm_jax.models.hf_config import config_from_hf
+from grm_jax.models.model import Model
+from grm_jax.sharding import TRAIN_RULES, check_divisible, shardings_of
+from grm_jax.text.tokenizer import Tokenizer
+from grm_jax.train.checkpoint import Checkpoints, is_checkpoints, saved_model
+
+NEW = "new:"
+
+
+def start_tokenizer(start: str, tokenizer: str | None) -> Tokenizer:
+    """The tokenizer given, or that of the model folder in `start`, checked against its weights.
+
+    Raises:
+        ValueError: none is given and `start` has none; or not the one the weights were made with.
+    """
+    if start.startswith(NEW) or is_checkpoints(Path(start)):
+        if tokenizer is None:
+            raise ValueError(f"start is {start}, which has no tokenizer: give tokenizer, a folder.")
+        return Tokenizer.load(tokenizer)
+    folder = _folder(start)
+    words = Tokenizer.load(tokenizer or folder)
+    settings = folder / "grm.json"
+    if settings.is_file():
+        expected = json.loads(settings.read_text()).get("tokenizer_sha256", words.sha256)
+        if expected != words.sha256:
+            raise ValueError(
+                f"{start} was trained with tokenizer {expected[:12]}.., but {tokenizer or folder} "
+                f"holds {words.sha256[:12]}..: give the one that came with the weights."
+            )
+    return words
+
+
+def start_templates(start: str, templates: str | None) -> Path | None:
+    """The folder of templates given, or the one in the model folder `start`, if it has one."""
+    if templates is not None:
+        return Path(templates)
+    if start.startswith(NEW) or is_checkpoints(Path(start)):
+        return None
+    own = _folder(start) / "templates"
+    return own if own.is_dir() else None
+
+
+def load_start(
+    start: str, tokenizer: Tokenizer, mesh: Mesh, *, dtype: str, seed: int
+) -> tuple[Model, Callable[[], Any]]:
+    """The model to train, and a function that makes its float32 weights, laid out on the mesh.
+
+    The weights come from a function because a run that is resumed does not need them.
+
+    Raises:
+        ValueError, FileNotFoundError: no such size or folder; tokenizer or mesh does not fit it.
+    """
+    if start.startswith(NEW):
+        size = start.removeprefix(NEW)
+        if size not in PRESETS:
+            raise ValueError(f"start is {start}, but the sizes are {', '.join(PRESETS)}.")
+        model = Model(replace(PRESETS[size], vocab_size=tokenizer.vocab_size), dtype=dtype)
+        return model, lambda: _init(model, mesh, seed)
+    path = Path(start)
+    if is_checkpoints(path):
+        model = replace(saved_model(path), dtype=dtype)
+    else:
+        config, head = config_from_hf(_folder(start))
+        if head != "lm":
+            raise ValueError(f"{start} holds a scalar reward model: give one that writes.")
+        model = Model(config, dtype=dtype)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} entries, but {start} embeds only "
+            f"{model.config.vocab_size}: give the tokenizer that belongs to it."
+        )
+    return model, lambda: _load(start, model, mesh)
+
+
+def _folder(start: str) -> Path:
+    return bundled(start) if start == "tiny" else hf.find_folder(start)
+
+
+def _init(model: Model, mesh: Mesh, seed: int) -> Any:
+    check_divisible(model.abstract(), model.axes(), mesh, TRAIN_RULES)
+    places = shardings_of(model.axes(), mesh, TRAIN_RULES)
+    return jax.jit(model.init, out_shardings=places)(jax.random.key(seed))
+
+
+def _load(start: str, model: Model, mesh: Mesh) -> Any:
+    if is_checkpoints(Path(start)):
+        check_divisible(model.abstract(), model.axes(), mesh, TRAIN_RULES)
+        places = shardings_of(model.axes(), mesh, TRAIN_RULES)
+        abstract = jax.tree.map(
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            model.abstract(),
+            places,
+        )
+        with Checkpoints(Path(start)) as checkpoints:
+            return checkpoints.restore_params(abstract)
+    return hf.load_folder(_folder(start), mesh, TRAIN_RULES, param_dtype="float32")[1]
