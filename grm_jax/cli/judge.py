@@ -42,7 +42,8 @@ class JudgeCommand:
         seed: The same seed gives the same verdicts, whatever else is in the file.
         max_new_tokens: Room for one critique; by default what the model folder says.
         rows: Samples decoded at once: more is faster, until memory ends.
-        dtype: What activations are computed in, float32 or bfloat16.
+        dtype: What activations are computed in, float32 or bfloat16; by default float32 on a CPU
+            and elsewhere what the weights are stored in.
         mesh: Spread over several devices: how many along data, fsdp and tensor.
     """
 
@@ -58,7 +59,7 @@ class JudgeCommand:
     seed: int = 0
     max_new_tokens: int | None = None
     rows: int = 64
-    dtype: str = "float32"
+    dtype: str | None = None
     mesh: MeshConfig | None = None
 
     def __post_init__(self) -> None:

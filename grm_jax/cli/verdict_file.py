@@ -14,7 +14,8 @@ import yaml
 from grm_jax.judging.judgment import Refusal, Verdict
 from grm_jax.text.messages import Example
 
-# Options that may differ when a file is continued: they change no verdict.
+# Options that may differ when a file is continued: they change what is done, or how fast, and a
+# log-probability by a rounding at most.
 FREE = {"output", "limit", "mesh", "rows"}
 
 

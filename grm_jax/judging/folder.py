@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from grm_jax.models import hf
@@ -42,7 +43,7 @@ def load_model_folder(
     *,
     tokenizer: str | None = None,
     templates: str | None = None,
-    dtype: str = "float32",
+    dtype: str | None = None,
     mesh: MeshConfig | None = None,
 ) -> ModelFolder:
     """Loads the bundled "tiny", a local folder, or a hub id.
@@ -50,7 +51,8 @@ def load_model_folder(
     Args:
         tokenizer: a folder or hub id to take the tokenizer from instead.
         templates: a folder whose files replace the built-in templates of the same names.
-        dtype: what activations are computed in; weights stay in the type of their files.
+        dtype: what activations are computed in; weights stay in the type of their files. None:
+            float32 on a CPU (which is slow in bfloat16), elsewhere the weights' own.
 
     Raises:
         ValueError: tokenizer and weights do not belong together, or the mesh does not fit.
@@ -66,6 +68,8 @@ def load_model_folder(
             f"{path}: the weights were trained with tokenizer {expected[:12]}.., but its "
             f"tokenizer.json is {words.sha256[:12]}..: restore the file that came with the weights."
         )
+    if dtype is None and jax.default_backend() == "cpu":
+        dtype = "float32"
     model, params = hf.load_folder(path, mesh=devices, dtype=dtype)
     if words.vocab_size > model.config.vocab_size:
         raise ValueError(

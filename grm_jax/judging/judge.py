@@ -78,7 +78,7 @@ class Judge:
         *,
         tokenizer: str | None = None,
         templates: str | None = None,
-        dtype: str = "float32",
+        dtype: str | None = None,
         mesh: MeshConfig | None = None,
         **settings: Any,
     ) -> Judge:

@@ -1,0 +1,1 @@
+"""Floor 4: how good a judge is, with error bars."""
