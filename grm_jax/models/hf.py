@@ -147,7 +147,7 @@ def _read(
     leaf: jax.ShapeDtypeStruct,
     index: Any,
 ) -> np.ndarray:
-    """One device's part `index` (a tuple of slices) of the weight that looks like `leaf`, read from the files."""
+    """One device's part of the weight that looks like `leaf`; `index` is a tuple of slices."""
     layers, index = (index[0], index[1:]) if place.stacked else (slice(None), index)
     shape = leaf.shape[1:] if place.stacked else leaf.shape
     bounds = [part.indices(size)[:2] for part, size in zip(index, shape, strict=True)]
@@ -174,7 +174,7 @@ def save_folder(
     tokenizer: Tokenizer | str | Path | None = None,
     extra: Mapping[str, Any] | None = None,
     templates: str | Path | None = None,
-    max_shard_bytes: float = 5e9,
+    max_shard_bytes: int | float = 5e9,
 ) -> None:
     """Writes a folder that transformers, vLLM and `load_folder` read, tensor by tensor.
 
@@ -287,6 +287,7 @@ def _put_in_place(part: Path, folder: Path) -> None:
     """Renames the finished folder, an earlier export stepping aside first."""
     if folder.exists():
         old = part.with_name(part.name + "-old")
+        shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
         part.rename(folder)
         shutil.rmtree(old)

@@ -13,7 +13,8 @@ ARCHITECTURES: dict[str, Literal["lm", "scalar"]] = {
     "Gemma2ForSequenceClassification": "scalar",
 }
 
-# Ours -> theirs. The first group must be there; the second has the defaults of transformers.
+# Ours -> theirs. The first group must be there; the second has the defaults of transformers, whose
+# types count: version 5 refuses an int where it declares a float, and the other way round.
 REQUIRED = {
     "vocab_size": "vocab_size",
     "num_layers": "num_hidden_layers",
@@ -24,7 +25,7 @@ REQUIRED = {
 }
 DEFAULTED = {
     "head_dim": ("head_dim", 256),
-    "query_pre_attn_scalar": ("query_pre_attn_scalar", 256.0),
+    "query_pre_attn_scalar": ("query_pre_attn_scalar", 256),
     "sliding_window": ("sliding_window", 4096),
     "attn_logit_softcap": ("attn_logit_softcapping", 50.0),
     "final_logit_softcap": ("final_logit_softcapping", 30.0),
@@ -138,8 +139,8 @@ def config_to_hf(
         "initializer_range": 0.02,
         "tie_word_embeddings": True,
         "use_cache": True,
-        "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "rope_theta": float(config.rope_theta),
+        "rope_parameters": {"rope_type": "default", "rope_theta": float(config.rope_theta)},
         "dtype": dtype,
         "torch_dtype": dtype,
         "pad_token_id": pad_id,
@@ -148,13 +149,10 @@ def config_to_hf(
     }
     for ours, key in REQUIRED.items():
         theirs[key] = getattr(config, ours)
-    for ours, (key, _) in DEFAULTED.items():
-        theirs[key] = _as_int(getattr(config, ours))
+    for ours, (key, default) in DEFAULTED.items():
+        value = getattr(config, ours)
+        typed = type(default)(value)
+        theirs[key] = typed if typed == value else value
     if head == "scalar":
         theirs |= {"num_labels": 1, "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
     return theirs
-
-
-def _as_int(value: float) -> float:
-    """256.0 as 256: transformers declares query_pre_attn_scalar an int and checks it."""
-    return int(value) if value == int(value) and value >= 1 else value

@@ -75,7 +75,7 @@ class Outgoing:
     fetch: Callable[[], np.ndarray]
 
 
-def split_into_files(tensors: Iterable[Outgoing], max_bytes: float) -> list[list[Outgoing]]:
+def split_into_files(tensors: Iterable[Outgoing], max_bytes: int | float) -> list[list[Outgoing]]:
     """Consecutive tensors in groups of at most `max_bytes` (one larger tensor has its own)."""
     groups: list[list[Outgoing]] = [[]]
     room = max_bytes
