@@ -30,9 +30,9 @@ def _load(command: str) -> tuple[Any, Callable[[Any], int | None]]:
 
         return EvalCommand, run
     if command == "train":
-        from grm_jax.train import sft
+        from grm_jax.cli.train import SFTConfig, run
 
-        return {"_help": SUMMARY["train"], "sft": sft.SFTConfig}, sft.run
+        return {"_help": SUMMARY["train"], "sft": SFTConfig}, run
     from grm_jax.bench.decode import BenchCommand, run
 
     return BenchCommand, run
