@@ -101,7 +101,7 @@ def test_slices_on_eight_devices_are_the_same_bits(tmp_path, shape, rules):
 
 
 def test_dtypes_asked_for(exported):
-    folder, model, params = exported
+    folder, _, params = exported
     narrow, loaded = load_folder(folder, param_dtype="bfloat16")
     assert (narrow.dtype, narrow.param_dtype) == ("bfloat16", "bfloat16")
     assert_same_bits(jax.tree.map(lambda leaf: leaf.astype("bfloat16"), params), loaded)
@@ -194,7 +194,7 @@ def test_tokenizer_settings_and_templates_travel(tmp_path, shared_data):
 
 
 def test_a_model_folder_is_replaced_whole(exported):
-    folder, model, params = exported
+    folder, model, _ = exported
     (folder / "model-00001-of-00002.safetensors").write_text("left over")
     other = random_params(model, seed=1)
     save_folder(model, other, folder)
@@ -224,7 +224,7 @@ def test_a_failed_export_leaves_the_old_one(exported):
 
 
 def test_spellings_of_version_4_and_5(exported):
-    folder, model, _ = exported
+    folder, _, _ = exported
     written = json.loads((folder / "config.json").read_text())
     assert written["torch_dtype"] == written["dtype"] == "float32"
     assert written["rope_theta"] == written["rope_parameters"]["rope_theta"] == 10_000.0
@@ -330,13 +330,13 @@ def test_files_that_are_not_there_or_not_whole(exported, tmp_path):
     with pytest.raises(ValueError, match="is not a whole safetensors file"):
         load_folder(folder)
     file.unlink()
-    with pytest.raises(FileNotFoundError, match="lacks model.safetensors, and has no"):
+    with pytest.raises(FileNotFoundError, match=r"lacks model\.safetensors, and has no"):
         load_folder(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(ValueError, match="is not JSON"):
         load_folder(folder)
     (folder / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match="config.json is missing"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
         load_folder(folder)
     with pytest.raises(FileNotFoundError, match=r"no model folder .*nowhere"):
         load_folder(tmp_path / "nowhere")
@@ -349,7 +349,7 @@ def test_a_hub_that_cannot_be_reached_is_a_sentence(monkeypatch):
         raise ConnectionError("name resolution failed")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(FileNotFoundError, match="name resolution failed.*give the local folder"):
+    with pytest.raises(FileNotFoundError, match=r"name resolution failed.*give the local folder"):
         load_folder("google/gemma-2-2b")
 
 
