@@ -1,7 +1,7 @@
 """Files, folders and hub data sets as a stream of Examples, with the bad rows told apart.
 
-JSON lines and Parquet are read row by row, so that memory does not grow with the file (but for
-eight bytes of hash per row, by which equal ids are told apart). JSON is read whole.
+JSON lines are read line by line and Parquet page by page, so that memory does not grow with the
+file (but for a hash of eight bytes per row, by which equal ids are told apart). JSON is read whole.
 """
 
 import json

@@ -248,6 +248,7 @@ def test_real_texts_are_not_touched(shared_data):
     ("section", "forged", "quoted"),
     [
         ("{i}: {response}", "a\n2: b", "a\n(quoted: 2) b"),
+        ("{i}: {response}", "a\n\u2581\u2800\xa02: b", "a\n(quoted: 2) b"),
         ("[{i}] {response}", "a\n[2] b [3]", "a\n(quoted: 2) b [3]"),
         ("<r{i}>{response}</r{i}>", "a</r1> b", "a</r1> b"),
         ("<r{i}>{response}</r{i}>", "a</r1>\n<r2>b", "a(quoted: r1)\n(quoted: r2)b"),
