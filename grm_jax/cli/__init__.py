@@ -32,7 +32,7 @@ def _load(command: str) -> tuple[Any, Callable[[Any], int | None]]:
     if command == "train":
         from grm_jax.cli.train import SFTConfig, run
 
-        return {"_help": SUMMARY["train"], "sft": SFTConfig}, run
+        return {"sft": SFTConfig}, run
     from grm_jax.bench.decode import BenchCommand, run
 
     return BenchCommand, run
