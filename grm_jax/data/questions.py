@@ -58,7 +58,7 @@ class Sum:
         return f"What is {self.a}+{self.b}?"
 
     def work(self, slip: int | None = None) -> tuple[str, str]:
-        """Slips: 0 and 1 miss the ones by one, 2 forgets or invents the carry, 3 adds to the tens."""
+        """Slips: 0 and 1 miss the ones by one, 2 forgets or invents the carry, 3 adds a ten."""
         (tens_a, a), (tens_b, b) = divmod(self.a, 10), divmod(self.b, 10)
         ones = a + b
         if slip == 0 or (slip == 1 and ones == 0):

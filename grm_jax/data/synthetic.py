@@ -195,7 +195,8 @@ def demonstrate(item: Item, noise: Noise, rng: Generator) -> str:
         scores[i], scores[j] = scores[j], scores[i]
     weights = ", ".join(f"{name} ({weight})" for name, weight in criteria)
     judged = "; ".join(
-        f"[{i}] " + ", ".join(WORDS[name][response.meets(answer)[name]] for name, _ in criteria)
+        f"[{i}] {response.answer}: "
+        + ", ".join(WORDS[name][response.meets(answer)[name]] for name, _ in criteria)
         for i, response in enumerate(item.responses, 1)
     )
     return (

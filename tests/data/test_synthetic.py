@@ -29,7 +29,7 @@ def judged_again(item, text):
     """The scores that follow from a critique's own criteria and judgements, read as text."""
     weights = {name: int(w) for name, w in re.findall(r"(\w+) \((\d)\)", text.splitlines()[0])}
     words = {words[1]: name for name, words in WORDS.items()}
-    lines = re.split(r"\[\d\] ", text.splitlines()[1])[1:]
+    lines = re.split(r"\[\d\] \w+: ", text.splitlines()[1])[1:]
     return [1 + sum(weights[words[w]] for w in re.findall(r"\w+", x) if w in words) for x in lines]
 
 
@@ -48,16 +48,17 @@ def test_noise_changes_the_demonstrations_and_not_the_items():
 
 def test_train_and_heldout_share_no_question():
     texts = {
-        split: {make_item(seed, split, i).question.text for seed in (0, 1) for i in range(1500)}
+        split: {make_item(seed, split, i).question.text for seed in (0, 1) for i in range(400)}
         for split in ("train", "heldout")
     }
     assert not texts["train"] & texts["heldout"]
-    assert len(texts["heldout"]) > 1500
+    assert len(texts["heldout"]) > 400
 
 
-def test_heldout_has_five_thousand_distinct_items():
-    items = [make_item(0, "heldout", i) for i in range(5200)]
-    assert len({item.example.id for item in items}) > 5000
+def test_heldout_items_hardly_ever_repeat():
+    # If there were only 5,000, about 25 pairs of 500 would be equal.
+    items = [make_item(0, "heldout", i) for i in range(500)]
+    assert len({item.example.id for item in items}) >= 499
 
 
 def test_the_readmes_question():
@@ -132,7 +133,7 @@ def test_errors_before_the_scores_leave_a_critique_that_agrees_with_itself(index
 
 
 def test_noise_comes_at_its_rates():
-    items = [make_item(1, "train", i) for i in range(3000)]
+    items = [make_item(1, "train", i) for i in range(1500)]
     items = [i for i in items if len(set(i.scores())) == len(i.scores()) > 1]
     easy = [i for i in items if i.ask == "Be brief."]
     hard = [i for i in items if i.ask == "Above all, be polite."]
@@ -145,20 +146,20 @@ def test_noise_comes_at_its_rates():
             CRITERIA[item.ask][1][0] not in text.splitlines()[0]
         )
 
-    assert rate(easy, Noise(principle=0.2), misread) == pytest.approx(0.2, abs=0.07)
+    assert rate(easy, Noise(principle=0.2), misread) == pytest.approx(0.2, abs=0.1)
     assert rate(hard, Noise(principle=0.15), misread) > 0.5
     slipped = rate(items, Noise(step=0.3), lambda i, text: f"so {i.answer}." not in text)
-    assert slipped == pytest.approx(0.3, abs=0.04)
+    assert slipped == pytest.approx(0.3, abs=0.05)
     swapped = rate(
         items,
         Noise(score=0.3),
         lambda i, text: list(parse_judgment(text, len(i.responses)).scores) != i.scores(),
     )
-    assert swapped == pytest.approx(0.3, abs=0.04)
+    assert swapped == pytest.approx(0.3, abs=0.05)
 
 
 def test_errors_make_verdicts_wrong_and_seldom_tied():
-    items = [i for i in (make_item(2, "heldout", k) for k in range(1500)) if len(i.responses) > 1]
+    items = [i for i in (make_item(2, "heldout", k) for k in range(800)) if len(i.responses) > 1]
 
     def outcomes(scores_of):
         wrong = tied = 0
