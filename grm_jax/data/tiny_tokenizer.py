@@ -44,7 +44,7 @@ def train_tokenizer(texts: Iterable[str]) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def corpus(templates: Templates, count: int = 2_000) -> Iterator[str]:
+def corpus(templates: Templates, count: int = 8_000) -> Iterator[str]:
     """Every text between two control tokens in `count` chats of the world, errors included."""
     noise = Noise(principle=0.15, step=0.2, score=0.05)
     for example, demonstration in Demonstrations(count, noise):
