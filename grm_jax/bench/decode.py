@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -92,7 +93,7 @@ def _transformers(
 
     with tempfile.TemporaryDirectory() as folder:
         save_folder(model, params, Path(folder) / "model")
-        theirs = Gemma2ForCausalLM.from_pretrained(
+        theirs: Any = Gemma2ForCausalLM.from_pretrained(
             Path(folder) / "model", attn_implementation="eager", dtype=torch.float32
         )
     prompt = torch.tensor([tokens])

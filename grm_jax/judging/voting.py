@@ -19,7 +19,7 @@ def vote(
     valid = [j.scores for j in judgments if j.scores is not None]
     if not valid:
         return None
-    totals = np.sum(valid, axis=0, dtype=np.int64)
+    totals = np.asarray(valid, np.int64).sum(axis=0)
     shuffled = rng.permutation(n)
     ranking = shuffled[np.argsort(-totals[shuffled], kind="stable")]
     ordered = totals[ranking]

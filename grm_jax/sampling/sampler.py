@@ -174,12 +174,12 @@ class Sampler:
             item[i] = chunk.item
             sample[i, : len(chunk.samples)] = chunk.samples
             active[i, : len(chunk.samples)] = True
-        prompts = Prompts(tokens, positions, item, sample, active)
+        arrays = map(jnp.asarray, (tokens, positions, item, sample, active))
         with jax.set_mesh(self.mesh) if self.mesh else nullcontext():
             return _PROGRAM(
                 self.model,
                 self.params,
-                self._place(prompts),
+                self._place(Prompts(*arrays)),
                 jnp.uint32(self.seed),
                 self.strategy.traced(),
                 jnp.asarray(self.stop_ids, jnp.int32),
@@ -196,13 +196,14 @@ class Sampler:
 def _fetch(batch: list[Request], drawn: Drawn) -> Iterator[Completion]:
     """Waits for one batch and cuts its samples out."""
     drawn = jax.device_get(drawn)
+    tokens, logprobs = np.asarray(drawn.tokens), np.asarray(drawn.logprobs)
     for i, chunk in enumerate(batch):
         for j, number in enumerate(chunk.samples):
             n = int(drawn.lengths[i, j])
             yield Completion(
                 chunk.tag,
                 number,
-                drawn.tokens[i, j, :n],
-                drawn.logprobs[i, j, :n],
+                tokens[i, j, :n],
+                logprobs[i, j, :n],
                 bool(drawn.done[i, j]),
             )
