@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class SourceConfig:
 
     rows: str = WORLD
     weight: float = 1.0
-    noise: Noise = Noise()
+    noise: Noise = field(default_factory=Noise)
 
     def __post_init__(self) -> None:
         if self.weight <= 0:

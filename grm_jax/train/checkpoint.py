@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any
 
 import grain
-import jax
 import orbax.checkpoint.experimental.v1 as ocp
 
 from grm_jax.models.config import Gemma2Config
@@ -48,16 +47,16 @@ class Checkpoints:
         config: CheckpointConfig = CheckpointConfig(),
         model: Model | None = None,
     ):
-        policies = ocp.training.save_decision_policies
+        when, which = ocp.training.save_decision_policies, ocp.training.preservation_policies
+        # Any, because Orbax's own policies do not fit the annotation of its own arguments.
+        due: Any = when.AnySavePolicy(
+            [when.FixedIntervalPolicy(config.every), when.PreemptionCheckpointingPolicy()]
+        )
+        kept: Any = which.LatestN(config.keep)
         self._checkpointer = ocp.training.Checkpointer(
-            folder.absolute(),
-            save_decision_policy=policies.AnySavePolicy(
-                [
-                    policies.FixedIntervalPolicy(config.every),
-                    policies.PreemptionCheckpointingPolicy(),
-                ]
-            ),
-            preservation_policy=ocp.training.preservation_policies.LatestN(config.keep),
+            str(folder.absolute()),
+            save_decision_policy=due,
+            preservation_policy=kept,
             custom_metadata=None if model is None else {"model": asdict(model)},
             cleanup_tmp_directories=True,
         )
@@ -101,9 +100,7 @@ class Checkpoints:
         rest = {"step": abstract.step, "opt_state": abstract.opt_state}
         parts = {"params": abstract.params, "rest": rest, "stream": stream}
         loaded = self._checkpointer.load_checkpointables(None, parts)
-        return TrainState(
-            loaded["rest"]["step"], loaded["params"], loaded["rest"]["opt_state"]
-        )
+        return TrainState(loaded["rest"]["step"], loaded["params"], loaded["rest"]["opt_state"])
 
     def restore_params(self, abstract: Any) -> Any:
         """The weights alone of the newest checkpoint."""
@@ -122,7 +119,7 @@ def saved_model(folder: Path) -> Model:
         ValueError: the folder says nothing of its model, or holds no whole checkpoint.
     """
     with Checkpoints(folder) as checkpoints:
-        saved = checkpoints._checkpointer.root_metadata().custom_metadata or {}
+        saved: Any = checkpoints._checkpointer.root_metadata().custom_metadata or {}
         if "model" not in saved or checkpoints.latest is None:
             raise ValueError(f"{folder} holds no whole checkpoint of a training run.")
     config = Gemma2Config(**saved["model"].pop("config"))

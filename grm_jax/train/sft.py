@@ -25,6 +25,7 @@ from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train.checkpoint import CheckpointConfig, Checkpoints
 from grm_jax.train.fit import fit
 from grm_jax.train.folder import claim
+from grm_jax.train.memory import keep_freed_memory
 from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from grm_jax.train.start import load_start, start_templates, start_tokenizer
 from grm_jax.train.state import abstract_state, new_state, state_shardings
@@ -49,7 +50,7 @@ class StageConfig:
 
     steps: int
     data: tuple[SourceConfig, ...] = (SourceConfig(),)
-    optimizer: OptimizerConfig = OptimizerConfig()
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -103,16 +104,16 @@ class SFTConfig:
     start: str = "new:tiny"
     tokenizer: str | None = None
     templates: str | None = None
-    batch: BatchConfig = BatchConfig()
+    batch: BatchConfig = field(default_factory=BatchConfig)
     microbatches: int = 1
     remat: bool = False
     logits_chunk: int = 1024
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     mesh: MeshConfig = field(default_factory=MeshConfig)
-    checkpoint: CheckpointConfig = CheckpointConfig()
-    tracking: TrackingConfig = TrackingConfig()
-    export: ExportConfig = ExportConfig()
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -138,6 +139,7 @@ def run(cfg: SFTConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
+    keep_freed_memory()
     output, mesh = Path(cfg.output), make_mesh(cfg.mesh)
     check_rows(cfg.batch.rows, cfg.microbatches, mesh)
     tokenizer = start_tokenizer(cfg.start, cfg.tokenizer)
@@ -171,11 +173,15 @@ def sft_loss(model: Model, *, chunk: int, remat: bool = False) -> SumLoss:
         found = token_logprobs(model, params, hidden, batch.targets, chunk=chunk)
         nll, count = rft_loss(found.logprob, batch.mask)
         total = count.sum()
-        return nll.sum(), total, {
-            "data/tokens": jnp.sum(batch.positions >= 0),
-            "data/target_tokens": total,
-            "data/too_long": jnp.sum(batch.too_long),
-        }
+        return (
+            nll.sum(),
+            total,
+            {
+                "data/tokens": jnp.sum(batch.positions >= 0),
+                "data/target_tokens": total,
+                "data/too_long": jnp.sum(batch.too_long),
+            },
+        )
 
     return loss
 

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl (the truth), a progress display, and what is asked for."""
+"""Where a run's numbers go: metrics.jsonl (the truth), a progress display, TensorBoard, wandb."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ class _Lines:
 class _Tensorboard:
     def __init__(self, folder: Path, start: int):
         try:
-            from tensorboardX import SummaryWriter  # optional
+            from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise ValueError(
                 "tracking.tensorboard needs tensorboardX: pip install 'grm-jax[tracking]'."
@@ -187,9 +187,11 @@ class _Tensorboard:
 class _Wandb:
     def __init__(self, folder: Path, project: str, name: str):
         try:
-            import wandb  # optional
+            import wandb  # pyright: ignore[reportMissingImports]
         except ImportError:
-            raise ValueError("tracking.wandb needs wandb: pip install 'grm-jax[tracking]'.") from None
+            raise ValueError(
+                "tracking.wandb needs wandb: pip install 'grm-jax[tracking]'."
+            ) from None
         # The same folder is the same run, so that a resumed run continues its curves.
         identity = f"{folder.absolute().parent.name}-{name}"
         self.run = wandb.init(project=project, id=identity, dir=str(folder), resume="allow")
