@@ -69,7 +69,10 @@ def embed(
 ) -> Float[Array, "B T D"]:
     """Token embeddings times sqrt(D); the factor is rounded to `dtype` as Gemma's own code does."""
     with jax.named_scope("embed"):
-        x = params["embed"][tokens].astype(dtype)
+        # The table's D is gathered first: looked up while fsdp splits D, and the result then
+        # split by batch, every device would hold the activations of the whole batch.
+        table = constrain(params["embed"], ("vocab", None))
+        x = table[tokens].astype(dtype)
         return constrain(x * jnp.asarray(config.embed_dim**0.5, dtype), ACTIVATION)
 
 
@@ -134,12 +137,12 @@ def prefill(
         return x, (*ring, global_k.swapaxes(1, 2), global_v.swapaxes(1, 2))
 
     x = embed(config, params, tokens, dtype)
-    x, stacked = jax.lax.scan(body, x, params["pairs"])
+    x, (local_k, local_v, global_k, global_v) = jax.lax.scan(body, x, params["pairs"])
     lengths = positions.max(axis=1) + 1
     last = jnp.maximum(lengths - 1, 0)[:, None, None]
     x = jnp.take_along_axis(x, last, axis=1)[:, 0]
     x = rms_norm(x, params["final_norm"], config.rms_norm_eps)
-    return x, PromptCache(*stacked, ring_positions, positions, lengths)
+    return x, PromptCache(local_k, local_v, global_k, global_v, ring_positions, positions, lengths)
 
 
 def decode(
@@ -175,16 +178,16 @@ def decode(
             def attend(
                 q: Array, k: Array, v: Array, *, name=name, own=own, updated=updated
             ) -> Array:
-                updated.extend(kv.write(*own[name], index, step, k, v))
-                own_k, own_v = (jax.lax.dynamic_index_in_dim(a, index, 0, False) for a in updated)
+                keys, values = own[name]
+                keys, values = kv.write(keys, values, index, step, k, v)
+                updated.extend((keys, values))
+                own_k = jax.lax.dynamic_index_in_dim(keys, index, keepdims=False)
+                own_v = jax.lax.dynamic_index_in_dim(values, index, keepdims=False)
+                prefix_k, prefix_v = prefix[name]
+                mask, own_mask = prefix_masks[name], kv.own_mask(step, own_v.shape[3])
+                cap = config.attn_logit_softcap
                 return shared_prefix_attention(
-                    q,
-                    *prefix[name],
-                    prefix_masks[name],
-                    own_k,
-                    own_v,
-                    kv.own_mask(step, own_v.shape[3]),
-                    config.attn_logit_softcap,
+                    q, prefix_k, prefix_v, mask, own_k, own_v, own_mask, cap
                 )
 
             x = constrain(x, ACTIVATION)
@@ -209,4 +212,5 @@ def logits(config: Gemma2Config, params: Params, x: Float[Array, "*B D"]) -> Flo
     with jax.named_scope("logits"):
         table = params["embed"].astype(x.dtype)
         raw = jnp.einsum("...d,vd->...v", x, table, preferred_element_type=jnp.float32)
+        raw = constrain(raw, ("batch", *(None,) * (raw.ndim - 2), "vocab"))
         return config.final_logit_softcap * jnp.tanh(raw / config.final_logit_softcap)
