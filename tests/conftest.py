@@ -14,7 +14,12 @@ os.environ["XLA_FLAGS"] = (
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
+
+# How long an example takes says more about a shared machine than about the code.
+settings.register_profile("grm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("grm")
 
 ROOT = Path(__file__).resolve().parent.parent
 
