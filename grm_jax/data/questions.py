@@ -130,13 +130,13 @@ class Cups:
 
 
 def draw_question(rng: Generator) -> Question:
-    """A question at random: 40% sums (the hardest to learn), 40% chains and 20% cups."""
+    """A question at random: 30% sums, 40% chains and 30% cups of four to six steps."""
     kind = rng.random()
-    if kind < 0.4:
+    if kind < 0.3:
         a, b = rng.integers(10, 100, 2).tolist()
         return Sum(a, b)
     steps = int(rng.integers(4, 7))
-    if kind < 0.8:
+    if kind < 0.7:
         return Chain(int(rng.integers(10)), tuple(_draw_operation(rng) for _ in range(steps)))
     order = rng.integers(len(SWAPS), size=steps).tolist()
     return Cups(CUPS[rng.integers(len(CUPS))], tuple(SWAPS[i] for i in order))
