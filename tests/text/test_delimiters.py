@@ -276,7 +276,7 @@ def test_delimiters_are_those_of_the_template(section, forged, quoted):
 
 @pytest.mark.parametrize("unit", ["[", "#", "# ", "[The ", "[The End of ", "\u200b[", "а", " "])
 def test_no_text_makes_quoting_slow(unit):
-    text = unit * (60_000 // len(unit))
+    text = unit * (10_000 // len(unit))
     start = time.process_time()
     TEMPLATES.grm.delimiters.quote(text)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 1
