@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,8 +99,11 @@ class JsonlRows:
                 f"there is no file of demonstrations at {path}: give a JSONL file, or {WORLD!r}."
             )
         self.path, self.tokenizer = path, tokenizer
-        self.starts = np.array(list(self._check_lines()), np.int64)
-        self.file = path.open("rb")
+        self.lines = np.array(list(self._check_lines()), np.int64)
+        if not len(self.lines):
+            raise ValueError(f"{path} is empty: {ROW_SHAPES}.")
+        # Mapped, since threads read it, and a file has but one position.
+        self.bytes = np.memmap(path, np.uint8, "r")
 
     def _check_lines(self) -> Iterator[tuple[int, int]]:
         """(start, size in bytes) of each line that holds a row."""
@@ -119,16 +121,13 @@ class JsonlRows:
             shown = "\n  ".join(faults[:5])
             more = f"\n  and {len(faults) - 5} more" if len(faults) > 5 else ""
             raise ValueError(f"{len(faults)} lines are no demonstrations.\n  {shown}{more}")
-        if not start:
-            raise ValueError(f"{self.path} is empty: {ROW_SHAPES}.")
 
     def __len__(self) -> int:
-        return len(self.starts)
+        return len(self.lines)
 
     def __getitem__(self, index: int) -> TokenRow:
-        start, size = self.starts[index]
-        # pread has no position that threads could share.
-        line = os.pread(self.file.fileno(), int(size), int(start))
+        start, size = self.lines[index]
+        line = self.bytes[start : start + size].tobytes()
         return encode(self.tokenizer, *read_demonstration(json.loads(line)))
 
 
