@@ -36,6 +36,8 @@ class Showcase:
             self._console.print(Panel(body, title=title, title_align="left", border_style="red"))
             return
         parts = [_scores(result, example), Text(_summary(result), style="dim")]
+        if example.label is not None and example.n > 1:
+            parts.append(_gold(result, example.label))
         shown = _most_typical(result)
         if shown is not None:
             parts.append(_critique(shown))
@@ -65,6 +67,16 @@ def _summary(verdict: Verdict) -> str:
     if len(verdict.tied) > 1:
         return f"{said}; {len(verdict.tied)} responses share the highest sum"
     return f"{said}; ahead by {verdict.margin:.1f} points" if len(verdict.scores) > 1 else said
+
+
+def _gold(verdict: Verdict, label: int) -> Text:
+    """Whether the verdict agrees with the row's label."""
+    if verdict.tied == (label,):
+        return Text("agrees with the label", style="green")
+    place = verdict.ranking.index(label) + 1
+    if label in verdict.tied:
+        return Text("the labelled best shares the highest sum", style="yellow")
+    return Text(f"the labelled best came in place {place}", style="red")
 
 
 def _most_typical(verdict: Verdict) -> Judgment | None:

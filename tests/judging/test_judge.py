@@ -1,4 +1,4 @@
-"""From Examples to Verdicts: orders, prefix sharing, un-permuting, and independence of the batch."""
+"""From Examples to Verdicts: orders, shared prefixes, un-permuting, independence of the batch."""
 
 import json
 from collections.abc import Iterable, Iterator

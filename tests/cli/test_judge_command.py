@@ -1,0 +1,170 @@
+"""`grm judge` as people run it: shown, streamed, stopped and started again, and fed bad rows."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from grm_jax.cli import main
+
+ROWS = [
+    {"id": "good", "prompt": "What is 61+21?", "responses": ["81", "82"]},
+    {"id": "pair", "prompt": "What is 39+88?", "chosen": "127", "rejected": "137"},
+    {"id": "empty", "prompt": "What is 1+1?", "responses": []},
+    {"id": "one", "prompt": "What is 39+88?", "response": "127"},
+    {"id": "long", "prompt": "What is 1+1? " * 400, "responses": ["2", "3"]},
+]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    lines = [json.dumps(row) for row in ROWS]
+    path.write_text("\n".join([*lines[:2], "{not json", *lines[2:]]) + "\n")
+    return path
+
+
+def judge(*options: str | Path) -> int:
+    return main(["judge", "--k", "2", "--rows", "8", *map(str, options)])
+
+
+def read(path: Path) -> dict[str, dict]:
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len({row["id"] for row in found}) == len(found)
+    return {row["id"]: row for row in found}
+
+
+def test_every_row_gets_a_verdict_or_a_reason(rows: Path, tmp_path: Path, capsys) -> None:
+    output = tmp_path / "verdicts.jsonl"
+    assert judge("--input", rows, "--output", output) == 0
+    found = read(output)
+    assert len(found) == 6
+    for name in ("good", "pair", "one"):
+        verdict = found[name]
+        assert set(verdict) >= {"id", "scores", "best", "ranking", "valid", "k", "judgments"}
+        assert set(verdict["judgments"][0]) >= {"principles", "critique", "scores"}
+    assert "room for" in found["long"]["error"]
+    assert "rows.jsonl:4" in found["empty"]["error"]
+    (broken,) = set(found) - {row["id"] for row in ROWS}
+    assert "rows.jsonl:3" in found[broken]["error"]
+    told = capsys.readouterr().err
+    assert "3 verdicts, 3 rows with an error" in told
+
+
+def test_a_second_run_does_only_what_is_missing(rows: Path, tmp_path: Path, capsys) -> None:
+    output = tmp_path / "verdicts.jsonl"
+    assert judge("--input", rows, "--output", output) == 0
+    whole = output.read_text().splitlines()
+    # A kill in the middle of a line: two whole ones are kept, the torn one is written anew.
+    output.write_text("\n".join(whole[:2]) + "\n" + whole[2][: len(whole[2]) // 2])
+    assert judge("--input", rows, "--output", output) == 0
+    assert "2 rows are there already" in capsys.readouterr().err
+    again = output.read_text().splitlines()
+    assert again[:2] == whole[:2]
+    assert sorted(again) == sorted(whole)
+    assert judge("--input", rows, "--output", output) == 0
+    assert output.read_text().splitlines() == again
+
+
+def test_other_settings_do_not_mix_into_a_file(rows: Path, tmp_path: Path, capsys) -> None:
+    output = tmp_path / "verdicts.jsonl"
+    assert judge("--input", rows, "--output", output) == 0
+    before = output.read_text()
+    assert judge("--input", rows, "--output", output, "--seed", "5") == 2
+    assert "seed=0, and this run has 5" in capsys.readouterr().err
+    assert output.read_text() == before
+
+
+def test_the_settings_beside_the_output_can_be_fed_back(rows: Path, tmp_path: Path) -> None:
+    output = tmp_path / "verdicts.jsonl"
+    assert judge("--input", rows, "--output", output) == 0
+    settings = tmp_path / "verdicts.jsonl.yaml"
+    assert yaml.safe_load(settings.read_text())["k"] == 2
+    other = tmp_path / "other.jsonl"
+    assert main(["judge", "--config", str(settings), "--output", str(other)]) == 0
+    assert sorted(other.read_text().splitlines()) == sorted(output.read_text().splitlines())
+
+
+def test_killed_in_the_middle_it_goes_on(tmp_path: Path) -> None:
+    """SIGKILL after some verdicts; the same command ends with the lines of an undisturbed run."""
+    source = tmp_path / "rows.jsonl"
+    questions = [(a, b) for a in range(10, 40) for b in (17, 28, 39, 46)]
+    source.write_text(
+        "".join(
+            json.dumps({"prompt": f"What is {a}+{b}?", "responses": [str(a + b), str(a + b + 1)]})
+            + "\n"
+            for a, b in questions
+        )
+    )
+    options = ["--k", "2", "--rows", "8", "--input", str(source), "--output"]
+    code = "import sys; from grm_jax.cli import main; sys.exit(main(sys.argv[1:]))"
+    output = tmp_path / "killed.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "judge", *options, str(output)],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    )
+    deadline = time.monotonic() + 300
+    while not (output.exists() and output.read_bytes().count(b"\n") >= 5):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = output.read_bytes().count(b"\n")
+    assert done < len(questions), "the kill came too late to test anything"
+    assert main(["judge", *options, str(output)]) == 0
+    whole = tmp_path / "whole.jsonl"
+    assert main(["judge", *options, str(whole)]) == 0
+    assert sorted(output.read_text().splitlines()) == sorted(whole.read_text().splitlines())
+
+
+def test_bundled_examples_are_shown(capsys) -> None:
+    assert main(["judge", "--k", "2", "--rows", "8"]) == 0
+    shown = capsys.readouterr().out
+    assert "What is 77+51? Be brief." in shown
+    assert "Principles: " in shown
+    assert "✔" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--k", "0"], "k is 0"),
+        (["--strategy.temperature", "-1"], "temperature is -1.0; give 0 (greedy)"),
+        (["--input", "no/such.jsonl"], "there is no file at no/such.jsonl"),
+        (["--model", "no/such/folder/at/all"], "no/such/folder/at/all"),
+        (["--output", "x.jsonl"], "no --input"),
+        (["--max_new_tokens", "100000"], "max_new_tokens is 100000"),
+    ],
+)
+def test_bad_input_is_one_clear_sentence(options: list[str], says: str, capsys) -> None:
+    assert main(["judge", *options]) == 2
+    told = capsys.readouterr().err
+    assert says in told
+    assert "Traceback" not in told
+
+
+def test_typos_are_refused(capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["judge", "--temprature", "1"])
+    assert stop.value.code == 2
+    assert "temprature" in capsys.readouterr().err
+    assert main(["jugde"]) == 2
+    assert "there is no command 'jugde'" in capsys.readouterr().err
+
+
+def test_help_lists_what_there_is(capsys) -> None:
+    assert main([]) == 0
+    assert "grm judge" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["judge", "--help"])
+    told = capsys.readouterr().out
+    assert "--strategy.temperature" in told
+    assert "Samples per row" in told
