@@ -180,7 +180,7 @@ def test_bfloat16_is_near_float32(params):
 
 def test_random_weights_are_harmless():
     """Init: matrices of 0.02, norms at 1, and no logit that soft caps would have to hold."""
-    params = Model(CONFIG, "scalar", param_dtype="bfloat16").init(jax.random.key(1))
+    params = jax.jit(Model(CONFIG, "scalar", param_dtype="bfloat16").init)(jax.random.key(1))
     assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(params))
     assert float(jnp.std(params["pairs"]["local"]["gate"].astype("float32"))) == pytest.approx(
         0.02, rel=0.1

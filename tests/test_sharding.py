@@ -1,0 +1,233 @@
+"""Meshes and rules, and that a model on eight devices computes what it computes on one."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
+
+from grm_jax.models.cache import empty_samples
+from grm_jax.models.config import PRESETS, Gemma2Config
+from grm_jax.models.gemma2 import embed
+from grm_jax.models.model import Model
+from grm_jax.sharding import (
+    DECODE_RULES,
+    MESH_AXES,
+    TRAIN_RULES,
+    MeshConfig,
+    check_divisible,
+    constrain,
+    make_mesh,
+    shardings_of,
+    spec_for,
+)
+
+MODEL = Model(Gemma2Config(64, 4, 32, 48, 8, 4, 8, 12.0, sliding_window=6, attn_logit_softcap=5.0))
+BATCH, TIME = 8, 13
+
+
+def mesh_of(shape):
+    return make_mesh(MeshConfig(*shape), jax.devices()[: int(np.prod(shape))])
+
+
+def tokens_of(*shape):
+    return np.random.default_rng(0).integers(1, 64, shape, np.int32)
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Random weights large enough that attention is far from uniform, norms included."""
+    leaves, tree = jax.tree.flatten(MODEL.abstract())
+    rng = np.random.default_rng(0)
+    return tree.unflatten([jnp.asarray(rng.normal(0, 0.3, x.shape), x.dtype) for x in leaves])
+
+
+def assert_close(ours, theirs):
+    """Every leaf within 1e-5 of the largest number in it: sums in another order, no more."""
+
+    def compare(path, a, b):
+        b = np.asarray(b)
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max(), err_msg=str(path))
+
+    jax.tree_util.tree_map_with_path(compare, ours, theirs)
+
+
+@partial(jax.jit, static_argnums=0)
+def train_program(model, params, tokens, positions):
+    """Logits, and the gradient of the mean log-probability of the next token."""
+
+    def loss(params):
+        logits = model.logits(params, model.hidden(params, tokens, positions, remat=True))
+        logprobs = jax.nn.log_softmax(logits[:, :-1])
+        return jnp.take_along_axis(logprobs, tokens[:, 1:, None], -1).mean(), logits
+
+    return jax.grad(loss, has_aux=True)(params)
+
+
+@partial(jax.jit, static_argnums=0)
+def decode_program(model, params, tokens, positions, new):
+    """Logits of the prompts' last tokens and of every new token [B, R, steps]."""
+    last, prompt = model.prefill(params, tokens, positions)
+    cache = empty_samples(model.config, *new.shape, model.dtype)
+
+    def step(cache, x):
+        hidden, cache = model.decode(params, x[0], x[1], prompt, cache)
+        return cache, model.logits(params, hidden)
+
+    _, logits = jax.lax.scan(step, cache, (jnp.moveaxis(new, 2, 0), jnp.arange(new.shape[2])))
+    return model.logits(params, last), logits
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 4, 2), (1, 1, 2)])
+def test_training_on_a_mesh_equals_one_device(params, shape):
+    tokens, positions = tokens_of(BATCH, TIME), np.tile(np.arange(TIME, dtype=np.int32), (BATCH, 1))
+    mesh = mesh_of(shape)
+    shardings = shardings_of(MODEL.axes(), mesh, TRAIN_RULES)
+    rows = NamedSharding(mesh, spec_for(("batch",), TRAIN_RULES))
+    with jax.set_mesh(mesh):
+        given = jax.device_put(params, shardings), *jax.device_put((tokens, positions), rows)
+        gradient, logits = train_program(MODEL, *given)
+    spread = {name for entry in logits.sharding.spec for name in np.atleast_1d(entry) if name}
+    assert spread == {name for name, size in mesh.shape.items() if size > 1}
+    assert_close((gradient, logits), train_program(MODEL, params, tokens, positions))
+
+
+@pytest.mark.parametrize(
+    ("shape", "prompts"), [((8, 1, 1), 2), ((2, 2, 2), 8), ((1, 2, 4), 2), ((1, 1, 2), 8)]
+)
+def test_decoding_on_a_mesh_equals_one_device(params, shape, prompts):
+    """With fewer prompts than devices along the batch, too."""
+    tokens = tokens_of(prompts, TIME)
+    positions = np.tile(np.arange(TIME, dtype=np.int32), (prompts, 1))
+    positions[1, 4:] = -1
+    given = (tokens, positions, tokens_of(prompts, 2, 9))
+    mesh = mesh_of(shape)
+    placed = jax.device_put(params, shardings_of(MODEL.axes(), mesh, DECODE_RULES))
+    with jax.set_mesh(mesh):
+        ours = decode_program(MODEL, placed, *given)
+    assert_close(ours, decode_program(MODEL, params, *given))
+
+
+def test_weights_move_between_training_and_decoding(params):
+    """The same bits, laid out anew by device_put alone."""
+    mesh = mesh_of((2, 2, 2))
+    train, decode = (shardings_of(MODEL.axes(), mesh, r) for r in (TRAIN_RULES, DECODE_RULES))
+    trained = jax.device_put(params, train)
+    decoded = jax.device_put(trained, decode)
+    gate = lambda tree: tree["pairs"]["local"]["gate"]  # noqa: E731
+    assert gate(trained).addressable_shards[0].data.shape == (2, 16, 24)
+    assert gate(decoded).addressable_shards[0].data.shape == (2, 32, 24)
+    for tree in (decoded, jax.device_put(decoded, train)):
+        jax.tree.map(np.testing.assert_array_equal, tree, params)
+
+
+def test_init_on_a_mesh_gives_the_bits_of_init_on_one_device():
+    mesh = mesh_of((2, 2, 2))
+    shardings = shardings_of(MODEL.axes(), mesh, TRAIN_RULES)
+    key = jax.random.key(3)
+    spread = jax.jit(MODEL.init, out_shardings=shardings)(key)
+    assert spread["embed"].sharding == shardings["embed"]
+    jax.tree.map(np.testing.assert_array_equal, spread, jax.jit(MODEL.init)(key))
+
+
+def test_no_device_holds_the_activations_of_the_whole_batch():
+    """What the pins of `constrain` are for: without them XLA lays whole activations out anew."""
+    mesh = mesh_of((1, 4, 2))
+    shardings = shardings_of(MODEL.axes(), mesh, TRAIN_RULES)
+    rows = NamedSharding(mesh, spec_for(("batch",), TRAIN_RULES))
+    words = jax.ShapeDtypeStruct((BATCH, TIME), jnp.int32, sharding=rows)
+    with jax.set_mesh(mesh):
+        weights = jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+            MODEL.abstract(),
+            shardings,
+        )
+        program = train_program.lower(MODEL, weights, words, words).compile().as_text()
+    assert re.search(rf"f32\[{BATCH // 4},{TIME},", program)
+    assert not re.findall(rf"\w+\[{BATCH},{TIME},\d+.*", program)
+    assert not re.findall(r"(?:all-to-all|collective-permute)\(", program)
+
+
+def test_activations_are_pinned_whatever_comes_in(params):
+    """After the embedding and on the logits, even if weights and tokens lie on every device."""
+    tokens = jnp.asarray(tokens_of(BATCH, TIME))
+    with jax.set_mesh(mesh_of((2, 2, 2))):
+        x = jax.jit(partial(embed, MODEL.config, dtype="float32"))(params, tokens)
+        logits = jax.jit(MODEL.logits)(params, x)
+        one_each = jax.jit(MODEL.logits)(params, x[:, 0])
+    batch = ("data", "fsdp")
+    assert x.sharding.spec == PartitionSpec(batch)
+    assert logits.sharding.spec == PartitionSpec(batch, None, "tensor")
+    assert one_each.sharding.spec == PartitionSpec(batch, "tensor")
+
+
+def test_constrain_pins_only_where_a_mesh_is_set():
+    x = jnp.ones((BATCH, TIME, 32))
+    assert constrain(x, ("batch", None, None)) is x
+    with jax.set_mesh(mesh_of((2, 2, 2))):
+        pinned = jax.jit(partial(constrain, axes=("batch", None, None)))(x)
+    assert pinned.sharding.spec == PartitionSpec(("data", "fsdp"))
+
+
+# Meshes
+
+
+def test_minus_one_takes_what_is_left():
+    mesh = make_mesh(MeshConfig(data=2, fsdp=-1, tensor=2))
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+    assert mesh.axis_types == (AxisType.Auto,) * 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((3, 1, 1), "mesh data=3 fsdp=1 tensor=1 needs 3 devices, but 8 are here"),
+        ((16, 1, 1), "needs 16 devices, but 8 are here"),
+        ((3, -1, 1), "needs a multiple of 3 devices, but 8 are here"),
+        ((-1, -1, 1), "at most one may be -1"),
+        ((0, 1, 8), "sizes must be 1 or more"),
+        ((-2, 1, 1), "sizes must be 1 or more"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_is_a_sentence(shape, words):
+    with pytest.raises(ValueError, match=words):
+        make_mesh(MeshConfig(*shape))
+
+
+def abstract_mesh(tensor, fsdp=1):
+    return AbstractMesh((1, fsdp, tensor), MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+@pytest.mark.parametrize("rules", [TRAIN_RULES, DECODE_RULES], ids=["train", "decode"])
+def test_27b_splits_sixteen_ways_by_heads_and_no_more(rules):
+    model = Model(PRESETS["27b"])
+    check_divisible(model.abstract(), model.axes(), abstract_mesh(16, fsdp=64), rules)
+    with pytest.raises(ValueError, match="kv_heads dimension has 16 entries, which tensor=32"):
+        check_divisible(model.abstract(), model.axes(), abstract_mesh(32), rules)
+
+
+def test_rules_put_names_on_mesh_axes():
+    axes = MODEL.axes()
+    specs = {
+        ("embed",): (PartitionSpec("tensor", "fsdp"), PartitionSpec("tensor", None)),
+        ("pairs", "local", "q"): (
+            PartitionSpec(None, "fsdp", "tensor", None),
+            PartitionSpec(None, None, "tensor", None),
+        ),
+        ("pairs", "global", "down"): (
+            PartitionSpec(None, "tensor", "fsdp"),
+            PartitionSpec(None, "tensor", None),
+        ),
+        ("final_norm",): (PartitionSpec(None), PartitionSpec(None)),
+    }
+    for path, (train, decode) in specs.items():
+        names = axes
+        for key in path:
+            names = names[key]
+        assert spec_for(names, TRAIN_RULES) == train
+        assert spec_for(names, DECODE_RULES) == decode
