@@ -69,10 +69,10 @@ def run(command: BenchCommand) -> None:
             sampler([Request(tokens, 0, (sample,)) for sample in samples])
         ),
     }
-    if find_spec("torch"):
+    if find_spec("torch") and find_spec("transformers"):
         ways["transformers generate"] = _transformers(model, params, tokens, command)
     else:
-        print("torch is not installed, so transformers is not measured (the dev extra has it).")
+        print("transformers is not measured: it and torch come with the dev extra.")
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for draw in ways.values():
         draw()  # compiles

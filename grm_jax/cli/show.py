@@ -30,7 +30,7 @@ class Showcase:
 
     def write(self, result: Verdict | Refusal, example: Example | None) -> None:
         """Prints one result under its question."""
-        title = escape(result.id if example is None else example.prompt[-1].content)
+        title = escape(_plain(result.id if example is None else example.prompt[-1].content))
         if isinstance(result, Refusal) or example is None:
             body = Text(result.error if isinstance(result, Refusal) else "", style="red")
             self._console.print(Panel(body, title=title, title_align="left", border_style="red"))
@@ -93,10 +93,15 @@ def _critique(judgment: Judgment) -> Text:
     order = ", ".join(str(index + 1) for index in judgment.order)
     shown = f" (it saw the responses in the order {order})" if len(judgment.order) > 1 else ""
     text = Text(f"\nCritique {judgment.sample + 1}{shown}\n", style="dim")
-    text.append(f"Principles: {judgment.principles}\n", style="default")
-    return text.append(judgment.critique, style="default")
+    text.append(f"Principles: {_plain(judgment.principles)}\n", style="default")
+    return text.append(_plain(judgment.critique), style="default")
+
+
+def _plain(text: str) -> str:
+    """The text without what would steer a terminal: a judged response may hold escape codes."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _short(text: str, limit: int = 70) -> str:
-    line = " ".join(text.split())
+    line = _plain(" ".join(text.split()))
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -168,3 +168,13 @@ def test_help_lists_what_there_is(capsys) -> None:
     told = capsys.readouterr().out
     assert "--strategy.temperature" in told
     assert "Samples per row" in told
+
+
+def test_escape_codes_do_not_reach_the_terminal(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "rows.jsonl"
+    row = {"prompt": "What is 1+1?\x1b[2J", "responses": ["\x1b]0;owned\x07 2", "3\r4 [bold]x"]}
+    path.write_text(json.dumps(row) + "\n")
+    assert judge("--input", path) == 0
+    shown = capsys.readouterr().out
+    assert not {"\x1b", "\x07", "\r"} & set(shown)
+    assert "[bold]x" in shown
