@@ -157,9 +157,8 @@ def run(cfg: SFTConfig) -> Path | None:
     model, params = weights
     model = replace(model, param_dtype=cfg.export.dtype)
     params = jax.tree.map(lambda p: p.astype(cfg.export.dtype), params)
-    extra: dict[str, Any] = {"scale": [template.low, template.high]}
-    if cfg.export.max_new_tokens is not None:
-        extra["max_new_tokens"] = cfg.export.max_new_tokens
+    limit = cfg.export.max_new_tokens
+    extra = {} if limit is None else {"max_new_tokens": limit}
     folder = output / "model"
     hf.save_folder(model, params, folder, tokenizer=tokenizer, extra=extra, templates=templates)
     return folder

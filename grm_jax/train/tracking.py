@@ -60,13 +60,13 @@ class Tracker:
         self._progress: _Bar | _Lines | None = None
         if folder is None:
             return
-        path = folder / "metrics.jsonl"
-        _cut_after(path, start)
-        self._file = path.open("a")
         if config.tensorboard:
             self._others.append(_Tensorboard(folder, start))
         if config.wandb is not None:
             self._others.append(_Wandb(folder, config.wandb, name))
+        path = folder / "metrics.jsonl"
+        _cut_after(path, start)
+        self._file = path.open("a")
         if sys.stderr.isatty():
             self._progress = _Bar(name, start, total)
         else:
