@@ -42,7 +42,7 @@ class BenchCommand:
 
     k: int = 8
     prompt: int = 512
-    new: int = 128
+    new: int = 64
     repeats: int = 3
     output: str | None = None
 
