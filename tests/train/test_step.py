@@ -68,9 +68,8 @@ def test_a_sharded_step_equals_that_of_one_device(update, reference, shape):
     assert_same(update(MeshConfig(*shape), devices=int(np.prod(shape))), reference)
 
 
-@pytest.mark.parametrize("microbatches", [2, 8])
-def test_microbatches_equal_one_batch(update, reference, microbatches):
-    assert_same(update(microbatches=microbatches), reference)
+def test_microbatches_equal_one_batch(update, reference):
+    assert_same(update(microbatches=4), reference)
 
 
 def test_microbatches_on_a_mesh(update, reference):
@@ -110,7 +109,7 @@ def test_padding_tokens_do_not_matter(model, params, make_batch):
 
 def test_a_batch_without_targets_changes_no_weight(model, params, make_batch):
     schedule = optax.constant_schedule(1.0)
-    step = make_step(sft_loss(model, chunk=5), optax.sgd(1.0), schedule)
+    step = jax.jit(make_step(sft_loss(model, chunk=5), optax.sgd(1.0), schedule))
     batch = jax.tree.map(jnp.asarray, make_batch(0))
     batch = batch._replace(mask=jnp.zeros_like(batch.mask))
     state, metrics = step(new_state(params, optax.sgd(1.0)), batch)

@@ -1,0 +1,135 @@
+"""The loop's order of events, with everything around it replaced by a list that is written to."""
+
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from grm_jax.sharding import MeshConfig, make_mesh
+from grm_jax.train.fit import fit
+
+
+class Stream:
+    def __init__(self, events):
+        self.events, self.count = events, 0
+
+    def __next__(self):
+        self.count += 1
+        self.events.append(("batch", self.count))
+        return np.full((8,), self.count, np.float32)
+
+
+class Checkpoints:
+    def __init__(self, events, every):
+        self.events, self.every = events, every
+
+    def due(self, step):
+        return step % self.every == 0
+
+    def save(self, step, state, stream, *, force=False):
+        assert (int(state), stream.count) == (step, step)  # the state and the data agree
+        self.events.append(("save", step, force))
+
+
+class Tracker:
+    def __init__(self, events):
+        self.events = events
+
+    def log(self, step, numbers):
+        assert numbers == {"train/loss": float(step)}
+        self.events.append(("log", step))
+
+
+def train(steps, every=100, start=0, interrupt=lambda done: None):
+    events = []
+
+    def step(state, batch):
+        events.append(("step", int(batch[0])))
+        assert batch.sharding == place
+        interrupt(int(batch[0]))
+        return state + 1, {"train/loss": state + 1}
+
+    place = NamedSharding(make_mesh(MeshConfig(8, 1, 1)), PartitionSpec("data"))
+    stream = Stream(events)
+    stream.count = start
+    state, done = fit(
+        jnp.asarray(start),
+        step,
+        stream,
+        place,
+        start=start,
+        steps=steps,
+        checkpoints=Checkpoints(events, every),
+        tracker=Tracker(events),
+    )
+    assert int(state) == done
+    return events, done
+
+
+def test_metrics_are_fetched_one_step_late():
+    """Step i + 1 is under way before the host asks for the numbers of step i."""
+    events, _ = train(3)
+    assert [e for e in events if e[0] in ("step", "log")] == [
+        ("step", 1), ("step", 2), ("log", 1), ("step", 3), ("log", 2), ("log", 3),
+    ]  # fmt: skip
+
+
+def test_no_checkpoint_is_ahead_of_the_metrics():
+    """Otherwise a kill just after the save would lose them: the resumed run starts after it."""
+    events, _ = train(5, every=2)
+    saves = [(i, event[1]) for i, event in enumerate(events) if event[0] == "save"]
+    assert [step for _, step in saves] == [2, 4, 5]
+    for position, step in saves:
+        assert [e[1] for e in events[:position] if e[0] == "log"] == list(range(1, step + 1))
+
+
+def test_the_last_step_is_saved_whether_due_or_not():
+    events, done = train(3)
+    assert done == 3
+    assert events[-1] == ("save", 3, True)
+
+
+def test_a_resumed_loop_makes_what_is_left():
+    events, done = train(5, start=3)
+    assert [e[1] for e in events if e[0] == "step"] == [4, 5]
+    assert done == 5
+    assert train(5, start=5) == ([], 5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops_after_the_step(number):
+    before = signal.getsignal(number)
+    kill = lambda step: os.kill(os.getpid(), number) if step == 2 else None  # noqa: E731
+    events, done = train(5, interrupt=kill)
+    assert done == 2
+    assert events[-2:] == [("log", 2), ("save", 2, True)]
+    assert signal.getsignal(number) == before
+
+
+def test_a_second_signal_is_not_held_back():
+    def kill(step):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(5, interrupt=kill)
+
+
+def test_in_a_job_of_several_processes_all_agree_on_the_last_step(monkeypatch):
+    asked = []
+
+    def reached(step):
+        asked.append(step)
+        return step == 3
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr("jax.experimental.multihost_utils.reached_preemption_sync_point", reached)
+    monkeypatch.setattr(
+        jax, "make_array_from_process_local_data", lambda p, x: jax.device_put(x, p)
+    )
+    assert train(5)[1] == 3
+    assert asked == [1, 2, 3]
