@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from grm_jax import Example, Judgment, Verdict
 from grm_jax.cli import main
+from grm_jax.cli.show import Showcase
 
 ROWS = [
     {"id": "good", "prompt": "What is 61+21?", "responses": ["81", "82"]},
@@ -170,11 +172,10 @@ def test_help_lists_what_there_is(capsys) -> None:
     assert "Samples per row" in told
 
 
-def test_escape_codes_do_not_reach_the_terminal(tmp_path: Path, capsys) -> None:
-    path = tmp_path / "rows.jsonl"
-    row = {"prompt": "What is 1+1?\x1b[2J", "responses": ["\x1b]0;owned\x07 2", "3\r4 [bold]x"]}
-    path.write_text(json.dumps(row) + "\n")
-    assert judge("--input", path) == 0
+def test_escape_codes_do_not_reach_the_terminal(capsys) -> None:
+    example = Example("What is 1+1?\x1b[2J", ["\x1b]0;owned\x07 2", "3\r4 [bold]x"], id="a")
+    judgment = Judgment(0, (0, 1), "p\x1b[1m", "c\x07", (9, 1), None, "text", 3, -1.0)
+    Showcase().write(Verdict("a", (9, 1), 0, (0, 1), (0,), 8.0, 1, 1, (judgment,)), example)
     shown = capsys.readouterr().out
     assert not {"\x1b", "\x07", "\r"} & set(shown)
     assert "[bold]x" in shown
