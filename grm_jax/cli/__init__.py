@@ -11,7 +11,7 @@ from jsonargparse import auto_cli
 SUMMARY = {
     "judge": "judge responses: bundled examples, or the rows of a file",
     "eval": "measure a judge on questions with known answers",
-    "train": "train a model: grm train sft",
+    "train": "train a model: grm train sft, rft, grpo, meta-rm, or spct (all of it)",
     "bench": "measure speed on this machine, as ratios",
 }
 
@@ -30,9 +30,9 @@ def _load(command: str) -> tuple[Any, Callable[[Any], int | None]]:
 
         return EvalCommand, run
     if command == "train":
-        from grm_jax.cli.train import SFTConfig, run
+        from grm_jax.cli.train import STAGES, run
 
-        return {"sft": SFTConfig}, run
+        return STAGES, run
     from grm_jax.bench.decode import BenchCommand, run
 
     return BenchCommand, run

@@ -14,8 +14,9 @@ from rich.table import Table
 from tqdm import tqdm
 
 from grm_jax.data.sources import BadRow, load_examples
-from grm_jax.data.synthetic import Demonstrations
-from grm_jax.evals.accuracy import Accuracy, measure
+from grm_jax.data.synthetic import World
+from grm_jax.evals.accuracy import Accuracy, Tally
+from grm_jax.evals.metrics import Estimate
 from grm_jax.judging.judge import Judge
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Example
@@ -26,12 +27,16 @@ class EvalCommand:
     """Measure a judge on questions whose best response is known.
 
     Prints accuracy for Voting@1, 2, 4 .. k and for one greedy sample, strict (the best response
-    alone has the highest sum) and with ties credited (1/m if it shares it with m - 1 others).
+    alone has the highest sum) and with ties credited (1/m if it shares it with m - 1 others); with
+    a meta RM also MetaRM@k, and the paired difference.
 
     Args:
         data: "world" for held-out questions of the bundled model's small world, or a file of rows
             with two or more responses and a label.
         model: "tiny" (bundled), a folder in Hugging Face's layout, or a hub id.
+        meta_rm: A model that rates samples, of which the better ones count: "tiny-meta", a folder,
+            or a hub id.
+        k_meta: How many samples of k count; by default half.
         limit: How many items to judge.
         k: Samples per item.
         strategy: How tokens are drawn.
@@ -42,6 +47,8 @@ class EvalCommand:
 
     data: str = "world"
     model: str = "tiny"
+    meta_rm: str | None = None
+    k_meta: int | None = None
     limit: int = 1000
     k: int = 8
     strategy: Strategy = field(default_factory=Strategy)
@@ -57,7 +64,12 @@ class EvalCommand:
 def run(command: EvalCommand) -> None:
     """Judges, prints the table, and writes the report where one is wanted."""
     judge = Judge.load(
-        command.model, strategy=command.strategy, seed=command.seed, rows=command.rows
+        command.model,
+        strategy=command.strategy,
+        seed=command.seed,
+        rows=command.rows,
+        meta_rm=command.meta_rm,
+        k_meta=command.k_meta,
     )
     greedy_judge = Judge(
         judge.folder,
@@ -77,8 +89,12 @@ def run(command: EvalCommand) -> None:
 
 
 def _measure(judge: Judge, command: EvalCommand, k: int, what: str) -> Accuracy:
+    tally = Tally(k, judge.k_meta)
     with tqdm(total=command.limit, unit="item", desc=what, leave=False, disable=None) as bar:
-        return measure(judge, _items(command), k, bar.update)
+        for result in judge.rated_all(_items(command), k):
+            tally.add(result)
+            bar.update()
+    return tally.result()
 
 
 def _items(command: EvalCommand) -> Iterator[Example]:
@@ -96,24 +112,29 @@ def _items(command: EvalCommand) -> Iterator[Example]:
 
 
 def _world() -> Iterator[Example]:
-    demonstrations = Demonstrations(count=2**31, split="heldout")
-    for index in range(len(demonstrations)):
-        example = demonstrations[index][0]
+    world = World(split="heldout")
+    for index in range(len(world)):
+        example = world.item(index).example
         # Its number is its name: two questions may be drawn alike, and each is an item.
         yield Example(example.prompt, example.responses, id=f"heldout-{index}", label=example.label)
 
 
 def _show(command: EvalCommand, voting: Accuracy, greedy: Accuracy) -> None:
-    table = Table("", "strict", "ties credited", title=f"{command.model} on {command.data}")
-    rows = [("greedy", greedy, 1)] + [(f"Voting@{size}", voting, size) for size in voting.strict]
-    for name, accuracy, size in rows:
-        cells = [accuracy.strict[size], accuracy.credited[size]]
-        table.add_row(name, *(f"{100 * e.mean:.1f} ± {100 * e.error:.1f}" for e in cells))
+    columns = ["strict", "ties credited", *(["MetaRM@k", "gain"] if voting.guided else [])]
+    table = Table("", *columns, title=f"{command.model} on {command.data}")
+    table.add_row("greedy", _percent(greedy.strict[1]), _percent(greedy.credited[1]))
+    for size in voting.strict:
+        parts = [p[size] for p in (voting.strict, voting.credited, voting.guided, voting.gain) if p]
+        table.add_row(f"Voting@{size}", *map(_percent, parts))
     console = Console()
     console.print(table)
     said = ", ".join(f"{count} {reason}" for reason, count in voting.invalid.items()) or "none"
     console.print(
         f"{voting.items} items, {voting.samples} samples at temperature "
         f"{command.strategy.temperature:g}, {voting.tokens:.0f} tokens each; without scores: "
-        f"{said}. ± is one standard error over items."
+        f"{said}. ± is one standard error over items (of the paired difference, for the gain)."
     )
+
+
+def _percent(estimate: Estimate) -> str:
+    return f"{100 * estimate.mean:.1f} ± {100 * estimate.error:.1f}"

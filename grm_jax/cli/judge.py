@@ -38,6 +38,9 @@ class JudgeCommand:
         tokenizer: Take the tokenizer from this folder or hub id, not from the model's.
         templates: A folder of prompt templates that replace the built-in ones of the same name.
         k: Samples per row; their scores are summed.
+        meta_rm: A model that rates the samples, of which then only the better ones are summed:
+            "tiny-meta" (bundled), a folder, or a hub id.
+        k_meta: How many samples that are; by default half of k.
         strategy: How tokens are drawn.
         seed: The same seed gives the same verdicts, whatever else is in the file.
         max_new_tokens: Room for one critique; by default what the model folder says.
@@ -55,6 +58,8 @@ class JudgeCommand:
     tokenizer: str | None = None
     templates: str | None = None
     k: int = 8
+    meta_rm: str | None = None
+    k_meta: int | None = None
     strategy: Strategy = field(default_factory=lambda: Strategy(temperature=0.5))
     seed: int = 0
     max_new_tokens: int | None = None
@@ -65,6 +70,11 @@ class JudgeCommand:
     def __post_init__(self) -> None:
         if self.k < 1:
             raise ValueError(f"k is {self.k}; a verdict needs at least one sample.")
+        if self.k_meta is not None and (self.meta_rm is None or not 1 <= self.k_meta <= self.k):
+            raise ValueError(
+                f"k_meta is {self.k_meta} of {self.k} samples: give 1 to k, and a --meta-rm that "
+                "chooses them."
+            )
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is {self.limit}; give at least one row, or leave it out.")
         if self.output is not None and self.input is None:
@@ -101,6 +111,8 @@ def _drive(
         seed=command.seed,
         max_new_tokens=command.max_new_tokens,
         rows=command.rows,
+        meta_rm=command.meta_rm,
+        k_meta=command.k_meta,
     )
     under_way: dict[str, Example] = {}
     verdicts = 0

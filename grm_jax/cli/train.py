@@ -1,19 +1,40 @@
-"""`grm train`: runs a training stage and says where its model is."""
+"""`grm train`: runs a training stage, or all of them, and says where its result is."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from grm_jax.train import sft
+from grm_jax.train import grpo, meta_rm, rft, sft, spct
+from grm_jax.train.grpo import GRPOConfig
+from grm_jax.train.meta_rm import MetaRMConfig
+from grm_jax.train.rft import RFTConfig
 from grm_jax.train.sft import SFTConfig
+from grm_jax.train.spct import SPCTConfig
 
-__all__ = ["SFTConfig", "run"]
+STAGES: dict[str, Any] = {
+    "sft": SFTConfig,
+    "rft": RFTConfig,
+    "grpo": GRPOConfig,
+    "meta-rm": MetaRMConfig,
+    "spct": SPCTConfig,
+}
+_RUN: dict[type, tuple[Callable[[Any], Path | None], str]] = {
+    SFTConfig: (sft.run, "The model is in {0}: grm judge --model {0}"),
+    RFTConfig: (rft.run, "The model is in {0}: grm judge --model {0}"),
+    GRPOConfig: (grpo.run, "The model is in {0}: grm judge --model {0}"),
+    MetaRMConfig: (meta_rm.run, "The meta RM is in {0}: grm judge --meta-rm {0}"),
+    SPCTConfig: (spct.run, "Open {0} in a browser."),
+}
 
 
-def run(config: SFTConfig) -> int:
-    """Trains; 0 when the model folder is written, 1 when a signal ended the run before."""
-    folder = sft.run(config)
-    if folder is None:
+def run(config: Any) -> int:
+    """Trains; 0 when the result is written, 1 when a signal ended the run before."""
+    train, told = _RUN[type(config)]
+    result = train(config)
+    if result is None:
         return 1
-    print(f"The model is in {folder}: grm judge --model {folder}", file=sys.stderr)
+    print(told.format(result), file=sys.stderr)
     return 0

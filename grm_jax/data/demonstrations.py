@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 
 from grm_jax.data.pipeline import RandomAccess, TokenRow
-from grm_jax.data.synthetic import Demonstrations, Noise
+from grm_jax.data.synthetic import Noise, World
 from grm_jax.text.messages import Message, as_messages, fold_system
-from grm_jax.text.prompts import Template, render
+from grm_jax.text.prompts import Templates, render
 from grm_jax.text.tokenizer import Tokenizer
 
-WORLD = "world"
-# The world has no end; a shuffle needs one.
-WORLD_SIZE = 2**31
+WORLD, ANSWERS = "world", "answers"
 ROW_SHAPES = (
     'give {"prompt": text or messages, "completion": text} or {"messages": [...]} '
     "whose last turn is the assistant's"
@@ -30,8 +28,9 @@ class SourceConfig:
     """Where demonstrations come from.
 
     Args:
-        rows: "world", the synthetic world's training questions; or the path of a JSONL file with
-            rows {prompt, completion} or {messages}.
+        rows: "world", the synthetic world's training items with critiques; "answers", its training
+            questions with worked answers and nothing to judge (its general instruction data); or
+            the path of a JSONL file with rows {prompt, completion} or {messages}.
         weight: its share of the mix, relative to the other sources.
         noise: how often the world's demonstrations go wrong; only for the world.
 
@@ -51,16 +50,17 @@ class SourceConfig:
 
 
 def open_source(
-    source: SourceConfig, tokenizer: Tokenizer, template: Template, seed: int
+    source: SourceConfig, tokenizer: Tokenizer, templates: Templates, seed: int
 ) -> RandomAccess[TokenRow]:
-    """The rows of a source; `template` and `seed` make the world's prompts and items.
+    """The rows of a source; `templates` and `seed` make the world's prompts and items.
 
     Raises:
         FileNotFoundError, ValueError: no such file, or lines that are no demonstrations.
     """
     if source.rows == WORLD:
-        world = Demonstrations(WORLD_SIZE, source.noise, seed)
-        return WorldRows(world, tokenizer, template)
+        return WorldRows(World(noise=source.noise, seed=seed), tokenizer, templates)
+    if source.rows == ANSWERS:
+        return AnswerRows(World(seed=seed), tokenizer)
     return JsonlRows(Path(source.rows), tokenizer)
 
 
@@ -72,17 +72,34 @@ def encode(tokenizer: Tokenizer, prompt: tuple[Message, ...], completion: str) -
 
 
 class WorldRows:
-    """Demonstrations of the synthetic world, each made when it is asked for."""
+    """Lessons of the synthetic world, each made when it is asked for."""
 
-    def __init__(self, world: Demonstrations, tokenizer: Tokenizer, template: Template):
-        self.world, self.tokenizer, self.template = world, tokenizer, template
+    def __init__(self, world: World, tokenizer: Tokenizer, templates: Templates):
+        self.world, self.tokenizer, self.templates = world, tokenizer, templates
 
     def __len__(self) -> int:
         return len(self.world)
 
     def __getitem__(self, index: int) -> TokenRow:
-        example, critique = self.world[index]
-        return encode(self.tokenizer, tuple(render(example, self.template)), critique)
+        lesson = self.world[index]
+        template = self.templates.single if lesson.binary else self.templates.grm
+        prompt = render(lesson.example, template, hint=lesson.hinted)
+        return encode(self.tokenizer, tuple(prompt), lesson.critique)
+
+
+class AnswerRows:
+    """The world's questions, answered with their working: instructions without any judging."""
+
+    def __init__(self, world: World, tokenizer: Tokenizer):
+        self.world, self.tokenizer = world, tokenizer
+
+    def __len__(self) -> int:
+        return len(self.world)
+
+    def __getitem__(self, index: int) -> TokenRow:
+        question = self.world.item(index).question
+        steps, answer = question.work()
+        return encode(self.tokenizer, (Message("user", question.text),), f"{steps} so {answer}.")
 
 
 class JsonlRows:
@@ -96,7 +113,8 @@ class JsonlRows:
     def __init__(self, path: Path, tokenizer: Tokenizer):
         if not path.is_file():
             raise FileNotFoundError(
-                f"there is no file of demonstrations at {path}: give a JSONL file, or {WORLD!r}."
+                f"there is no file of demonstrations at {path}: give a JSONL file, "
+                f"{WORLD!r} or {ANSWERS!r}."
             )
         self.path, self.tokenizer = path, tokenizer
         self.lines = np.array(list(self._check_lines()), np.int64)

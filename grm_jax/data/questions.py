@@ -14,6 +14,7 @@ from numpy.random import Generator
 
 CUPS = "ABCD"
 SWAPS = tuple("".join(pair) for pair in combinations(CUPS, 2))
+MAX_SUM = 89  # so that an answer has two digits, ten too many or too few included
 MULTIPLIERS = (3, 7, 9)  # units modulo ten: other factors would forget the steps before them
 
 
@@ -46,7 +47,7 @@ class Question(Protocol):
 
 @dataclass(frozen=True)
 class Sum:
-    """`a + b` for two-digit numbers, worked as ones, carry and tens."""
+    """`a + b` for two-digit numbers up to `MAX_SUM`, worked as ones, carry and tens."""
 
     a: int
     b: int
@@ -133,8 +134,9 @@ def draw_question(rng: Generator) -> Question:
     """A question at random: 30% sums, 40% chains and 30% cups of four to six steps."""
     kind = rng.random()
     if kind < 0.3:
-        a, b = rng.integers(10, 100, 2).tolist()
-        return Sum(a, b)
+        total = int(rng.integers(20, MAX_SUM + 1))
+        a = int(rng.integers(10, total - 9))
+        return Sum(a, total - a)
     steps = int(rng.integers(4, 7))
     if kind < 0.7:
         return Chain(int(rng.integers(10)), tuple(_draw_operation(rng) for _ in range(steps)))

@@ -46,6 +46,9 @@ MISREADINGS: dict[str, tuple[str, str]] = {
 MISREADING_FACTOR: dict[str, float] = {"Above all, be polite.": 4.0}
 
 HELDOUT_SHARE = 0.2
+HINTED_SHARE = 0.1  # of the lessons that have a best response, or one that is right or wrong
+HINTED_NOISE = 0.25
+WORLD_SIZE = 2**31  # the world has no end, but a shuffle needs one
 RIGHT_SHARE = 0.45  # of responses, before the choice of telling items
 SLIP_SHARE = 0.5  # share of items chosen so that a slip matters; in the others a misreading does
 WORDS = {
@@ -130,6 +133,10 @@ class Noise:
             if not 0 <= rate <= 1:
                 raise ValueError(f"noise.{name} is {rate}; it is a probability: give 0 to 1.")
 
+    def times(self, factor: float) -> Noise:
+        """Every rate, so many times as high."""
+        return Noise(**{name: rate * factor for name, rate in vars(self).items()})
+
 
 def split_of(question: Question) -> Split:
     """The side a question is on, by a hash of its text: all items of a question are on one side."""
@@ -144,7 +151,7 @@ def make_item(seed: int, split: Split, index: int) -> Item:
     while split_of(question) != split:
         question = draw_question(rng)
     ask = ASKS[rng.integers(len(ASKS))]
-    n = (1, 2, 3, 4)[rng.choice(4, p=(0.04, 0.38, 0.38, 0.2))]
+    n = (1, 2, 3, 4)[rng.choice(4, p=(0.06, 0.37, 0.37, 0.2))]
     right = question.work()[1]
     wrong = [question.work(slip)[1] for slip in range(question.slips)]
     criteria, answer = CRITERIA[MISREADINGS[ask][0]], right
@@ -179,23 +186,26 @@ def _is_telling(item: Item, mistaken: list[int]) -> bool:
     return mistaken[scores.index(best)] < max(mistaken)
 
 
-def demonstrate(item: Item, noise: Noise, rng: Generator) -> str:
+def demonstrate(item: Item, noise: Noise, rng: Generator, *, binary: bool = False) -> str:
     """A critique of the item in the paper's three sections, with errors at the rates of `noise`.
 
     After a wrong principle or a slip the rest follows from it, so the verdict depends on them.
+    binary: score whether each answer is right, 1 or 0, whatever the ask (the template `single`).
     """
-    criteria = CRITERIA[item.ask]
-    if rng.random() < noise.principle * MISREADING_FACTOR.get(item.ask, 1.0):
+    criteria = CRITERIA["" if binary else item.ask]
+    if not binary and rng.random() < noise.principle * MISREADING_FACTOR.get(item.ask, 1.0):
         criteria = CRITERIA[MISREADINGS[item.ask][int(rng.random() < 0.25)]]
     slip = int(rng.integers(item.question.slips)) if rng.random() < noise.step else None
     steps, answer = item.question.work(slip)
     scores = item.scores(criteria, answer)
+    if binary:
+        scores = [int(score > 1) for score in scores]
     if len(scores) > 1 and rng.random() < noise.score:
         i, j = rng.choice(len(scores), 2, replace=False)
         scores[i], scores[j] = scores[j], scores[i]
     weights = ", ".join(f"{name} ({weight})" for name, weight in criteria)
     judged = "; ".join(
-        f"[{i}] {response.answer}: "
+        f"[{i}] {response.answer} against {answer}: "
         + ", ".join(WORDS[name][response.meets(answer)[name]] for name, _ in criteria)
         for i, response in enumerate(item.responses, 1)
     )
@@ -207,13 +217,25 @@ def demonstrate(item: Item, noise: Noise, rng: Generator) -> str:
 
 
 @dataclass(frozen=True)
-class Demonstrations:
-    """Rows `start` .. `start + count - 1` of a split, each with one demonstration: a data source.
+class Lesson:
+    """An Example as a judge is to be taught it: in which prompt, and what to write."""
 
-    Row i is (Example, text) and follows from (seed, split, start + i, noise) alone.
+    example: Example
+    critique: str
+    hinted: bool
+    binary: bool
+
+
+@dataclass(frozen=True)
+class World:
+    """Items `start` .. `start + count - 1` of a split, as lessons: a data source.
+
+    Row i follows from (seed, split, start + i, noise) alone. Half of the single responses are
+    judged right or wrong, and a share of the other items has a hint in the prompt (then errors
+    are `HINTED_NOISE` times as frequent).
     """
 
-    count: int
+    count: int = WORLD_SIZE
     noise: Noise = field(default_factory=Noise)
     seed: int = 0
     split: Split = "train"
@@ -229,11 +251,19 @@ class Demonstrations:
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> tuple[Example, str]:
+    def item(self, index: int) -> Item:
+        """Item `index` of these."""
         if not 0 <= index < self.count:
             raise IndexError(f"row {index} of {self.count}")
-        number = self.start + index
-        item = make_item(self.seed, self.split, number)
+        return make_item(self.seed, self.split, self.start + index)
+
+    def __getitem__(self, index: int) -> Lesson:
+        item = self.item(index)
         # A stream of its own, so that the noise does not change the items.
-        rng = default_rng((self.seed, SPLITS.index(self.split), number, 1))
-        return item.example, demonstrate(item, self.noise, rng)
+        rng = default_rng((self.seed, SPLITS.index(self.split), self.start + index, 1))
+        single = len(item.responses) == 1
+        binary = single and rng.random() < 0.5
+        hinted = rng.random() < HINTED_SHARE and (binary or not single)
+        noise = self.noise.times(HINTED_NOISE) if hinted else self.noise
+        critique = demonstrate(item, noise, rng, binary=binary)
+        return Lesson(item.example, critique, hinted, binary)

@@ -14,7 +14,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
-from grm_jax.data.synthetic import Demonstrations, Noise
+from grm_jax.data.synthetic import Noise, World
 from grm_jax.text.prompts import Templates, load_templates, render
 from grm_jax.text.tokenizer import Tokenizer
 
@@ -47,11 +47,12 @@ def train_tokenizer(texts: Iterable[str]) -> tokenizers.Tokenizer:
 def corpus(templates: Templates, count: int = 8_000) -> Iterator[str]:
     """Every text between two control tokens in `count` chats of the world, errors included."""
     noise = Noise(principle=0.15, step=0.2, score=0.05)
-    for example, demonstration in Demonstrations(count, noise):
-        (prompt,) = render(example, templates.grm)
+    for lesson in map(World(count, noise).__getitem__, range(count)):
+        template = templates.single if lesson.binary else templates.grm
+        (prompt,) = render(lesson.example, template, hint=lesson.hinted)
         yield f"user\n{prompt.content}"
         yield "model\n"
-        yield demonstration
+        yield lesson.critique
 
 
 def make_tokenizer(folder: Path) -> str:

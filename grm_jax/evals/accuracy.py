@@ -1,28 +1,30 @@
-"""Voting@1, 2, 4 .. k of a judge on labelled Examples, in one pass over one pool of samples."""
+"""Voting@1, 2, 4 .. k and MetaRM@k on labelled Examples, from one pool of samples per item."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from grm_jax.evals.metrics import Estimate, voting_accuracy
-from grm_jax.judging.judge import Judge
-from grm_jax.judging.judgment import Refusal, Verdict
-from grm_jax.text.messages import Example
+from grm_jax.judging.judgment import Refusal, Sampled
 
 
 @dataclass(frozen=True)
 class Accuracy:
     """Accuracies per number of samples, and how the samples came out.
 
-    `strict` and `credited` map k to an Estimate in 0..1 over items; `samples` counts all samples,
+    `strict`, `credited` and `guided` map k to an Estimate in 0..1 over items: Voting@k, strict and
+    with ties credited, and MetaRM@k with ties credited; `gain` is the paired difference of MetaRM@k
+    and Voting@k. The last two are empty without meta scores. `samples` counts all samples,
     `invalid` those without scores by reason; `tokens` is the mean length of a completion.
     """
 
     strict: dict[int, Estimate]
     credited: dict[int, Estimate]
+    guided: dict[int, Estimate]
+    gain: dict[int, Estimate]
     items: int
     samples: int
     invalid: dict[str, int]
@@ -33,48 +35,90 @@ class Accuracy:
         return asdict(self)
 
 
-def measure(
-    judge: Judge, examples: Iterable[Example], k: int, progress: Callable[[], Any] = lambda: None
-) -> Accuracy:
-    """Judges labelled pairs and lists (n >= 2) with k samples each.
+@dataclass
+class Tally:
+    """Adds up items as they come; holds a few numbers per item.
 
-    `progress` is called after each item. An item that was refused whole counts as wrong at every k.
-
-    Raises:
-        ValueError: an Example has no label, or there are none.
+    Args:
+        k: samples per item; accuracies are for 1, 2, 4 .. k.
+        k_meta: how many judgments of k the meta RM keeps; by default half.
     """
-    labels: dict[str, int] = {}
-    sizes = [2**i for i in range(k.bit_length()) if 2**i <= k]
-    rows: dict[int, list[tuple[float, float]]] = {size: [] for size in sizes}
-    invalid: Counter[str] = Counter()
-    tokens = samples = 0
 
-    def labelled() -> Iterator[Example]:
-        for example in examples:
+    k: int
+    k_meta: int | None = None
+    _rows: dict[str, dict[int, list[float]]] = field(default_factory=dict)
+    _invalid: Counter[str] = field(default_factory=Counter)
+    _tokens: int = 0
+    _items: int = 0
+
+    def add(self, result: Sampled | Refusal) -> None:
+        """Counts an item; one that was refused whole is wrong at every k.
+
+        Raises:
+            ValueError: the item has no label, or is a single response.
+        """
+        judgments = ()
+        label = 0
+        if isinstance(result, Refusal):
+            self._invalid["refused"] += self.k
+        else:
+            example, judgments = result.example, result.judgments[: self.k]
             if example.label is None or example.n < 2:
                 raise ValueError(
                     f"example {example.id} has {example.n} responses and label {example.label}; "
                     "accuracy needs two or more responses and the index of the best."
                 )
-            labels[example.id] = example.label
-            yield example
+            label = example.label
+            self._invalid.update(j.reason for j in judgments if j.reason is not None)
+            self._tokens += sum(j.tokens for j in judgments)
+        self._items += 1
+        rated = any(j.meta is not None for j in judgments)
+        for size in self._sizes():
+            strict, credited = voting_accuracy(judgments, label, size)
+            self._put("strict", size, strict)
+            self._put("credited", size, credited)
+            if rated or "guided" in self._rows:
+                _, guided = voting_accuracy(judgments, label, size, True, self.k_meta)
+                self._put("guided", size, guided)
+                self._put("gain", size, guided - credited)
 
-    for result in judge.judge_all(labelled(), k):
-        label = labels.pop(result.id)
-        judgments = () if isinstance(result, Refusal) else result.judgments
-        for size in sizes:
-            rows[size].append(voting_accuracy(judgments, label, size) or (0.0, 0.0))
-        samples += k
-        tokens += sum(j.tokens for j in judgments)
-        invalid.update(result.invalid_reasons if isinstance(result, Verdict) else {"refused": k})
-        progress()
-    if not samples:
-        raise ValueError("there is nothing to judge: no example came in.")
-    return Accuracy(
-        strict={size: Estimate.of([s for s, _ in rows[size]]) for size in sizes},
-        credited={size: Estimate.of([c for _, c in rows[size]]) for size in sizes},
-        items=samples // k,
-        samples=samples,
-        invalid=dict(invalid),
-        tokens=tokens / samples,
-    )
+    def result(self) -> Accuracy:
+        """The estimates over all items so far.
+
+        Raises:
+            ValueError: there were none.
+        """
+        if not self._items:
+            raise ValueError("there is nothing to judge: no example came in.")
+        estimates = {
+            name: {size: Estimate.of(values) for size, values in sizes.items()}
+            for name, sizes in self._rows.items()
+        }
+        return Accuracy(
+            strict=estimates["strict"],
+            credited=estimates["credited"],
+            guided=estimates.get("guided", {}),
+            gain=estimates.get("gain", {}),
+            items=self._items,
+            samples=self._items * self.k,
+            invalid=dict(self._invalid),
+            tokens=self._tokens / (self._items * self.k),
+        )
+
+    def _sizes(self) -> list[int]:
+        return [2**i for i in range(self.k.bit_length()) if 2**i <= self.k]
+
+    def _put(self, name: str, size: int, value: float) -> None:
+        self._rows.setdefault(name, {}).setdefault(size, []).append(value)
+
+
+def accuracy(results: Iterable[Sampled | Refusal], k: int, k_meta: int | None = None) -> Accuracy:
+    """The accuracies of a stream of sampled items.
+
+    Raises:
+        ValueError: as `Tally`.
+    """
+    tally = Tally(k, k_meta)
+    for result in results:
+        tally.add(result)
+    return tally.result()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from grm_jax.judging.judgment import Judgment
+from grm_jax.judging.reward import is_correct
+from grm_jax.judging.voting import guide
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,6 @@ class Estimate:
         return cls(float(array.mean()), float(error), len(array))
 
 
-def strict(totals: Sequence[float], label: int) -> float:
-    """1 if the labelled response has strictly the highest total (equation 10), else 0."""
-    return float(all(totals[label] > t for i, t in enumerate(totals) if i != label))
-
-
 def tie_credit(totals: Sequence[float], label: int) -> float:
     """What a random choice among the m highest is worth: 1/m if the label is one of them."""
     top = max(totals)
@@ -39,22 +36,33 @@ def tie_credit(totals: Sequence[float], label: int) -> float:
 
 
 def voting_accuracy(
-    judgments: Sequence[Judgment], label: int, k: int
-) -> tuple[float, float] | None:
+    judgments: Sequence[Judgment],
+    label: int,
+    k: int,
+    guided: bool = False,
+    k_meta: int | None = None,
+) -> tuple[float, float]:
     """(strict, tie credit) of Voting@k for one item, averaged over disjoint groups of k samples.
 
-    Disjoint groups keep the average unbiased. A group without a single readable sample is wrong.
-    None if there are fewer than k judgments.
+    Disjoint groups keep the average unbiased. A group without a single readable sample is wrong,
+    and so is an item with fewer than k judgments.
+
+    Args:
+        guided: sum only those that the meta RM rates highest (MetaRM@k), `k_meta` of each group.
     """
-    groups = [judgments[i : i + k] for i in range(0, len(judgments) - k + 1, k)]
-    if not groups:
-        return None
     results = []
-    for group in groups:
-        scores = [j.scores for j in group if j.scores is not None]
+    for start in range(0, len(judgments) - k + 1, k):
+        group = judgments[start : start + k]
+        if guided:
+            group = guide(group, k_meta)
+        scores = [j.scores for j in group if j.counted and j.scores is not None]
         totals = np.sum(scores, axis=0) if scores else None
         results.append(
-            (0.0, 0.0) if totals is None else (strict(totals, label), tie_credit(totals, label))
+            (0.0, 0.0)
+            if totals is None
+            else (float(is_correct(totals, label)), tie_credit(totals, label))
         )
+    if not results:
+        return 0.0, 0.0
     means = np.mean(results, axis=0)
     return float(means[0]), float(means[1])

@@ -23,6 +23,8 @@ from grm_jax.text.prompts import Templates, load_templates
 from grm_jax.text.tokenizer import Tokenizer
 
 DEFAULT_MAX_NEW_TOKENS = 1024
+# The small world's models: where SPCT starts, what it makes, and the meta RM beside it.
+BUNDLED = ("tiny-start", "tiny", "tiny-meta")
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def load_model_folder(
         ValueError: tokenizer and weights do not belong together, or the mesh does not fit.
         FileNotFoundError: a missing file, by name.
     """
-    path = bundled(str(name)) if str(name) == "tiny" else hf.find_folder(name)
+    path = model_path(name)
     devices = make_mesh(mesh) if mesh is not None else None
     words = Tokenizer.load(tokenizer or path)
     settings = _read_settings(path)
@@ -87,6 +89,15 @@ def load_model_folder(
         max_new_tokens=settings.get("max_new_tokens", min(DEFAULT_MAX_NEW_TOKENS, limit // 2)),
         mesh=devices,
     )
+
+
+def model_path(name: str | Path) -> Path:
+    """The folder of a bundled model, of that name, or of a hub id.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none.
+    """
+    return bundled(str(name)) if str(name) in BUNDLED else hf.find_folder(name)
 
 
 def bundled(name: str) -> Path:

@@ -7,6 +7,7 @@ share one prefilled prompt. Orders and tokens depend on (seed, Example id, sampl
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -16,14 +17,15 @@ from typing import Any
 import numpy as np
 
 from grm_jax.judging.folder import ModelFolder, load_model_folder
-from grm_jax.judging.judgment import Judgment, Refusal, Verdict
-from grm_jax.judging.voting import vote
+from grm_jax.judging.judgment import Judgment, Refusal, Sampled, Verdict
+from grm_jax.judging.meta import MetaRM
+from grm_jax.judging.voting import guide, vote
 from grm_jax.sampling.sampler import Completion, Request, Sampler
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.sharding import MeshConfig
 from grm_jax.text.messages import Example
 from grm_jax.text.parse import parse_judgment
-from grm_jax.text.prompts import render
+from grm_jax.text.prompts import Template, render
 
 # Two uses of randomness beside the sampler's, kept apart by a last word that is never zero
 # (numpy's seeds do not distinguish trailing zeros).
@@ -47,6 +49,11 @@ class Judge:
         strategy: temperature 0.5 by default, the paper's for every result with k > 1.
         max_new_tokens: room for principles, critique and scores; None: what the folder says.
         rows: samples decoded at once: the speed and memory knob.
+        meta_rm: a model that rates judgments; only the k_meta best of each verdict then count.
+        k_meta: how many those are; by default half of k.
+        training: ask for 0 or 1 where there is a single response (the template `single`), as in
+            RFT and RL; otherwise a single response is scored on the ordinary scale.
+        hinted: name the best response in the prompt, as in hinted sampling.
     """
 
     def __init__(
@@ -57,9 +64,19 @@ class Judge:
         seed: int = 0,
         max_new_tokens: int | None = None,
         rows: int = 64,
+        meta_rm: MetaRM | None = None,
+        k_meta: int | None = None,
+        training: bool = False,
+        hinted: bool = False,
     ):
+        if k_meta is not None and (meta_rm is None or k_meta < 1):
+            raise ValueError(
+                f"k_meta is {k_meta}, and the meta RM is {meta_rm}: it needs a meta RM whose "
+                "scores decide which judgments count, and must be 1 or more."
+            )
         self.folder = folder
-        self.template = folder.templates.grm
+        self.meta_rm, self.k_meta = meta_rm, k_meta
+        self.training, self.hinted = training, hinted
         self.sampler = Sampler(
             folder.model,
             folder.params,
@@ -80,9 +97,12 @@ class Judge:
         templates: str | None = None,
         dtype: str | None = None,
         mesh: MeshConfig | None = None,
+        meta_rm: str | Path | MetaRM | None = None,
         **settings: Any,
     ) -> Judge:
         """Loads "tiny" (bundled), a model folder, or a hub id; `settings` as for `Judge`.
+
+        meta_rm: the meta RM, or where it is: "tiny-meta" (bundled), a folder, or a hub id.
 
         Raises:
             ValueError, FileNotFoundError: what is missing or does not fit, and what to do.
@@ -90,7 +110,10 @@ class Judge:
         folder = load_model_folder(
             name, tokenizer=tokenizer, templates=templates, dtype=dtype, mesh=mesh
         )
-        return cls(folder, **settings)
+        if meta_rm is not None and not isinstance(meta_rm, MetaRM):
+            rows = settings.get("rows", 64)
+            meta_rm = MetaRM.load(meta_rm, dtype=dtype, mesh=mesh, rows=rows)
+        return cls(folder, meta_rm=meta_rm, **settings)
 
     def __call__(self, example: Example, k: int = 8, **settings: Any) -> Verdict:
         """Judges one Example with k samples; `settings` (temperature, top_k, top_p) for this call.
@@ -112,6 +135,21 @@ class Judge:
         Ids must differ: an Example's randomness and its result are found by its id.
         Memory does not grow with the number of Examples.
         """
+        for result in self.rated_all(examples, k, strategy):
+            yield result if isinstance(result, Refusal) else self._conclude(result)
+
+    def rated_all(
+        self, examples: Iterable[Example], k: int = 8, strategy: Strategy | None = None
+    ) -> Iterator[Sampled | Refusal]:
+        """As `judge_all`, but without a vote: every judgment, with its meta score if there is a
+        meta RM."""
+        sampled = self.sample_all(examples, k, strategy)
+        return self.meta_rm.rate_all(sampled) if self.meta_rm else sampled
+
+    def sample_all(
+        self, examples: Iterable[Example], k: int = 8, strategy: Strategy | None = None
+    ) -> Iterator[Sampled | Refusal]:
+        """As `judge_all`, but without a vote or a meta RM: every judgment, readable or not."""
         if k < 1:
             raise ValueError(f"k is {k}; a verdict needs at least one sample.")
         sampler = replace(self.sampler, strategy=strategy) if strategy else self.sampler
@@ -130,7 +168,8 @@ class Judge:
             pending, order = completion.request.tag
             pending.judgments.append(self._parse(completion, pending.example, order))
             if len(pending.judgments) == pending.k:
-                yield self._conclude(pending)
+                judgments = sorted(pending.judgments, key=lambda j: j.sample)
+                yield Sampled(pending.example, tuple(judgments))
         yield from refused
 
     def _requests(self, pending: _Pending) -> list[Request]:
@@ -151,38 +190,35 @@ class Judge:
             requests.append(Request(tokens, item, tuple(numbers), (pending, order)))
         return requests
 
+    def template(self, example: Example) -> Template:
+        """The template that the model is asked with."""
+        templates = self.folder.templates
+        return templates.single if self.training and example.n == 1 else templates.grm
+
     def prompt_tokens(self, example: Example) -> list[int]:
         """The token ids that the model is shown for an Example as it stands."""
-        return self.folder.tokenizer.encode_chat(render(example, self.template))
+        turns = render(example, self.template(example), hint=self.hinted)
+        return self.folder.tokenizer.encode_chat(turns)
 
     def _parse(self, completion: Completion, example: Example, order: tuple[int, ...]) -> Judgment:
         stops = set(self.folder.tokenizer.stop_ids)
         text = self.folder.tokenizer.decode([int(t) for t in completion.tokens if t not in stops])
-        parsed = parse_judgment(text, len(order), self.template.low, self.template.high)
-        scores = None
-        if parsed.scores is not None:
-            restored = [0] * len(order)
-            for place, index in enumerate(order):
-                restored[index] = parsed.scores[place]
-            scores = tuple(restored)
-        cut_off = parsed.reason is not None and not completion.finished
-        return Judgment(
+        return read_judgment(
+            text,
+            self.template(example),
             sample=completion.sample,
             order=order,
-            principles=parsed.principles,
-            critique=parsed.critique,
-            scores=scores,
-            reason="truncated" if cut_off else parsed.reason,
-            text=text,
             tokens=len(completion.tokens),
             logprob=float(completion.logprobs.sum()),
+            cut_off=not completion.finished,
         )
 
-    def _conclude(self, pending: _Pending) -> Verdict | Refusal:
-        example = pending.example
-        judgments = sorted(pending.judgments, key=lambda j: j.sample)
+    def _conclude(self, sampled: Sampled) -> Verdict | Refusal:
+        example, judgments = sampled.example, sampled.judgments
+        if self.meta_rm is not None:
+            judgments = guide(judgments, self.k_meta)
         rng = np.random.default_rng([self.sampler.seed, item_key(example.id), 0, _TIES])
-        verdict = vote(example.id, judgments, len(example.responses), rng)
+        verdict = vote(example.id, judgments, example.n, rng)
         if verdict is None:
             counts: dict[str, int] = {}
             for judgment in judgments:
@@ -190,10 +226,46 @@ class Judge:
             told = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
             return Refusal(
                 example.id,
-                f"none of {pending.k} samples had readable scores ({told}); the model does not "
-                "follow the template, or max_new_tokens is too small.",
+                f"none of {len(judgments)} samples had readable scores ({told}); the model does "
+                "not follow the template, or max_new_tokens is too small.",
             )
         return verdict
+
+
+def read_judgment(
+    text: str,
+    template: Template,
+    *,
+    sample: int,
+    order: tuple[int, ...],
+    tokens: int,
+    logprob: float = math.nan,
+    cut_off: bool = False,
+) -> Judgment:
+    """A written judgment, parsed: its scores go back to the order of the Example.
+
+    order: order[i] is the index of the response that stood at place i. cut_off: the length limit
+    ended it, which is then the reason why it has no scores.
+    """
+    parsed = parse_judgment(text, len(order), template.low, template.high)
+    scores = None
+    if parsed.scores is not None:
+        restored = [0] * len(order)
+        for place, index in enumerate(order):
+            restored[index] = parsed.scores[place]
+        scores = tuple(restored)
+    return Judgment(
+        sample=sample,
+        order=order,
+        principles=parsed.principles,
+        critique=parsed.critique,
+        scores=scores,
+        reason="truncated" if parsed.reason is not None and cut_off else parsed.reason,
+        text=text,
+        tokens=tokens,
+        logprob=logprob,
+        counted=scores is not None,
+    )
 
 
 def item_key(example_id: str) -> int:

@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from grm_jax.text.messages import Example
+
 
 @dataclass(frozen=True)
 class Judgment:
@@ -21,6 +23,8 @@ class Judgment:
         text: the whole completion.
         tokens: how many tokens were generated, the stop token included.
         logprob: the sum of their log-probabilities under the model, in nats.
+        meta: the meta RM's raw score of the judgment; None without one, or without scores.
+        counted: whether its scores are in the verdict's sum.
     """
 
     sample: int
@@ -32,6 +36,16 @@ class Judgment:
     text: str
     tokens: int
     logprob: float
+    meta: float | None = None
+    counted: bool = True
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """An Example and its k judgments, in the order of their numbers, before any vote."""
+
+    example: Example
+    judgments: tuple[Judgment, ...]
 
 
 @dataclass(frozen=True)
@@ -39,11 +53,12 @@ class Verdict:
     """k judgments of one Example, combined.
 
     Attributes:
-        scores: per response the sum over valid judgments (Voting@k, equations 12-14 of the paper).
+        scores: per response the sum over counted judgments (equations 12-14 of the paper): all
+            valid ones (Voting@k), or those that the meta RM rates highest (MetaRM@k).
         best: index of the response with the highest total; ties broken at random with a key.
         ranking: indices from best to worst, ties likewise.
         tied: the indices that share the highest total (one entry: no tie).
-        margin: highest total minus the next one per valid judgment, in score points (n = 1: 0).
+        margin: highest total minus the next one per counted judgment, in score points (n = 1: 0).
         valid, k: how many of the k judgments have scores.
     """
 

@@ -21,3 +21,10 @@ def score(
     last = jnp.argmax(positions, axis=1)[:, None, None]
     x = jnp.take_along_axis(hidden, last, axis=1)[:, 0]
     return jnp.einsum("bd,d->b", x, head[0].astype(x.dtype), preferred_element_type=jnp.float32)
+
+
+def score_all(head: Float[Array, "1 D"], hidden: Float[Array, "B T D"]) -> Float[Array, "B T"]:
+    """The raw logit at every position, in f32: for rows that hold several sequences."""
+    return jnp.einsum(
+        "btd,d->bt", hidden, head[0].astype(hidden.dtype), preferred_element_type=jnp.float32
+    )

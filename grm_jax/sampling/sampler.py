@@ -121,7 +121,7 @@ class Sampler:
         waiting = 0
         for request in requests:
             for chunk in self._chunks(request):
-                shape = (self._bucket(len(chunk.tokens)), len(chunk.samples))
+                shape = (bucket(len(chunk.tokens), self.longest_prompt), len(chunk.samples))
                 queue = queues.setdefault(shape, [])
                 queue.append(chunk)
                 waiting += len(chunk.samples)
@@ -149,13 +149,6 @@ class Sampler:
             size = next((g for g in self._groups if g <= len(rest)), self._groups[-1])
             yield Request(request.tokens, request.item, rest[:size], request)
             rest = rest[size:]
-
-    def _bucket(self, length: int) -> int:
-        """Padded prompt length: 32, 48, 64, 96, 128 .. so that few shapes serve all lengths."""
-        size = SMALLEST_PROMPT
-        while size < length:
-            size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
-        return min(size, self.longest_prompt)
 
     def _dispatch(self, shape: tuple[int, int], batch: list[Request]) -> Drawn:
         """Starts one program on a full-sized batch; returns at once with arrays to come."""
@@ -191,6 +184,14 @@ class Sampler:
             return prompts
         sharding = NamedSharding(self.mesh, spec_for(("batch",), DECODE_RULES))
         return jax.device_put(prompts, sharding)
+
+
+def bucket(length: int, longest: int) -> int:
+    """Padded length: 32, 48, 64, 96, 128 .. up to `longest`, so that few shapes serve all."""
+    size = SMALLEST_PROMPT
+    while size < length:
+        size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
+    return min(size, longest)
 
 
 def _fetch(batch: list[Request], drawn: Drawn) -> Iterator[Completion]:

@@ -17,6 +17,8 @@ from grm_jax.text.delimiters import Delimiters
 from grm_jax.text.messages import Example, Message
 
 BUILT_IN = Path(__file__).parent / "templates"
+# The same without any wish for principles, for the ablation of the paper's Table 4.
+NO_PRINCIPLES = BUILT_IN / "no_principles"
 
 # The sections of a template: the fields that each may use, and those that it must.
 SECTIONS = {

@@ -83,22 +83,32 @@ class Checkpoints:
         return self.latest != step and self._checkpointer.should_save(step)
 
     def save(
-        self, step: int, state: TrainState, stream: grain.DatasetIterator, *, force: bool = False
+        self,
+        step: int,
+        state: TrainState,
+        stream: grain.DatasetIterator | None = None,
+        *,
+        force: bool = False,
     ) -> None:
         """Saves if the step is due (or forced), and starts writing."""
         if self.latest == step:
             return
-        parts = {
+        parts: dict[str, Any] = {
             "params": state.params,
             "rest": {"step": state.step, "opt_state": state.opt_state},
-            "stream": stream,
         }
+        if stream is not None:
+            parts["stream"] = stream
         self._checkpointer.save_checkpointables_async(step, parts, force=force)
 
-    def restore(self, abstract: TrainState, stream: grain.DatasetIterator) -> TrainState:
+    def restore(
+        self, abstract: TrainState, stream: grain.DatasetIterator | None = None
+    ) -> TrainState:
         """The newest state, laid out as `abstract` says (any mesh), and the stream moved to it."""
         rest = {"step": abstract.step, "opt_state": abstract.opt_state}
-        parts = {"params": abstract.params, "rest": rest, "stream": stream}
+        parts: dict[str, Any] = {"params": abstract.params, "rest": rest}
+        if stream is not None:
+            parts["stream"] = stream
         loaded = self._checkpointer.load_checkpointables(None, parts)
         return TrainState(loaded["rest"]["step"], loaded["params"], loaded["rest"]["opt_state"])
 

@@ -12,7 +12,7 @@ import jax
 import yaml
 
 # What may change between the parts of a run without changing its result.
-FREE = ("output", "mesh", "checkpoint", "tracking")
+FREE = ("output", "compute.mesh", "checkpoint", "tracking")
 
 
 def claim(folder: Path, cfg: Any) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import grain
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -19,15 +21,16 @@ from grm_jax.models import hf
 from grm_jax.models.model import Model
 from grm_jax.objectives.logprobs import token_logprobs
 from grm_jax.objectives.rft import rft_loss
-from grm_jax.sharding import MeshConfig, make_mesh
-from grm_jax.text.prompts import Template, load_templates
+from grm_jax.sharding import make_mesh
+from grm_jax.text.prompts import Templates, load_templates
 from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train.checkpoint import CheckpointConfig, Checkpoints
+from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.fit import fit
 from grm_jax.train.folder import claim
 from grm_jax.train.memory import keep_freed_memory
 from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
-from grm_jax.train.start import load_start, start_templates, start_tokenizer
+from grm_jax.train.start import load_start, start_settings, start_templates, start_tokenizer
 from grm_jax.train.state import abstract_state, new_state, state_shardings
 from grm_jax.train.step import (
     Metrics,
@@ -89,10 +92,7 @@ class SFTConfig:
         templates: a folder of prompt templates; by default that of the model in `start`, or the
             built-in ones.
         batch: rows x length tokens per update, over all devices.
-        microbatches: into how many parts a batch is cut to save memory; the result is the same.
-        remat: recompute activations in the backward pass to save memory.
-        logits_chunk: how many positions have their logits in memory at once.
-        dtype: what activations are computed in; weights and optimiser are float32.
+        compute: devices, memory and precision.
         seed: of the initial weights, the world's items, and the order of the rows.
 
     Raises:
@@ -105,12 +105,8 @@ class SFTConfig:
     tokenizer: str | None = None
     templates: str | None = None
     batch: BatchConfig = field(default_factory=BatchConfig)
-    microbatches: int = 1
-    remat: bool = False
-    logits_chunk: int = 1024
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     seed: int = 0
-    mesh: MeshConfig = field(default_factory=MeshConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
@@ -124,8 +120,6 @@ class SFTConfig:
                     f"the stage name {name!r} becomes a folder beside `model`: use letters, "
                     "digits, _ and -."
                 )
-        if self.logits_chunk < 1:
-            raise ValueError(f"logits_chunk is {self.logits_chunk}; give 1 or more.")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed is {self.seed}; give 0 to {2**31 - 1}.")
 
@@ -139,27 +133,43 @@ def run(cfg: SFTConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
+    claim(Path(cfg.output), cfg)
+    return train(cfg)
+
+
+def train(cfg: SFTConfig) -> Path | None:
+    """As `run`, in a folder that is claimed already (by a stage that prepares its data)."""
     keep_freed_memory()
-    output, mesh = Path(cfg.output), make_mesh(cfg.mesh)
-    check_rows(cfg.batch.rows, cfg.microbatches, mesh)
+    output, mesh = Path(cfg.output), make_mesh(cfg.compute.mesh)
+    check_rows(cfg.batch.rows, cfg.compute.microbatches, mesh)
     tokenizer = start_tokenizer(cfg.start, cfg.tokenizer)
     templates = start_templates(cfg.start, cfg.templates)
-    template = load_templates(templates).grm
-    claim(output, cfg)
+    prompts = load_templates(templates)
     start, weights = cfg.start, None
     for name, stage in cfg.stages.items():
         with jax.set_mesh(mesh):
-            weights = _run_stage(cfg, name, stage, start, mesh, tokenizer, template)
+            weights = _run_stage(cfg, name, stage, start, mesh, tokenizer, prompts)
         if weights is None:
             return None
         start = str(output / name / "checkpoints")
     assert weights is not None  # there is at least one stage
-    model, params = weights
-    model = replace(model, param_dtype=cfg.export.dtype)
-    params = jax.tree.map(lambda p: p.astype(cfg.export.dtype), params)
-    limit = cfg.export.max_new_tokens
+    return export(*weights, output / "model", cfg.export, cfg.start, tokenizer, templates)
+
+
+def export(
+    model: Model,
+    params: Any,
+    folder: Path,
+    config: ExportConfig,
+    start: str,
+    tokenizer: Tokenizer,
+    templates: Path | None,
+) -> Path:
+    """Writes the model folder of a finished stage; `start` tells how long judges write."""
+    model = replace(model, param_dtype=config.dtype)
+    params = jax.tree.map(lambda p: p.astype(config.dtype), params)
+    limit = config.max_new_tokens or start_settings(start).get("max_new_tokens")
     extra = {} if limit is None else {"max_new_tokens": limit}
-    folder = output / "model"
     hf.save_folder(model, params, folder, tokenizer=tokenizer, extra=extra, templates=templates)
     return folder
 
@@ -197,27 +207,57 @@ def _run_stage(
     start: str,
     mesh: Mesh,
     tokenizer: Tokenizer,
-    template: Template,
+    templates: Templates,
 ) -> tuple[Model, Any] | None:
     """Trains one stage from where its checkpoints end; its model and weights, None if stopped."""
-    folder = Path(cfg.output) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    model, make_params = load_start(start, tokenizer, mesh, dtype=cfg.dtype, seed=cfg.seed)
+    model, make_params = load_start(start, tokenizer, mesh, dtype=cfg.compute.dtype, seed=cfg.seed)
     if cfg.batch.length > model.config.max_position:
         raise ValueError(
             f"batch.length is {cfg.batch.length}, but the model reads at most "
             f"{model.config.max_position} positions: give that or less."
         )
+    sources = [(open_source(s, tokenizer, templates, cfg.seed), s.weight) for s in stage.data]
+    shard = Shard(jax.process_index(), jax.process_count())
+    return train_stage(
+        model,
+        make_params,
+        sft_loss(model, chunk=cfg.compute.logits_chunk, remat=cfg.compute.remat),
+        stage,
+        make_stream(sources, cfg.batch, seed=stage_seed(cfg.seed, name), shard=shard),
+        mesh=mesh,
+        folder=Path(cfg.output) / name,
+        name=name,
+        microbatches=cfg.compute.microbatches,
+        checkpoint=cfg.checkpoint,
+        tracking=cfg.tracking,
+    )
+
+
+def train_stage(
+    model: Model,
+    make_params: Callable[[], Any],
+    loss: SumLoss,
+    stage: StageConfig,
+    stream: grain.DatasetIterator[Batch],
+    *,
+    mesh: Mesh,
+    folder: Path,
+    name: str,
+    microbatches: int,
+    checkpoint: CheckpointConfig,
+    tracking: TrackingConfig,
+) -> tuple[Model, Any] | None:
+    """Minimises a loss over a stream of batches, from where the folder's checkpoints end.
+
+    Returns:
+        The model and its weights after the last step; None if a signal stopped it before.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     schedule = make_schedule(stage.optimizer, stage.steps)
     optimizer = make_optimizer(stage.optimizer, schedule, model.axes())
     places = state_shardings(model, optimizer, mesh)
-    loss = sft_loss(model, chunk=cfg.logits_chunk, remat=cfg.remat)
-    step = make_step(loss, optimizer, schedule, microbatches=cfg.microbatches)
-    sources = [(open_source(s, tokenizer, template, cfg.seed), s.weight) for s in stage.data]
-    shard = Shard(jax.process_index(), jax.process_count())
-    seed = stage_seed(cfg.seed, name)
-    stream = make_stream(sources, cfg.batch, seed=seed, shard=shard)
-    with Checkpoints(folder / "checkpoints", cfg.checkpoint, model) as checkpoints:
+    step = make_step(loss, optimizer, schedule, microbatches=microbatches)
+    with Checkpoints(folder / "checkpoints", checkpoint, model) as checkpoints:
         done = checkpoints.latest or 0
         if done:
             state = checkpoints.restore(abstract_state(model, optimizer, places), stream)
@@ -227,7 +267,7 @@ def _run_stage(
             )
             state = begin(make_params())
         main = folder if jax.process_index() == 0 else None
-        tracker = Tracker(main, cfg.tracking, start=done, total=stage.steps, name=name)
+        tracker = Tracker(main, tracking, start=done, total=stage.steps, name=name)
         try:
             state, done = fit(
                 state,

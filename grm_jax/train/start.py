@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from grm_jax.judging.folder import bundled
+from grm_jax.judging.folder import model_path
 from grm_jax.models import hf
 from grm_jax.models.config import PRESETS
 from grm_jax.models.hf_config import config_from_hf
@@ -35,14 +35,12 @@ def start_tokenizer(start: str, tokenizer: str | None) -> Tokenizer:
         return Tokenizer.load(tokenizer)
     folder = _folder(start)
     words = Tokenizer.load(tokenizer or folder)
-    settings = folder / "grm.json"
-    if settings.is_file():
-        expected = json.loads(settings.read_text()).get("tokenizer_sha256", words.sha256)
-        if expected != words.sha256:
-            raise ValueError(
-                f"{start} was trained with tokenizer {expected[:12]}.., but {tokenizer or folder} "
-                f"holds {words.sha256[:12]}..: give the one that came with the weights."
-            )
+    expected = start_settings(start).get("tokenizer_sha256", words.sha256)
+    if expected != words.sha256:
+        raise ValueError(
+            f"{start} was trained with tokenizer {expected[:12]}.., but {tokenizer or folder} "
+            f"holds {words.sha256[:12]}..: give the one that came with the weights."
+        )
     return words
 
 
@@ -54,6 +52,14 @@ def start_templates(start: str, templates: str | None) -> Path | None:
         return None
     own = _folder(start) / "templates"
     return own if own.is_dir() else None
+
+
+def start_settings(start: str) -> dict[str, Any]:
+    """What grm.json says in the model folder `start`; nothing where there is none."""
+    if start.startswith(NEW) or is_checkpoints(Path(start)):
+        return {}
+    path = _folder(start) / "grm.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def load_start(
@@ -89,7 +95,7 @@ def load_start(
 
 
 def _folder(start: str) -> Path:
-    return bundled(start) if start == "tiny" else hf.find_folder(start)
+    return model_path(start)
 
 
 def _init(model: Model, mesh: Mesh, seed: int) -> Any:

@@ -123,11 +123,12 @@ class _Tally:
     def add(self, step: int, numbers: Numbers) -> None:
         now = time.monotonic()
         self.too_long += int(numbers.get("data/too_long", 0))
-        self.text = f"loss {numbers['train/loss']:.4f}"
+        shown = "reward" if "reward" in numbers else "train/loss"
+        self.text = f"{shown.removeprefix('train/')} {numbers[shown]:.4f}"
         if step == self.first:  # compiling is no part of the speed
             self.began = now
         else:
-            self.tokens += numbers.get("data/tokens", 0.0)
+            self.tokens += numbers.get("data/tokens", numbers.get("num_tokens", 0.0))
             spent = max(now - self.began, 1e-9)
             self.seconds_left = spent / (step - self.first) * (self.total - step)
             self.text += f", {self.tokens / spent:,.0f} tokens/s"

@@ -1,0 +1,226 @@
+"""`EndpointJudge`: judgments from a model behind an OpenAI-compatible server.
+
+Prompts, orders of the responses and the parser are those of `Judge`; retries, backoff and timeouts
+are the openai client's.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from grm_jax.judging.judge import item_key, read_judgment, response_order
+from grm_jax.judging.judgment import Judgment, Refusal, Sampled
+from grm_jax.sampling.strategy import Strategy
+from grm_jax.text.messages import Example, repair_surrogates
+from grm_jax.text.prompts import load_templates, render
+
+# Keeps the seeds that are sent apart from the orders and ties that judge.py draws.
+_SENT = 3
+
+
+@dataclass(frozen=True)
+class EndpointConfig:
+    """Which server is asked, and how.
+
+    `api_key_env` names the environment variable with the key; where it is unset, none is sent.
+    Without an answer in `timeout` seconds, without a connection, and at a status of 408, 409, 429
+    or 5xx the client asks again, `retries` times, ever later or when Retry-After says (if that is
+    within two minutes). `templates`: see `load_templates`. Prices are per million tokens.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    url: str
+    model: str
+    api_key_env: str = "OPENAI_API_KEY"
+    concurrency: int = 8
+    retries: int = 5
+    timeout: float = 120.0
+    max_tokens: int = 1024
+    temperature: float = 0.5
+    top_p: float = 1.0
+    templates: str | None = None
+    price_in: float | None = None
+    price_out: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.api_key_env.isidentifier():
+            # Its value is not shown: it may well be the key.
+            raise ValueError(
+                "api_key_env is no variable's name; give the name, not the key itself."
+            )
+        Strategy(self.temperature, top_p=self.top_p)
+        web = self.url.startswith(("http://", "https://"))
+        paired = (self.price_in is None) == (self.price_out is None)
+        for name, good, advice in (
+            ("url", web, "give the server's base URL, such as http://localhost:8000/v1"),
+            ("model", self.model != "", "give the name by which the server knows the model"),
+            ("concurrency", self.concurrency >= 1, "give 1 or more"),
+            ("retries", self.retries >= 0, "give 0 (none) or more"),
+            ("timeout", self.timeout > 0, "give more than 0 seconds"),
+            ("max_tokens", self.max_tokens >= 1, "give 1 or more"),
+            ("price_in", (self.price_in or 0) >= 0, "give 0 or more"),
+            ("price_out", (self.price_out or 0) >= 0, "give 0 or more"),
+            ("price_out", paired, f"price_in is {self.price_in!r}: give both prices, or neither"),
+        ):
+            if not good:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; {advice}.")
+
+
+@dataclass
+class Usage:
+    """What was asked and answered so far. Retries come on top of `requests`; no prices, no cost."""
+
+    requests: int = 0
+    retries: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+
+
+class EndpointJudge:
+    """Asks a server for judgments, several at a time; `usage` counts what that takes.
+
+    Args:
+        seed: with an Example's id and the number of a sample it decides the order of the
+            responses and the seed that is sent.
+        training, hinted: as for `Judge`.
+
+    Raises:
+        ValueError, FileNotFoundError: no openai client, or no such or no readable templates.
+    """
+
+    def __init__(
+        self, config: EndpointConfig, *, seed: int = 0, training: bool = False, hinted: bool = False
+    ):
+        try:
+            import openai
+        except ImportError:
+            raise ValueError(
+                "judging with a server needs openai: pip install 'grm-jax[endpoint]'."
+            ) from None
+        self.config, self.seed = config, seed
+        self.training, self.hinted = training, hinted
+        self.templates = load_templates(config.templates)
+        self.usage, self._counting = Usage(), threading.Lock()
+        key = os.environ.get(config.api_key_env, "").strip()
+        self._client = openai.OpenAI(
+            base_url=config.url,
+            # Without one, the client would send OPENAI_API_KEY to whatever server this is.
+            api_key=key or "none",
+            default_headers={} if key else {"Authorization": openai.Omit()},
+            timeout=config.timeout,
+            max_retries=config.retries,
+        )
+
+    def sample_all(self, examples: Iterable[Example], k: int = 8) -> Iterator[Sampled | Refusal]:
+        """k judgments for each Example, in the order in which Examples are finished.
+
+        An Example is refused if one of its questions finally fails; the others go on. Memory does
+        not grow with the number of Examples.
+
+        Raises:
+            ValueError: k is not positive.
+        """
+        if k < 1:
+            raise ValueError(f"k is {k}; a verdict needs at least one sample.")
+        stream, most = iter(examples), self.config.concurrency
+        # One thread follows each Example; those that ask are another pool's, shared by all.
+        followers, askers = ThreadPoolExecutor(most), ThreadPoolExecutor(most)
+        flying: set[Future[Sampled | Refusal]] = set()
+        finished = set()
+        try:
+            while True:
+                # New questions leave before results do: what is done with those may take long.
+                while len(flying) < most and (example := next(stream, None)) is not None:
+                    flying.add(followers.submit(self._sample, askers, example, k))
+                for future in finished:
+                    yield future.result()
+                if not flying:
+                    return
+                finished, flying = wait(flying, return_when=FIRST_COMPLETED)
+        finally:
+            for pool in (followers, askers):
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _sample(self, askers: ThreadPoolExecutor, example: Example, k: int) -> Sampled | Refusal:
+        """All judgments of one Example; the first failure takes back what was not yet asked."""
+        try:
+            judgments = askers.map(lambda sample: self._ask(example, sample), range(k))
+            return Sampled(example, tuple(judgments))
+        except ValueError as error:
+            return Refusal(example.id, str(error))
+
+    def _ask(self, example: Example, sample: int) -> Judgment:
+        """One judgment; runs on the threads of the pool.
+
+        Raises:
+            ValueError: there is none, and why.
+        """
+        item, templates = item_key(example.id), self.templates
+        order = response_order(self.seed, item, sample, example.n)
+        template = templates.single if self.training and example.n == 1 else templates.grm
+        turns = render(example.permuted(order), template, hint=self.hinted)
+        rng = np.random.default_rng([self.seed, item, sample, _SENT])
+        completion = self._complete([asdict(turn) for turn in turns], int(rng.integers(2**31)))
+        choice = completion.choices[0]
+        text = getattr(choice.message, "content", None)
+        return read_judgment(
+            # No text where the model refused, called a tool, or was still thinking.
+            repair_surrogates(text) if isinstance(text, str) else "",
+            template,
+            sample=sample,
+            order=order,
+            tokens=_tokens(completion, "completion_tokens"),
+            cut_off=choice.finish_reason == "length",
+        )
+
+    def _complete(self, messages: Any, seed: int) -> Any:
+        """The server's chat completion, counted. Raises ValueError: there is none, and why."""
+        import openai
+
+        config, ask = self.config, self._client.chat.completions.with_raw_response.create
+        names = ("model", "temperature", "top_p", "max_tokens")
+        try:
+            raw = ask(messages=messages, seed=seed, **{n: getattr(config, n) for n in names})
+        except openai.APIError as error:
+            self._count(int(error.request.headers.get("x-stainless-retry-count", 0)))
+            told = f"gave no answer ({error.__cause__ or error})."
+            if isinstance(error, openai.APIStatusError):
+                told = f"answered {error.status_code}: {_start(error.response.text)}"
+            raise ValueError(f"{config.url} {told}") from None
+        completion = raw.parse()  # the text as it is, where that is no JSON
+        self._count(raw.retries_taken, completion)
+        if not getattr(completion, "choices", None):
+            raise ValueError(f"{config.url} sent no chat completion: {_start(raw.text)}")
+        return completion
+
+    def _count(self, retries: int, completion: Any = None) -> None:
+        total, config = self.usage, self.config
+        with self._counting:
+            total.requests += 1
+            total.retries += retries
+            total.prompt_tokens += _tokens(completion, "prompt_tokens")
+            total.completion_tokens += _tokens(completion, "completion_tokens")
+            if config.price_in is not None and config.price_out is not None:
+                cost = total.prompt_tokens * config.price_in
+                total.cost = (cost + total.completion_tokens * config.price_out) / 1e6
+
+
+def _tokens(completion: Any, name: str) -> int:
+    """A number of tokens as the server tells it, or 0."""
+    return getattr(getattr(completion, "usage", None), name, None) or 0
+
+
+def _start(text: str) -> str:
+    """The first words of what a server said, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= 200 else line[:200] + " .."

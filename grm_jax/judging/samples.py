@@ -1,0 +1,111 @@
+"""Sampled judgments on disk: one JSON line per Example, with every judgment and its text.
+
+The form in which stages hand trajectories on: rejective fine-tuning, the meta RM and evaluation
+read what any judge has written, our own or another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from grm_jax.judging.judgment import Judgment, Refusal, Sampled
+from grm_jax.text.messages import Example
+
+_TOLD = ("label", "scores", "reference", "principles", "strength")
+
+
+class SampleSource(Protocol):
+    """Whatever writes judgments: `Judge`, `EndpointJudge`, `SavedSamples`."""
+
+    def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled | Refusal]:
+        """k judgments for each Example, in the order in which Examples are finished."""
+        ...
+
+
+def to_json(sampled: Sampled) -> dict[str, Any]:
+    """A JSON-ready dict of an Example and its judgments."""
+    example = sampled.example
+    told = {name: getattr(example, name) for name in _TOLD if getattr(example, name) is not None}
+    return {
+        "id": example.id,
+        "prompt": [dataclasses.asdict(turn) for turn in example.prompt],
+        "responses": list(example.responses),
+        **told,
+        **({"meta": dict(example.meta)} if example.meta else {}),
+        "judgments": [dataclasses.asdict(j) for j in sampled.judgments],
+    }
+
+
+def from_json(row: dict[str, Any]) -> Sampled:
+    """The inverse of `to_json`.
+
+    Raises:
+        ValueError: the row lacks a part, or holds one that cannot be read.
+    """
+    try:
+        judgments = tuple(
+            Judgment(
+                **{
+                    **judgment,
+                    "order": tuple(judgment["order"]),
+                    "scores": judgment["scores"] and tuple(judgment["scores"]),
+                }
+            )
+            for judgment in row["judgments"]
+        )
+        told: dict[str, Any] = {name: row.get(name) for name in (*_TOLD, "meta")}
+        return Sampled(Example(row["prompt"], row["responses"], row["id"], **told), judgments)
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"this is no line of sampled judgments ({error!r}): they are written by "
+            "`grm train rft` and `grm eval`, one Example with its judgments a line."
+        ) from None
+
+
+def read_samples(path: Path) -> Iterator[Sampled | Refusal]:
+    """Every line of a finished file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line that is none, by its number.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of sampled judgments at {path}.")
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+                if "error" in row:
+                    yield Refusal(row["id"], row["error"])
+                else:
+                    yield from_json(row)
+            except ValueError as error:
+                raise ValueError(f"{path}:{number}: {error}") from None
+
+
+class SavedSamples:
+    """A file of judgments in the place of a judge.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_samples`.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._rows = {r.example.id: r for r in read_samples(path) if isinstance(r, Sampled)}
+
+    def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled | Refusal]:
+        """The first k judgments that the file has for each Example, found by its id."""
+        for example in examples:
+            row = self._rows.get(example.id)
+            if row is None or len(row.judgments) < k:
+                count = 0 if row is None else len(row.judgments)
+                yield Refusal(example.id, f"{self.path} has {count} of its {k} judgments.")
+            elif row.example.responses != example.responses:
+                yield Refusal(example.id, f"{self.path} judges other responses under this id.")
+            else:
+                yield Sampled(example, row.judgments[:k])

@@ -1,0 +1,114 @@
+"""GRPO (equation 15 of the paper): group advantages, and the clipped objective with its KL term.
+
+Letters: B sequences, P prompts, G sequences of one prompt, T tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+@dataclass(frozen=True)
+class GRPOLossConfig:
+    """The numbers of the objective; the paper gives only `beta`, the rest is GRPO's own default.
+
+    Args:
+        beta: weight of the KL term (paper: 0.08 for 27B, 0.002 for 16B).
+        clip_low, clip_high: the ratio counts within 1 - clip_low .. 1 + clip_high.
+        kl: estimator of KL(policy || reference) per token, with d = log reference - log policy:
+            k3 = exp(d) - d - 1 (GRPO's own, never negative), k2 = d^2 / 2, k1 = -d.
+        advantage_std: divide the centred rewards of a group by their "population" or "sample"
+            standard deviation, or by nothing ("none").
+
+    Raises:
+        ValueError: a number outside its range.
+    """
+
+    beta: float = 0.08
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    kl: Literal["k1", "k2", "k3"] = "k3"
+    advantage_std: Literal["population", "sample", "none"] = "population"
+
+    def __post_init__(self) -> None:
+        if self.beta < 0:
+            raise ValueError(f"beta is {self.beta}; give 0 (no KL term) or more.")
+        if not 0 < self.clip_low <= 1 or self.clip_high <= 0:
+            raise ValueError(
+                f"clip_low is {self.clip_low} and clip_high is {self.clip_high}: both must be "
+                "more than 0, and clip_low at most 1."
+            )
+
+
+class PolicyTerms(NamedTuple):
+    """Per sequence, each averaged over the sequence's own tokens: what to minimise, the KL
+    estimate, and the share of tokens whose ratio was clipped from below and from above."""
+
+    loss: Array
+    kl: Array
+    clipped_low: Array
+    clipped_high: Array
+
+
+def group_advantages(
+    rewards: Float[Array, "P G"], std: Literal["population", "sample", "none"] = "population"
+) -> Float[Array, "P G"]:
+    """(reward - mean of its group) / standard deviation of its group; 0 where all are equal.
+
+    Without an epsilon in the denominator: rewards of +1 and -1 are either equal or far apart.
+    """
+    centred = rewards - rewards.mean(axis=1, keepdims=True)
+    if std == "none":
+        return centred
+    free = rewards.shape[1] - (std == "sample")
+    spread = jnp.sqrt(jnp.sum(centred**2, axis=1, keepdims=True) / max(free, 1))
+    return jnp.where(spread > 0, centred / jnp.where(spread > 0, spread, 1.0), 0.0)
+
+
+def grpo_loss(
+    logprob: Float[Array, "B T"],
+    old_logprob: Float[Array, "B T"],
+    reference_logprob: Float[Array, "B T"],
+    advantage: Float[Array, " B"],
+    mask: Bool[Array, "B T"],
+    config: GRPOLossConfig,
+) -> PolicyTerms:
+    """The negative of equation 15's inner mean, one value per sequence.
+
+    Args:
+        logprob: of the policy that is trained (the gradient flows through this one).
+        old_logprob: of the policy that wrote the tokens; `stop_gradient(logprob)` on the first
+            update after a rollout, where the ratio is 1 and the gradient is REINFORCE's.
+        reference_logprob: of the frozen reference; not used if beta is 0.
+        advantage: the same for every token of a sequence.
+        mask: True on the tokens that the policy wrote. A sequence without any gives 0.
+    """
+    # Padding may hold anything, and exp of anything may overflow into the gradient.
+    logprob, old_logprob, reference_logprob = (
+        jnp.where(mask, x, 0.0) for x in (logprob, old_logprob, reference_logprob)
+    )
+    ratio = jnp.exp(logprob - old_logprob)
+    low, high = 1.0 - config.clip_low, 1.0 + config.clip_high
+    gain = advantage[:, None]
+    policy = jnp.minimum(ratio * gain, jnp.clip(ratio, low, high) * gain)
+    kl = _kl(reference_logprob - logprob, config.kl) if config.beta else jnp.zeros_like(logprob)
+    own = lambda x: jnp.sum(jnp.where(mask, x, 0.0), 1) / jnp.maximum(mask.sum(1), 1)  # noqa: E731
+    return PolicyTerms(
+        loss=own(config.beta * kl - policy),
+        kl=own(kl),
+        clipped_low=own((ratio < low) & (gain < 0)),
+        clipped_high=own((ratio > high) & (gain > 0)),
+    )
+
+
+def _kl(difference: Float[Array, "B T"], estimator: str) -> Float[Array, "B T"]:
+    """KL(policy || reference) per token, from d = log reference - log policy (Schulman, 2020)."""
+    if estimator == "k1":
+        return -difference
+    if estimator == "k2":
+        return difference**2 / 2
+    return jnp.expm1(difference) - difference

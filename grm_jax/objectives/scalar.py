@@ -1,0 +1,21 @@
+"""The loss of the meta RM: binary cross-entropy of a raw score against right or wrong."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+
+def binary_loss(
+    scores: Float[Array, "B T"], labels: Int[Array, "B T"], mask: Bool[Array, "B T"]
+) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
+    """-log sigmoid(score) where the label is 1, -log sigmoid(-score) where it is 0: (sum, count).
+
+    Args:
+        scores: raw logits at every position.
+        labels: 0 or 1; read only where mask is True.
+        mask: True at the last token of each packed sequence, the one place that is scored.
+    """
+    loss = optax.sigmoid_binary_cross_entropy(scores, labels.astype(scores.dtype))
+    return jnp.sum(jnp.where(mask, loss, 0.0), axis=-1), jnp.sum(mask, -1, scores.dtype)

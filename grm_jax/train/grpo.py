@@ -1,0 +1,442 @@
+"""Rule-based online RL: `grm train grpo`, the second stage of SPCT (equations 11 and 15).
+
+Each step samples G judgments of each of P prompts from the policy, rewards them by rule, and makes
+one or more updates of the clipped objective with a KL term to a frozen reference.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from grm_jax.data.items import ItemsConfig, load_items
+from grm_jax.judging.reward import is_correct
+from grm_jax.models.model import Model
+from grm_jax.objectives.grpo import GRPOLossConfig, group_advantages, grpo_loss
+from grm_jax.objectives.logprobs import token_logprobs
+from grm_jax.sampling.sampler import Sampler
+from grm_jax.sampling.strategy import Strategy
+from grm_jax.sharding import DECODE_RULES, TRAIN_RULES, make_mesh, shardings_of
+from grm_jax.text.messages import Example
+from grm_jax.text.prompts import Templates, load_templates
+from grm_jax.text.tokenizer import Tokenizer
+from grm_jax.train.checkpoint import CheckpointConfig, Checkpoints
+from grm_jax.train.collect import collect
+from grm_jax.train.compute import ComputeConfig
+from grm_jax.train.fit import Interruption
+from grm_jax.train.folder import claim
+from grm_jax.train.judges import JudgeConfig, open_judge
+from grm_jax.train.memory import keep_freed_memory
+from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from grm_jax.train.rollout import (
+    Rollout,
+    RolloutBatch,
+    Task,
+    make_task,
+    roll_out,
+    rollout_metrics,
+    to_arrays,
+)
+from grm_jax.train.sft import ExportConfig, export, stage_seed
+from grm_jax.train.start import load_start, start_settings, start_templates, start_tokenizer
+from grm_jax.train.state import TrainState, abstract_state, new_state, state_shardings
+from grm_jax.train.step import (
+    Metrics,
+    Step,
+    SumLoss,
+    batch_sharding,
+    check_rows,
+    compile_step,
+    make_step,
+)
+from grm_jax.train.tracking import Tracker, TrackingConfig
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """Items that a reference judge gets right `n` times of `n` are left out (paper: 3 of 3).
+
+    Args:
+        judge: the reference judge; by default the model that the stage starts from.
+        n: judgments per item; 0 leaves nothing out.
+
+    Raises:
+        ValueError: n is negative.
+    """
+
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    n: int = 3
+
+    def __post_init__(self) -> None:
+        if self.n < 0:
+            raise ValueError(f"filter.n is {self.n}; give 0 (leave nothing out) or more.")
+
+
+@dataclass(frozen=True)
+class GRPOConfig:
+    """Rule-based GRPO. What the paper leaves open has the default of GRPO's own paper.
+
+    Args:
+        output: the run's folder. The same command continues what is there.
+        start: the model that is trained, and the frozen reference of the KL term.
+        items: labelled items to judge. filter: which of them are too easy.
+        group: judgments of one prompt, G (paper: 4).
+        batch: rollouts per step (paper: 512), counted as `batch_unit` says, on which the paper is
+            silent: "outputs" (batch / group prompts, as in GRPO's paper) or "prompts".
+        steps: rollouts, each followed by `iterations` updates (1: on-policy).
+        loss: beta, clipping, KL estimator, standard deviation.
+        strategy: how the policy's tokens are drawn (temperature 1, so that it is the policy).
+        max_new_tokens: room for one judgment; by default what the model folder says.
+        rows: samples decoded at once.
+        reference_dtype: what the reference's weights are stored in.
+        samples_every: steps between two batches of rollouts that are kept to be read.
+        seed: of sampling and shuffling, and of the world's items.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    output: str = "runs/grpo"
+    start: str = "tiny-start"
+    tokenizer: str | None = None
+    templates: str | None = None
+    items: tuple[ItemsConfig, ...] = (ItemsConfig(limit=1000),)
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    group: int = 4
+    batch: int = 512
+    batch_unit: Literal["outputs", "prompts"] = "outputs"
+    steps: int = 900
+    iterations: int = 1
+    loss: GRPOLossConfig = field(default_factory=GRPOLossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    strategy: Strategy = field(default_factory=Strategy)
+    max_new_tokens: int | None = None
+    rows: int = 64
+    reference_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    samples_every: int = 10
+    seed: int = 0
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("group", "batch", "steps", "iterations", "samples_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
+        if self.batch_unit == "outputs" and self.batch % self.group:
+            raise ValueError(
+                f"batch is {self.batch} outputs in groups of {self.group}: give a multiple of it."
+            )
+        if self.strategy.temperature == 0:
+            raise ValueError("strategy.temperature is 0: all of a group would be equal.")
+        make_schedule(self.optimizer, self.steps * self.iterations)
+
+    @property
+    def prompts(self) -> int:
+        """Prompts per step."""
+        return self.batch // self.group if self.batch_unit == "outputs" else self.batch
+
+
+def run(cfg: GRPOConfig) -> Path | None:
+    """Trains, or does what is left of it, and writes the model folder `output/model`.
+
+    Beside it: filter.jsonl (the reference judge's judgments), metrics.jsonl (one line per step),
+    rollouts.jsonl (judgments to be read, every few steps).
+
+    Returns:
+        The model folder; None if a signal ended the run early (the same command continues it).
+
+    Raises:
+        ValueError, FileNotFoundError: what does not fit, and what to do.
+    """
+    keep_freed_memory()
+    output, mesh = Path(cfg.output), make_mesh(cfg.compute.mesh)
+    check_rows(cfg.prompts * cfg.group, cfg.compute.microbatches, mesh)
+    tokenizer = start_tokenizer(cfg.start, cfg.tokenizer)
+    templates = start_templates(cfg.start, cfg.templates)
+    claim(output, cfg)
+    items = _hard_items(cfg, output, templates)
+    with jax.set_mesh(mesh):
+        policy = _Policy(cfg, mesh, tokenizer, load_templates(templates))
+        params = _train(cfg, output, policy, items)
+    if params is None:
+        return None
+    folder = output / "model"
+    return export(policy.model, params, folder, cfg.export, cfg.start, tokenizer, templates)
+
+
+def _hard_items(cfg: GRPOConfig, output: Path, templates: Path | None) -> list[Example]:
+    """The items without those that the reference judge always gets right."""
+    items = load_items(cfg.items, cfg.seed)
+    if not cfg.filter.n:
+        return items
+    judge = open_judge(
+        cfg.filter.judge,
+        cfg.start,
+        seed=stage_seed(cfg.seed, "filter"),
+        templates=None if templates is None else str(templates),
+    )
+    found = collect(judge, items, cfg.filter.n, output / "filter.jsonl", name="grpo filter")
+    hard = [
+        sampled.example
+        for sampled in found
+        if not all(is_correct(j.scores, sampled.example.label or 0) for j in sampled.judgments)
+    ]
+    if len(hard) < cfg.prompts:
+        raise ValueError(
+            f"the reference judge leaves {len(hard)} of {len(items)} items, fewer than the "
+            f"{cfg.prompts} prompts of one step: give more items, or a smaller batch."
+        )
+    print(f"grpo: {len(hard)} of {len(items)} items are not too easy.", file=sys.stderr)
+    return hard
+
+
+class _Policy:
+    """The model that is trained, with the programs that sample from it, score it and update it."""
+
+    def __init__(self, cfg: GRPOConfig, mesh: Mesh, tokenizer: Tokenizer, templates: Templates):
+        self.cfg, self.mesh, self.tokenizer, self.templates = cfg, mesh, tokenizer, templates
+        self.model, self.load = load_start(
+            cfg.start, tokenizer, mesh, dtype=cfg.compute.dtype, seed=cfg.seed
+        )
+        self.schedule = make_schedule(cfg.optimizer, cfg.steps * cfg.iterations)
+        self.optimizer = make_optimizer(cfg.optimizer, self.schedule, self.model.axes())
+        self.places = state_shardings(self.model, self.optimizer, mesh)
+        loss = policy_loss(
+            self.model,
+            cfg.loss,
+            on_policy=cfg.iterations == 1,
+            chunk=cfg.compute.logits_chunk,
+            remat=cfg.compute.remat,
+        )
+        step = make_step(loss, self.optimizer, self.schedule, microbatches=cfg.compute.microbatches)
+        self.update: Step = compile_step(step, self.places, mesh)
+        self.score = make_scorer(self.model, cfg.compute)
+        self.decode_places = shardings_of(self.model.axes(), mesh, DECODE_RULES)
+        self.many = mesh.size > 1
+        limit = cfg.max_new_tokens or start_settings(cfg.start).get("max_new_tokens")
+        self.max_new_tokens = limit or self.model.config.max_position // 2
+
+    def reference(self) -> Any:
+        """The frozen reference: the start's weights, sharded as in training."""
+        cast = lambda p: jax.tree.map(lambda x: x.astype(self.cfg.reference_dtype), p)  # noqa: E731
+        places = shardings_of(self.model.axes(), self.mesh, TRAIN_RULES)
+        return jax.jit(cast, out_shardings=places, donate_argnums=0)(self.load())
+
+    def begin(self) -> TrainState:
+        """The state before the first step."""
+        begin = jax.jit(
+            lambda p: new_state(p, self.optimizer), out_shardings=self.places, donate_argnums=0
+        )
+        return begin(self.load())
+
+    def sampler(self, params: Any, step: int) -> Sampler:
+        """Draws from these weights, which move from where training has them to where decoding
+        wants them; every step has random numbers of its own."""
+        return Sampler(
+            self.model,
+            jax.device_put(params, self.decode_places) if self.many else params,
+            stop_ids=self.tokenizer.stop_ids,
+            strategy=self.cfg.strategy,
+            seed=stage_seed(self.cfg.seed, f"rollout {step}"),
+            max_new_tokens=self.max_new_tokens,
+            rows=self.cfg.rows,
+            mesh=self.mesh if self.many else None,
+        )
+
+
+def _train(cfg: GRPOConfig, output: Path, policy: _Policy, items: list[Example]) -> Any | None:
+    """The loop: the weights after the last step, or None if a signal stopped it."""
+    with Checkpoints(output / "checkpoints", cfg.checkpoint, policy.model) as checkpoints:
+        done = checkpoints.latest or 0
+        if done:
+            abstract = abstract_state(policy.model, policy.optimizer, policy.places)
+            state = checkpoints.restore(abstract)
+        else:
+            state = policy.begin()
+        reference = policy.reference() if cfg.loss.beta else None
+        main = output if jax.process_index() == 0 else None
+        tracker = Tracker(main, cfg.tracking, start=done, total=cfg.steps, name="grpo")
+        try:
+            with Interruption() as interruption:
+                for step, tasks in _tasks(cfg, policy, items, done):
+                    state, metrics, rollouts = _one_step(policy, state, reference, tasks, step)
+                    done = step + 1
+                    tracker.log(done, metrics)
+                    if main is not None and step % cfg.samples_every == 0:
+                        _keep(output / "rollouts.jsonl", done, rollouts[: 4 * cfg.group])
+                    last = done == cfg.steps or interruption.wanted(done)
+                    checkpoints.save(done, state, force=last)
+                    if last:
+                        break
+        finally:
+            tracker.close()
+    if done < cfg.steps:
+        print(
+            f"Stopped after step {done} of {cfg.steps}; the same command goes on.", file=sys.stderr
+        )
+        return None
+    return state.params
+
+
+def _tasks(
+    cfg: GRPOConfig, policy: _Policy, items: Sequence[Example], done: int
+) -> Iterator[tuple[int, list[Task]]]:
+    """The prompts of each step that is left; every pass over the items has a new order."""
+    order = grain.MapDataset.source(range(len(items))).seed(cfg.seed).shuffle().repeat()
+    longest = policy.model.config.max_position - policy.max_new_tokens
+    for step in range(done, cfg.steps):
+        tasks = []
+        for place in range(step * cfg.prompts, (step + 1) * cfg.prompts):
+            # Each pass shows an item's responses in another order.
+            seed = stage_seed(cfg.seed, f"order {place // len(items)}")
+            example = items[int(order[place] or 0)]
+            task = make_task(example, policy.templates, policy.tokenizer, seed)
+            if len(task.prompt) > longest:
+                raise ValueError(
+                    f"item {example.id} has a prompt of {len(task.prompt)} tokens, but there is "
+                    f"room for {longest} beside {policy.max_new_tokens} new ones: leave it out, "
+                    "or lower max_new_tokens."
+                )
+            tasks.append(task)
+        yield step, tasks
+
+
+def _one_step(
+    policy: _Policy, state: TrainState, reference: Any, tasks: list[Task], step: int
+) -> tuple[TrainState, dict[str, float], list[Rollout]]:
+    """Rollout, rewards, updates: the new state, what happened, and what was written."""
+    cfg, began = policy.cfg, time.monotonic()
+    sampler = policy.sampler(state.params, step)
+    rollouts = roll_out(tasks, sampler, policy.templates, policy.tokenizer, cfg.group)
+    rolled = time.monotonic()
+    rewards = jnp.array([r.reward for r in rollouts]).reshape(-1, cfg.group)
+    advantage = np.asarray(group_advantages(rewards, cfg.loss.advantage_std)).reshape(-1)
+    host = to_arrays(rollouts, advantage, policy.model.config.max_position)
+    place = batch_sharding(policy.mesh)
+    batch = RolloutBatch(*(jax.device_put(x, place) for x in host))
+    if reference is not None:
+        batch = batch._replace(reference_logprob=policy.score(reference, batch))
+    if cfg.iterations > 1:
+        batch = batch._replace(old_logprob=policy.score(state.params, batch))
+    first: dict[str, jax.Array] = {}
+    metrics: dict[str, jax.Array] = {}
+    for iteration in range(cfg.iterations):
+        state, metrics = policy.update(state, batch)
+        first = metrics if iteration == 0 else first
+    numbers = {name: float(x) for name, x in jax.device_get(metrics).items()}
+    ended = time.monotonic()
+    tokens = int(host.mask.sum())
+    per_sequence = {name: numbers.pop(name) / len(rollouts) for name in _MEANS}
+    return (
+        state,
+        {
+            **rollout_metrics(rollouts, cfg.group),
+            **per_sequence,
+            **numbers,
+            # Of the first update: there the policy is the one that wrote the tokens.
+            "sampling/logprob_drift": float(first["sampling/logprob_drift"]) / len(rollouts),
+            "num_tokens": tokens,
+            "tokens_per_second": tokens / (ended - began),
+            "time/rollout": rolled - began,
+            "time/update": ended - rolled,
+        },
+        rollouts,
+    )
+
+
+# Summed over sequences by the loss. The drift is each sequence's largest difference between the
+# sampler's log-probability of a token and the trainer's.
+_MEANS = ("kl", "entropy", "clip_ratio/low_mean", "clip_ratio/high_mean", "sampling/logprob_drift")
+
+
+def policy_loss(
+    model: Model, config: GRPOLossConfig, *, on_policy: bool, chunk: int, remat: bool = False
+) -> SumLoss:
+    """The loss of `make_step` for a RolloutBatch: summed over sequences (equation 15).
+
+    on_policy: the batch was written by these very weights, so the old log-probabilities are the
+    new ones; otherwise they are read from the batch.
+    """
+
+    def loss(params: Any, batch: RolloutBatch) -> tuple[jax.Array, jax.Array, Metrics]:
+        found = _read_logprobs(model, params, batch, chunk=chunk, remat=remat, entropy=True)
+        logprob, entropy = found.logprob, found.entropy
+        old = jax.lax.stop_gradient(logprob) if on_policy else batch.old_logprob
+        terms = grpo_loss(
+            logprob, old, batch.reference_logprob, batch.advantage, batch.mask, config
+        )
+        own = jnp.maximum(batch.mask.sum(axis=1), 1)
+        drift = jnp.where(batch.mask, jnp.abs(logprob - batch.sampled_logprob), 0.0)
+        count = jnp.asarray(batch.mask.shape[0], jnp.float32)
+        return (
+            terms.loss.sum(),
+            count,
+            {
+                "kl": terms.kl.sum(),
+                "entropy": jnp.sum(jnp.sum(jnp.where(batch.mask, entropy, 0.0), axis=1) / own),
+                "clip_ratio/low_mean": terms.clipped_low.sum(),
+                "clip_ratio/high_mean": terms.clipped_high.sum(),
+                "sampling/logprob_drift": drift.max(axis=1).sum(),
+            },
+        )
+
+    return loss
+
+
+def make_scorer(model: Model, compute: ComputeConfig) -> Callable[[Any, RolloutBatch], jax.Array]:
+    """score(params, batch) -> log-probabilities [B, T] of the batch's targets, in micro-batches."""
+
+    def score(params: Any, batch: RolloutBatch) -> jax.Array:
+        rows = batch.tokens.shape[0] // compute.microbatches
+        parts = jax.tree.map(lambda x: x.reshape(-1, rows, *x.shape[1:]), batch)
+
+        def one(part: RolloutBatch) -> jax.Array:
+            return _read_logprobs(model, params, part, chunk=compute.logits_chunk).logprob
+
+        return jax.lax.map(one, parts).reshape(batch.tokens.shape)
+
+    return jax.jit(score)
+
+
+def _read_logprobs(
+    model: Model,
+    params: Any,
+    batch: RolloutBatch,
+    *,
+    chunk: int,
+    remat: bool = False,
+    entropy: bool = False,
+) -> Any:
+    hidden = model.hidden(params, batch.tokens, batch.positions, remat=remat)
+    return token_logprobs(model, params, hidden, batch.targets, chunk=chunk, entropy=entropy)
+
+
+def _keep(path: Path, step: int, rollouts: Sequence[Rollout]) -> None:
+    """Appends judgments to be read; a step that is made again after a kill is there twice."""
+    with path.open("a", encoding="utf-8") as file:
+        for rollout in rollouts:
+            example = rollout.task.example
+            row = {
+                "step": step,
+                "id": example.id,
+                "query": example.prompt[-1].content,
+                "responses": example.responses,
+                "label": example.label,
+                "scores": rollout.judgment.scores,
+                "reward": rollout.reward,
+                "text": rollout.judgment.text,
+            }
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -1,0 +1,78 @@
+"""Who writes judgments for a training stage: a model folder, a saved file, or an endpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from grm_jax.judging.endpoint import EndpointConfig, EndpointJudge
+from grm_jax.judging.judge import Judge
+from grm_jax.judging.samples import SampleSource, SavedSamples
+from grm_jax.sampling.strategy import Strategy
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """A judge to sample from: exactly one of `model`, `samples` and `endpoint`, or none of them.
+
+    Args:
+        model: a model folder, a hub id, or a bundled model; by default the one that the stage
+            starts from.
+        samples: a file of judgments that are there already.
+        endpoint: an OpenAI-compatible server.
+        templates: prompt templates for `model`; by default its own.
+        strategy: how tokens are drawn (for an endpoint its own settings count).
+        max_new_tokens: room for one judgment; by default what the model folder says.
+        rows: samples decoded at once.
+
+    Raises:
+        ValueError: more than one source.
+    """
+
+    model: str | None = None
+    samples: str | None = None
+    endpoint: EndpointConfig | None = None
+    templates: str | None = None
+    strategy: Strategy = field(default_factory=Strategy)
+    max_new_tokens: int | None = None
+    rows: int = 64
+
+    def __post_init__(self) -> None:
+        named = [n for n in ("model", "samples", "endpoint") if getattr(self, n) is not None]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} are both given: judgments have one source.")
+
+
+def open_judge(
+    config: JudgeConfig,
+    start: str,
+    *,
+    seed: int,
+    training: bool = True,
+    hinted: bool = False,
+    templates: str | None = None,
+) -> SampleSource:
+    """The judge of a config.
+
+    Args:
+        start: the model where the config names none.
+        templates: prompt templates where the config names none.
+        training, hinted: as for `Judge`.
+
+    Raises:
+        ValueError, FileNotFoundError: what is missing or does not fit.
+    """
+    if config.samples is not None:
+        return SavedSamples(Path(config.samples))
+    if config.endpoint is not None:
+        return EndpointJudge(config.endpoint, seed=seed, training=training, hinted=hinted)
+    return Judge.load(
+        config.model or start,
+        templates=config.templates or templates,
+        strategy=config.strategy,
+        seed=seed,
+        max_new_tokens=config.max_new_tokens,
+        rows=config.rows,
+        training=training,
+        hinted=hinted,
+    )

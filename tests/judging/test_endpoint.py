@@ -1,0 +1,381 @@
+"""Judging through a server: against a real one, which answers as OpenAI's does."""
+
+import json
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from grm_jax import Example
+from grm_jax.judging.endpoint import EndpointConfig, EndpointJudge
+from grm_jax.judging.judge import item_key, response_order
+from grm_jax.judging.judgment import Refusal, Sampled
+
+pytest.importorskip("openai")
+
+Reply = tuple[int, dict[str, str], Any]
+
+
+def completion(text: str | None, finish: str = "stop", **changes: Any) -> Reply:
+    """A chat completion that used 100 tokens of prompt and 10 of its own."""
+    message = {"role": "assistant", "content": text}
+    body = {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+    }
+    return 200, {}, body | changes
+
+
+def error(status: int, message: str = "no", **headers: str) -> Reply:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return status, named, {"error": {"message": message, "type": "t", "param": None, "code": None}}
+
+
+def by_worth(body: dict[str, Any]) -> Reply:
+    """Scores each response by the number that it says it is worth, in the order shown."""
+    worth = re.findall(r"^worth (\d+)", body["messages"][0]["content"], re.M)
+    return completion(f"Specific Criteria: w\nAnalysis: a\nScores: \\boxed{{{', '.join(worth)}}}")
+
+
+class Server(ThreadingHTTPServer):
+    """Records what is asked, and answers with `reply`; None drops the connection."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.reply: Callable[[dict[str, Any]], Reply | None] = by_worth
+        self.lock = threading.Lock()
+        self.asked: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
+        self.busy = self.busiest = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        server = self.server
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        assert self.path == "/v1/chat/completions"
+        with server.lock:
+            server.asked.append(body)
+            server.keys.append(self.headers["Authorization"])
+            server.busy += 1
+            server.busiest = max(server.busiest, server.busy)
+        reply = server.reply(body)
+        with server.lock:
+            server.busy -= 1
+        if reply is None:
+            return
+        status, headers, said = reply
+        data = said if isinstance(said, bytes) else json.dumps(said).encode()
+        self.send_response(status)
+        for name, value in ({"Content-Type": "application/json"} | headers).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_CUSTOM_HEADERS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def judge(server: Server, **settings: Any) -> EndpointJudge:
+    own = {name: settings.pop(name) for name in ("seed", "training", "hinted") if name in settings}
+    return EndpointJudge(EndpointConfig(server.url, "m", **settings), **own)
+
+
+def sampled(judge: EndpointJudge, *examples: Example, k: int = 1) -> dict[str, Any]:
+    results = list(judge.sample_all(examples, k))
+    found = {r.id if isinstance(r, Refusal) else r.example.id: r for r in results}
+    assert len(found) == len(results) == len(examples)
+    return found
+
+
+QUESTION = Example("q", ["worth 3", "worth 9", "worth 5"], id="a", label=1)
+OTHER = Example("another", ["worth 2", "worth 1"], id="b")
+
+
+def test_scores_go_back_to_the_responses_they_belong_to(server: Server) -> None:
+    found = sampled(judge(server, seed=7, concurrency=3), QUESTION, OTHER, k=6)
+    result = found["a"]
+    assert isinstance(result, Sampled)
+    assert result.example is QUESTION
+    assert [j.sample for j in result.judgments] == list(range(6))
+    assert [j.scores for j in result.judgments] == [(3, 9, 5)] * 6
+    assert [j.scores for j in found["b"].judgments] == [(2, 1)] * 6
+    orders = [response_order(7, item_key("a"), sample, 3) for sample in range(6)]
+    assert [j.order for j in result.judgments] == orders
+    assert len(set(orders)) > 1
+    judgment = result.judgments[0]
+    assert (judgment.critique, judgment.tokens, judgment.counted) == ("a", 10, True)
+
+
+def test_a_rerun_asks_the_same_and_no_two_samples_do(server: Server) -> None:
+    def asked(seed: int) -> list[str]:
+        server.asked.clear()
+        sampled(judge(server, seed=seed), QUESTION, OTHER, k=4)
+        return sorted(json.dumps(body, sort_keys=True) for body in server.asked)
+
+    first = asked(0)
+    assert len({json.loads(body)["seed"] for body in first}) == 8
+    assert asked(0) == first
+    assert not set(asked(1)) & set(first)
+
+
+def test_settings_and_the_key_are_sent(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampled(judge(server, temperature=0.25, top_p=0.75, max_tokens=33), OTHER)
+    (body,) = server.asked
+    assert set(body) == {"model", "messages", "temperature", "top_p", "max_tokens", "seed"}
+    assert [body[name] for name in ("model", "temperature", "top_p", "max_tokens")] == [
+        "m", 0.25, 0.75, 33,
+    ]  # fmt: skip
+    assert [turn["role"] for turn in body["messages"]] == ["user"]
+    monkeypatch.setenv("OPENAI_API_KEY", "openai's")
+    monkeypatch.setenv("MINE", "mine")
+    sampled(judge(server, api_key_env="MINE"), OTHER)
+    sampled(judge(server, api_key_env="UNSET"), OTHER)
+    assert server.keys == [None, "Bearer mine", None]
+
+
+def test_requests_run_side_by_side_and_no_more_than_allowed(server: Server) -> None:
+    # Nobody is answered before three have asked: fewer at a time would break the barrier.
+    barrier = threading.Barrier(3, timeout=5)
+
+    def reply(body: dict[str, Any]) -> Reply:
+        barrier.wait()
+        return by_worth(body)
+
+    server.reply = reply
+    found = sampled(judge(server, concurrency=3, retries=0), QUESTION, k=9)
+    found |= sampled(
+        judge(server, concurrency=3, retries=0),
+        *(Example(f"q{i}", ["worth 1", "worth 2"], id=str(i)) for i in range(9)),
+    )
+    assert all(isinstance(result, Sampled) for result in found.values())
+    assert server.busiest == 3
+
+
+def test_an_overloaded_or_broken_server_is_asked_again_when_it_says(server: Server) -> None:
+    replies = iter([error(status, retry_after="0.01") for status in (429, 500, 503, 429, 502)])
+    server.reply = lambda body: next(replies, None) or by_worth(body)
+    asking = judge(server)
+    began = time.monotonic()
+    result = sampled(asking, OTHER)["b"]
+    assert result.judgments[0].scores == (2, 1)
+    assert (asking.usage.requests, asking.usage.retries, len(server.asked)) == (1, 5, 6)
+    assert time.monotonic() - began < 8, "the client's own backoff would take more than 11 s"
+
+
+def test_a_dropped_connection_is_asked_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    replies = iter([True])
+    server.reply = lambda body: None if next(replies, False) else by_worth(body)
+    asking = judge(server)
+    assert sampled(asking, OTHER)["b"].judgments[0].scores == (2, 1)
+    assert asking.usage.retries == 1
+
+
+def test_a_refused_question_leaves_the_others_alone(server: Server) -> None:
+    def reply(body: dict[str, Any]) -> Reply:
+        bad = "another" in body["messages"][0]["content"]
+        return error(400, "the prompt is too long") if bad else by_worth(body)
+
+    server.reply = reply
+    asking = judge(server, concurrency=1)
+    third = Example("third", ["worth 4", "worth 1"], id="c")
+    found = sampled(asking, QUESTION, OTHER, third, k=5)
+    assert found["a"].judgments[4].scores == (3, 9, 5)
+    assert found["c"].judgments[4].scores == (4, 1)
+    refusal = found["b"]
+    assert isinstance(refusal, Refusal)
+    assert refusal.error.startswith(f"{server.url} answered 400: ")
+    assert "the prompt is too long" in refusal.error
+    assert asking.usage.retries == 0
+    assert len(server.asked) < 15, "what was not yet asked of a refused Example is not asked"
+
+
+def test_retries_end(server: Server) -> None:
+    server.reply = lambda body: error(503, "x" * 1000, retry_after="0.01")
+    asking = judge(server, retries=2)
+    refusal = sampled(asking, OTHER)["b"]
+    assert "answered 503" in refusal.error
+    assert len(refusal.error) < 300
+    assert (asking.usage.requests, asking.usage.retries, len(server.asked)) == (1, 2, 3)
+
+
+def test_a_silent_server_is_a_refusal(server: Server) -> None:
+    done = threading.Event()
+
+    def reply(body: dict[str, Any]) -> None:
+        done.wait(5)
+
+    server.reply = reply
+    refusal = sampled(judge(server, retries=0, timeout=0.1), OTHER)["b"]
+    done.set()
+    assert refusal.error == f"{server.url} gave no answer (timed out)."
+
+
+def test_no_server_is_a_refusal(server: Server) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as other:
+        port = other.server_port
+    config = EndpointConfig(f"http://127.0.0.1:{port}", "m", retries=0)
+    (refusal,) = EndpointJudge(config).sample_all([OTHER], 1)
+    assert isinstance(refusal, Refusal)
+    assert "refused" in refusal.error
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (200, {"Content-Type": "text/html"}, b"<html>welcome</html>"),
+        (200, {}, {"error": "welcome"}),
+        completion("", choices=[]),
+    ],
+)
+def test_what_is_no_chat_completion_is_a_refusal(server: Server, reply: Reply) -> None:
+    server.reply = lambda body: reply
+    assert "sent no chat completion: " in sampled(judge(server), OTHER)["b"].error
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (completion("Analysis: so long", "length"), "truncated"),
+        (completion("no scores"), "no_box"),
+        (completion(None), "no_box"),
+        (completion(None, "length"), "truncated"),
+        (completion(r"\boxed{1, 2, 3}", usage=None), "wrong_count"),
+        (completion("half a character \ud83d"), "no_box"),
+        (completion("", choices=[{}]), "no_box"),
+    ],
+)
+def test_an_unreadable_answer_is_a_judgment_with_a_reason(
+    server: Server, reply: Reply, reason: str
+) -> None:
+    server.reply = lambda body: reply
+    (judgment,) = sampled(judge(server), OTHER)["b"].judgments
+    assert (judgment.scores, judgment.reason) == (None, reason)
+    assert judgment.text.encode() is not None
+    assert judgment.tokens == (10 if reply[2]["usage"] else 0)
+
+
+def test_the_hint_is_shown_when_hinted_only(server: Server) -> None:
+    sampled(judge(server), QUESTION)
+    found = sampled(judge(server, hinted=True), QUESTION, OTHER)
+    plain, hinted = (body["messages"][0]["content"] for body in server.asked)
+    place = found["a"].judgments[0].order.index(1) + 1
+    assert f"Response {place} is the best" in hinted
+    assert "is the best" not in plain
+    assert "a hint needs the label" in found["b"].error
+
+
+def test_a_single_response_is_right_or_wrong_in_training(server: Server) -> None:
+    one = Example("q", ["worth 1"], id="one", label=1)
+    assert sampled(judge(server), one)["one"].judgments[0].scores == (1,)
+    sampled(judge(server, training=True, hinted=True), one)
+    plain, training = (body["messages"][0]["content"] for body in server.asked)
+    assert "from 1 to 10" in plain
+    assert "right score of this response is 1" in training
+    assert "a hint for one response" in sampled(judge(server, hinted=True), one)["one"].error
+
+
+def test_usage_and_cost_are_counted(server: Server) -> None:
+    asking = judge(server, price_in=2.0, price_out=30.0)
+    sampled(asking, QUESTION, k=3)
+    assert (asking.usage.prompt_tokens, asking.usage.completion_tokens) == (300, 30)
+    assert asking.usage.cost == pytest.approx((300 * 2 + 30 * 30) / 1e6)
+    free = judge(server)
+    sampled(free, QUESTION)
+    assert free.usage.cost is None
+
+
+def test_a_long_stream_is_read_as_it_is_needed(server: Server) -> None:
+    read = 0
+
+    def examples() -> Iterator[Example]:
+        nonlocal read
+        for i in range(200):
+            read += 1
+            label = None if i % 5 == 0 else 0  # a hint cannot be given: refused unasked
+            yield Example(f"q{i}", ["worth 1", "worth 2"], id=str(i), label=label)
+
+    seen, ahead = set(), 0
+    for result in judge(server, concurrency=4, hinted=True).sample_all(examples(), 1):
+        seen.add(result.id if isinstance(result, Refusal) else result.example.id)
+        ahead = max(ahead, read - len(seen))
+    assert len(seen) == 200
+    assert len(server.asked) == 160
+    assert 4 <= ahead + 1 <= 9, "four that are asked about, four that are finished"
+
+
+def test_stopping_early_asks_no_further(server: Server) -> None:
+    stream = (Example(f"q{i}", ["worth 1", "worth 2"], id=str(i)) for i in range(200))
+    results = judge(server, concurrency=2).sample_all(stream, 4)
+    next(results)
+    results.close()
+    assert len(server.asked) < 40
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"url": "localhost:8000"}, "url is 'localhost:8000'; give the server's base URL"),
+        ({"model": ""}, "model is ''; give the name"),
+        ({"concurrency": 0}, "concurrency is 0; give 1 or more."),
+        ({"retries": -1}, "retries is -1; give 0 (none) or more."),
+        ({"timeout": 0.0}, "timeout is 0.0; give more than 0 seconds."),
+        ({"max_tokens": 0}, "max_tokens is 0; give 1 or more."),
+        ({"temperature": -1.0}, "temperature is -1.0; give 0 (greedy)"),
+        ({"top_p": 0.0}, "top_p is 0.0; give a number above 0"),
+        ({"price_in": -1.0, "price_out": 1.0}, "price_in is -1.0; give 0 or more."),
+        ({"price_in": 1.0}, "price_out is None; price_in is 1.0: give both prices, or neither."),
+    ],
+)
+def test_bad_settings_are_sentences(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        EndpointConfig(**{"url": "http://here/v1", "model": "m"} | settings)
+
+
+def test_a_key_in_the_place_of_its_name_is_not_shown() -> None:
+    with pytest.raises(ValueError, match="api_key_env") as caught:
+        EndpointConfig("http://here/v1", "m", api_key_env="sk-secret")
+    assert "secret" not in str(caught.value)
+
+
+def test_k_must_be_positive(server: Server) -> None:
+    with pytest.raises(ValueError, match="k is 0"):
+        next(judge(server).sample_all([OTHER], 0))
+
+
+def test_the_client_library_is_optional(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ValueError, match=re.escape("pip install 'grm-jax[endpoint]'")):
+        judge(server)
