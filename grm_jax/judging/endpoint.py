@@ -1,7 +1,6 @@
 """`EndpointJudge`: judgments from a model behind an OpenAI-compatible server.
 
-Prompts, orders of the responses and the parser are those of `Judge`; retries, backoff and timeouts
-are the openai client's.
+Prompts, orders and parser are those of `Judge`; retries and timeouts are the openai client's.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,8 +21,7 @@ from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Example, repair_surrogates
 from grm_jax.text.prompts import load_templates, render
 
-# Keeps the seeds that are sent apart from the orders and ties that judge.py draws.
-_SENT = 3
+_SENT = 3  # keeps the seeds that are sent apart from the orders and ties that judge.py draws
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,15 @@ class EndpointConfig:
     def __post_init__(self) -> None:
         if not self.api_key_env.isidentifier():
             # Its value is not shown: it may well be the key.
-            raise ValueError(
-                "api_key_env is no variable's name; give the name, not the key itself."
-            )
+            raise ValueError("api_key_env is no variable's name; give that, not the key itself.")
         Strategy(self.temperature, top_p=self.top_p)
-        web = self.url.startswith(("http://", "https://"))
         paired = (self.price_in is None) == (self.price_out is None)
         for name, good, advice in (
-            ("url", web, "give the server's base URL, such as http://localhost:8000/v1"),
+            (
+                "url",
+                self.url.startswith("http"),
+                "give a base URL, such as http://localhost:8000/v1",
+            ),
             ("model", self.model != "", "give the name by which the server knows the model"),
             ("concurrency", self.concurrency >= 1, "give 1 or more"),
             ("retries", self.retries >= 0, "give 0 (none) or more"),
@@ -104,19 +104,17 @@ class EndpointJudge:
         try:
             import openai
         except ImportError:
-            raise ValueError(
-                "judging with a server needs openai: pip install 'grm-jax[endpoint]'."
-            ) from None
-        self.config, self.seed = config, seed
-        self.training, self.hinted = training, hinted
+            message = "an endpoint needs openai: pip install 'grm-jax[endpoint]'."
+            raise ValueError(message) from None
+        self.config, self.seed, self.training, self.hinted = config, seed, training, hinted
         self.templates = load_templates(config.templates)
         self.usage, self._counting = Usage(), threading.Lock()
         key = os.environ.get(config.api_key_env, "").strip()
+        self._headers = {} if key else {"Authorization": openai.Omit()}
         self._client = openai.OpenAI(
             base_url=config.url,
-            # Without one, the client would send OPENAI_API_KEY to whatever server this is.
+            # Without any, the client would send OPENAI_API_KEY to whatever server this is.
             api_key=key or "none",
-            default_headers={} if key else {"Authorization": openai.Omit()},
             timeout=config.timeout,
             max_retries=config.retries,
         )
@@ -142,8 +140,7 @@ class EndpointJudge:
                 # New questions leave before results do: what is done with those may take long.
                 while len(flying) < most and (example := next(stream, None)) is not None:
                     flying.add(followers.submit(self._sample, askers, example, k))
-                for future in finished:
-                    yield future.result()
+                yield from [future.result() for future in finished]
                 if not flying:
                     return
                 finished, flying = wait(flying, return_when=FIRST_COMPLETED)
@@ -160,11 +157,7 @@ class EndpointJudge:
             return Refusal(example.id, str(error))
 
     def _ask(self, example: Example, sample: int) -> Judgment:
-        """One judgment; runs on the threads of the pool.
-
-        Raises:
-            ValueError: there is none, and why.
-        """
+        """One judgment. Raises ValueError: there is none, and why. Runs on a thread of a pool."""
         item, templates = item_key(example.id), self.templates
         order = response_order(self.seed, item, sample, example.n)
         template = templates.single if self.training and example.n == 1 else templates.grm
@@ -188,16 +181,18 @@ class EndpointJudge:
         import openai
 
         config, ask = self.config, self._client.chat.completions.with_raw_response.create
-        names = ("model", "temperature", "top_p", "max_tokens")
+        sent = {n: getattr(config, n) for n in ("model", "temperature", "top_p", "max_tokens")}
         try:
-            raw = ask(messages=messages, seed=seed, **{n: getattr(config, n) for n in names})
+            raw = ask(messages=messages, seed=seed, extra_headers=self._headers, **sent)
         except openai.APIError as error:
             self._count(int(error.request.headers.get("x-stainless-retry-count", 0)))
             told = f"gave no answer ({error.__cause__ or error})."
             if isinstance(error, openai.APIStatusError):
                 told = f"answered {error.status_code}: {_start(error.response.text)}"
             raise ValueError(f"{config.url} {told}") from None
-        completion = raw.parse()  # the text as it is, where that is no JSON
+        completion = None
+        with suppress(ValueError):  # a server that sends no JSON
+            completion = raw.parse()
         self._count(raw.retries_taken, completion)
         if not getattr(completion, "choices", None):
             raise ValueError(f"{config.url} sent no chat completion: {_start(raw.text)}")
@@ -222,5 +217,4 @@ def _tokens(completion: Any, name: str) -> int:
 
 def _start(text: str) -> str:
     """The first words of what a server said, on one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= 200 else line[:200] + " .."
+    return " ".join(text.split())[:200]

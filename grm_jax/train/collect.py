@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
+from grm_jax.judging.judge import Judge
 from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.samples import SampleSource, read_samples, to_json
 from grm_jax.text.messages import Example
@@ -63,3 +64,14 @@ def _read_back(part: Path) -> dict[str, str]:
             if line.endswith("\n"):
                 lines[json.loads(line)["id"]] = line
     return lines
+
+
+class Rated:
+    """A judge whose judgments come with meta scores, as a source to collect from."""
+
+    def __init__(self, judge: Judge):
+        self._judge = judge
+
+    def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled | Refusal]:
+        """As `Judge.rated_all`."""
+        return self._judge.rated_all(examples, k)

@@ -49,6 +49,8 @@ def by_worth(body: dict[str, Any]) -> Reply:
 class Server(ThreadingHTTPServer):
     """Records what is asked, and answers with `reply`; None drops the connection."""
 
+    request_queue_size = 64
+
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.reply: Callable[[dict[str, Any]], Reply | None] = by_worth
@@ -257,6 +259,7 @@ def test_no_server_is_a_refusal(server: Server) -> None:
     [
         (200, {"Content-Type": "text/html"}, b"<html>welcome</html>"),
         (200, {}, {"error": "welcome"}),
+        (200, {}, b'{"choices": [{"message": {"welc'),
         completion("", choices=[]),
     ],
 )
@@ -333,12 +336,12 @@ def test_a_long_stream_is_read_as_it_is_needed(server: Server) -> None:
         ahead = max(ahead, read - len(seen))
     assert len(seen) == 200
     assert len(server.asked) == 160
-    assert 4 <= ahead + 1 <= 9, "four that are asked about, four that are finished"
+    assert 4 <= ahead <= 8, "four that are asked about, four that are finished"
 
 
 def test_stopping_early_asks_no_further(server: Server) -> None:
     stream = (Example(f"q{i}", ["worth 1", "worth 2"], id=str(i)) for i in range(200))
-    results = judge(server, concurrency=2).sample_all(stream, 4)
+    results = judge(server, concurrency=2, retries=0).sample_all(stream, 4)
     next(results)
     results.close()
     assert len(server.asked) < 40
@@ -347,7 +350,7 @@ def test_stopping_early_asks_no_further(server: Server) -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"url": "localhost:8000"}, "url is 'localhost:8000'; give the server's base URL"),
+        ({"url": "localhost:8000"}, "url is 'localhost:8000'; give a base URL"),
         ({"model": ""}, "model is ''; give the name"),
         ({"concurrency": 0}, "concurrency is 0; give 1 or more."),
         ({"retries": -1}, "retries is -1; give 0 (none) or more."),

@@ -1,0 +1,175 @@
+"""Figures for a page: SVG text that goes into HTML as it is, the same bytes for the same numbers.
+
+Ink is `currentColor` and the ground is clear, so that a figure takes its page's colours.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Seen on white and on black, and told apart by most colour-blind eyes.
+COLOURS = ("#8b929c", "#3f8fd6", "#e0792f", "#9a6bd0")
+MARKERS = "os^D"
+# Any colour that nothing else has: it stands for currentColor until the SVG is text.
+_INK = "#010203"
+_STYLE: dict[str, Any] = {
+    "svg.hashsalt": "grm",
+    # Words stay words: smaller, searchable, and in the page's font.
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.color": _INK,
+    "text.parse_math": False,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": True,
+    "grid.color": _INK,
+    "grid.alpha": 0.14,
+    "grid.linewidth": 0.6,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.frameon": False,
+}
+_NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of `accuracy_plot`: k -> (percent, standard error in percent; nan: not known)."""
+
+    label: str
+    points: Mapping[int, tuple[float, float]]
+    dashed: bool = False
+
+
+def accuracy_plot(name: str, lines: Sequence[Line]) -> Markup:
+    """An <svg> of accuracy against the number of samples, with error bars of one standard error.
+
+    Args:
+        name: begins every id in the SVG, so that a page may hold many.
+        lines: with at least one point in all.
+    """
+    sizes = sorted({k for line in lines for k in line.points})
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _empty(6.4, 3.5)
+        for place, line in enumerate(lines):
+            ks = sorted(line.points)
+            # A little to the side, or the bars of equal lines would hide each other.
+            shift = 2 ** (0.07 * (place - (len(lines) - 1) / 2))
+            axes.errorbar(
+                [k * shift for k in ks],
+                [line.points[k][0] for k in ks],
+                yerr=[0.0 if math.isnan(line.points[k][1]) else line.points[k][1] for k in ks],
+                label=line.label,
+                color=COLOURS[place % len(COLOURS)],
+                marker=MARKERS[place % len(MARKERS)],
+                linestyle="--" if line.dashed else "-",
+                linewidth=1.6,
+                elinewidth=1,
+                markersize=4.5,
+                capsize=2.5,
+            )
+        axes.set_xscale("log", base=2)
+        axes.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25)
+        axes.set_xticks(sizes, labels=[str(k) for k in sizes])
+        axes.minorticks_off()
+        axes.set_xlabel("samples per item, k")
+        axes.set_ylabel("accuracy, %")
+        axes.legend(loc="best")
+        told = "; ".join(
+            f"{line.label} {line.points[min(line.points)][0]:.1f} % at k = {min(line.points)}, "
+            f"{line.points[max(line.points)][0]:.1f} % at k = {max(line.points)}"
+            for line in lines
+        )
+        return _svg(figure, name, f"Accuracy against the number of samples: {told}.")
+
+
+def curve(
+    name: str, title: str, steps: Sequence[int], values: Sequence[float], colour: str = COLOURS[1]
+) -> Markup | None:
+    """An <svg> of a number over steps, every value faintly and their running mean; None without
+    a finite value. `title` is only told to those who cannot see it."""
+    heights = np.array([v if math.isfinite(v) else math.nan for v in values], np.float64)
+    if not np.isfinite(heights).any():
+        return None
+    smoothed = smooth(heights)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _empty(3.4, 2.1)
+        lone = len(heights) == 1
+        axes.plot(steps, heights, color=colour, alpha=0.3, linewidth=0.8, marker="o" * lone)
+        axes.plot(steps, smoothed, color=colour, linewidth=1.6)
+        axes.set_xlabel("step")
+        axes.locator_params(nbins=5)
+        known = smoothed[np.isfinite(smoothed)]
+        return _svg(
+            figure,
+            name,
+            f"{title} over {len(steps)} steps: from {known[0]:.3g} to {known[-1]:.3g}, smoothed.",
+        )
+
+
+def reliability_plot(name: str, bins: Sequence[tuple[float, float, int]]) -> Markup:
+    """An <svg> of the share of right judgments against the predicted one, per bin, beside the
+    diagonal on which a calibrated model lies."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _empty(3.4, 3.1)
+        axes.plot([0, 1], [0, 1], color=_INK, alpha=0.45, linewidth=0.9, linestyle="--")
+        predicted, right = [b[0] for b in bins], [b[1] for b in bins]
+        axes.plot(predicted, right, color=COLOURS[3], marker="o", markersize=4.5, linewidth=1.4)
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set_xlabel("predicted chance of being right")
+        axes.set_ylabel("share that is right")
+        told = ", ".join(f"{p:.2f} → {r:.2f}" for p, r, _ in bins)
+        return _svg(figure, name, f"Predicted chance → share that is right, per bin: {told}.")
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """The running mean over a twenty-fifth of the values, centred; nan counts as absent."""
+    window = np.ones(2 * (len(values) // 50) + 1)
+    known = np.isfinite(values)
+    total = np.convolve(np.where(known, values, 0.0), window, "same")
+    count = np.convolve(known.astype(np.float64), window, "same")
+    return np.where(count > 0, total / np.maximum(count, 1), math.nan)
+
+
+def _empty(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+    axes = figure.add_subplot()
+    axes.set_facecolor("none")
+    return figure, axes
+
+
+def _svg(figure: Figure, name: str, told: str) -> Markup:
+    """The figure as one <svg> element with a text for those who cannot see it."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    # A style element would hold for the whole page: the page has these rules itself.
+    text = re.sub(r"<style.*?</style>|<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = text.replace(_INK, "currentColor").replace("xlink:href", "href")
+    text = text.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
+    # Several figures of one page must not share ids.
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(url\(|href=")#', rf"\1#{name}-", text)
+    head, rest = text.split(">", 1)
+    return Markup(f'{head} role="img" aria-label="{escape(told)}">{rest.strip()}')

@@ -1,0 +1,405 @@
+"""The page of an SPCT run: `index.html` in its folder, one file that needs nothing else.
+
+It shows what the run's folder holds: a stage that is not there has no section.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from grm_jax.evals.plots import COLOURS, Line, accuracy_plot, curve, reliability_plot
+from grm_jax.judging.judgment import Judgment, Sampled
+from grm_jax.judging.reward import is_correct
+from grm_jax.judging.samples import read_samples
+
+NAMES = {"start": "Start", "rft": "RFT", "grpo": "GRPO", "meta_rm": "Meta RM"}
+STAGES = ("rft", "grpo", "meta_rm", "evaluation")
+OUTCOMES = {
+    "chosen": "learned from",
+    "too_easy": "all plain judgments of the item are right",
+    "tied": "the best response shares the highest score",
+    "wrong": "another response is ahead",
+    "unparsable": "no scores can be read",
+}
+# (metric, title, as percent) of the small pictures of GRPO.
+RL_CURVES = (
+    ("reward", "Mean reward (+1 right, −1 not)", False),
+    ("kl", "KL to the reference", False),
+    ("entropy", "Entropy per token, nats", False),
+    ("completions/mean_length", "Mean length, tokens", False),
+    ("frac_reward_zero_std", "Groups without a signal, %", True),
+    ("completions/invalid_ratio", "Invalid judgments, %", True),
+)
+BETTER, WORSE = 6, 2
+THROWN_AWAY = 2
+LONGEST = 6000
+
+Row = dict[str, Any]
+
+
+def write_page(output: Path) -> Path:
+    """Writes `output/index.html` from the run's folder; the same folder gives the same bytes.
+
+    Returns:
+        The page.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": _percent,
+        "number": lambda x: "–" if not _known(x) else f"{x:,.0f}",
+        "clip": _clip,
+        "duration": _duration,
+    }
+    report = _json(output / "evaluation" / "report.json")
+    config = output / "config.yaml"
+    page = environment.get_template("spct.html").render(
+        name=output.resolve().name,
+        seconds=(seconds := _seconds(output)),
+        total=sum(row["seconds"] for row in seconds),
+        evaluation=report and _evaluation(report),
+        examples=report and _examples(output / "evaluation", list(report["stages"])),
+        rft=_rft(output / "rft"),
+        grpo=_grpo(output / "grpo"),
+        meta=_meta(output / "meta_rm"),
+        config=config.read_text(encoding="utf-8") if config.exists() else None,
+    )
+    path = output / "index.html"
+    part = path.with_suffix(".part")
+    # JSON can hold lone surrogates, which no file takes.
+    part.write_bytes(page.encode("utf-8", errors="replace"))
+    os.replace(part, path)
+    return path
+
+
+def _seconds(output: Path) -> list[Row]:
+    """Per stage how long it took, over all its parts, and whether it is done."""
+    stamps = ((name, _json(output / name / "stage.json")) for name in STAGES)
+    return [
+        {"name": NAMES.get(name, "Evaluation"), "seconds": s["seconds"], "done": s["done"]}
+        for name, s in stamps
+        if s is not None
+    ]
+
+
+def _evaluation(report: Row) -> Row:
+    """The accuracies as a table and a plot, and what the judgments cost."""
+    stages: dict[str, Row] = report["stages"]
+    votes = {name: stage["voting"] for name, stage in stages.items()}
+    last = list(stages)[-1]
+    sizes = sorted({int(k) for vote in votes.values() for k in vote["credited"]})
+    guided, gain = votes[last].get("guided") or {}, votes[last].get("gain") or {}
+    lines = [Line(_label(name), _points(vote["credited"])) for name, vote in votes.items()]
+    if guided:
+        lines.append(Line(f"{_label(last)}, MetaRM", _points(guided), dashed=True))
+    return {
+        "items": report["items"],
+        "k": report["k"],
+        "sizes": sizes,
+        "credited": _accuracies(stages, "credited", sizes),
+        "strict": _accuracies(stages, "strict", sizes),
+        "last": _label(last),
+        "guided": guided and [_estimate(guided.get(str(k))) for k in sizes],
+        "gain": gain and [_estimate(gain.get(str(k))) for k in sizes],
+        "plot": accuracy_plot("accuracy", lines),
+        "costs": [
+            {
+                "name": _label(name),
+                "tokens": vote["tokens"],
+                "samples": vote["samples"],
+                "invalid": sum(vote["invalid"].values()) / max(vote["samples"], 1),
+                "reasons": sorted(vote["invalid"].items(), key=lambda x: (-x[1], x[0])),
+            }
+            for name, vote in votes.items()
+        ],
+    }
+
+
+def _accuracies(stages: Mapping[str, Row], kind: str, sizes: Sequence[int]) -> list[Row]:
+    """A row per stage: greedy, then Voting@k."""
+    return [
+        {
+            "name": _label(name),
+            "cells": [_estimate(stage.get("greedy", {}).get(kind, {}).get("1"))]
+            + [_estimate(stage["voting"][kind].get(str(k))) for k in sizes],
+        }
+        for name, stage in stages.items()
+    ]
+
+
+def _estimate(found: Row | None) -> Row | None:
+    """A mean and its error in percent, and whether it is more than two errors from zero."""
+    if found is None or not _known(found["mean"]):
+        return None
+    error = found["error"] if _known(found["error"]) else None
+    return {
+        "mean": 100 * found["mean"],
+        "error": None if error is None else 100 * error,
+        "clear": error is not None and abs(found["mean"]) > 2 * error,
+    }
+
+
+def _points(estimates: Mapping[str, Row]) -> dict[int, tuple[float, float]]:
+    return {
+        int(k): (100 * e["mean"], 100 * e["error"] if _known(e["error"]) else math.nan)
+        for k, e in estimates.items()
+        if _known(e["mean"])
+    }
+
+
+def _rft(folder: Path) -> Row | None:
+    """What became of the judgments, some that were thrown away, and the training."""
+    report = _json(folder / "report.json")
+    metrics = list(_lines(folder / "rft" / "metrics.jsonl"))
+    if report is None and not metrics:
+        return None
+    report = report or {}
+    kinds = {name.capitalize(): report[name] for name in ("plain", "hinted") if report.get(name)}
+    sizes = sorted(report.get("by_responses", {}).items(), key=lambda x: int(x[0]))
+    return {
+        "items": report.get("items"),
+        "chosen": report.get("items_with_a_chosen_judgment"),
+        "kinds": _outcomes(kinds),
+        "sizes": _outcomes({f"{n} response{'s' * (n != '1')}": counts for n, counts in sizes}),
+        "plots": _curves("rft", metrics, [("train/loss", "Training loss", False)], COLOURS[1]),
+        "thrown_away": _thrown_away(folder / "trajectories.jsonl"),
+    }
+
+
+def _outcomes(rows: Mapping[str, Mapping[str, int]]) -> Row:
+    """A table of counts with their share of the row."""
+    names = [*OUTCOMES, *sorted({name for row in rows.values() for name in row} - set(OUTCOMES))]
+    return {
+        "names": [(name.replace("_", " "), OUTCOMES.get(name, "")) for name in names],
+        "rows": [
+            {
+                "name": kind,
+                "total": sum(counts.values()),
+                "cells": [
+                    (counts.get(name, 0), counts.get(name, 0) / max(sum(counts.values()), 1))
+                    for name in names
+                ],
+            }
+            for kind, counts in rows.items()
+        ],
+    }
+
+
+def _thrown_away(path: Path) -> list[Row]:
+    """The first judgments of each outcome but `chosen`."""
+    found: dict[str, list[Row]] = {name: [] for name in OUTCOMES if name != "chosen"}
+    for row in _lines(path):
+        kept = found.get(row["outcome"], [])
+        if row["outcome"] in found and len(kept) < THROWN_AWAY:
+            scores = row["scores"] or [None] * len(row["responses"])
+            kept.append(
+                {
+                    "outcome": row["outcome"].replace("_", " "),
+                    "why": OUTCOMES[row["outcome"]],
+                    "reason": row["reason"],
+                    "kind": "hinted" if row["hinted"] else "plain",
+                    "query": row["query"],
+                    "responses": _shown(row["responses"], row["best"], scores),
+                    "text": row["text"],
+                }
+            )
+        if all(len(kept) == THROWN_AWAY for kept in found.values()):
+            break
+    return [row for kept in found.values() for row in kept]
+
+
+def _grpo(folder: Path) -> Row | None:
+    """The filter's work, curves over the steps, and speed."""
+    metrics = list(_lines(folder / "metrics.jsonl"))
+    if not metrics:
+        return None
+    speeds = [row["tokens_per_second"] for row in metrics if _known(row.get("tokens_per_second"))]
+    drifts = [row["sampling/logprob_drift"] for row in metrics if "sampling/logprob_drift" in row]
+    return {
+        "steps": metrics[-1]["step"],
+        "filter": _filtered(folder / "filter.jsonl"),
+        "plots": _curves("grpo", metrics, RL_CURVES, COLOURS[2]),
+        "speed": median(speeds) if speeds else None,
+        "drift": max(filter(_known, drifts), default=None),
+    }
+
+
+def _filtered(path: Path) -> Row | None:
+    """How many items the reference judge always got right, which left them out."""
+    if not path.exists():
+        return None
+    items = easy = 0
+    for row in read_samples(path):
+        if isinstance(row, Sampled):
+            items += 1
+            easy += all(is_correct(j.scores, row.example.label or 0) for j in row.judgments)
+    return {"items": items, "easy": easy}
+
+
+def _meta(folder: Path) -> Row | None:
+    """The training, and how well held-out judgments are told apart."""
+    report = _json(folder / "report.json")
+    metrics = [
+        row
+        | {"correct": 100 * row.get("train/correct", math.nan) / max(row.get("data/judgments"), 1)}
+        for row in _lines(folder / "metrics.jsonl")
+        if row.get("data/judgments") is not None
+    ]
+    if report is None and not metrics:
+        return None
+    curves = [("train/loss", "Training loss", False), ("correct", "Judgments told right, %", False)]
+    heldout = report and report["heldout"]
+    return {
+        "plots": _curves("meta", metrics, curves, COLOURS[3]),
+        "train": report and report["train"],
+        "heldout": heldout and {k: v if _known(v) else None for k, v in heldout.items()},
+        "reliability": heldout and reliability_plot("reliability", heldout["bins"]),
+    }
+
+
+def _curves(
+    stage: str, metrics: Sequence[Row], wanted: Iterable[tuple[str, str, bool]], colour: str
+) -> list[Row]:
+    """A titled plot for each metric that is there."""
+    plots = []
+    for number, (name, title, percent) in enumerate(wanted):
+        rows = [row for row in metrics if _known(row.get(name))]
+        values = [row[name] * (100 if percent else 1) for row in rows]
+        plot = curve(f"{stage}-{number}", title, [row["step"] for row in rows], values, colour)
+        if plot is not None:
+            plots.append({"title": title, "svg": plot})
+    return plots
+
+
+def _examples(folder: Path, stages: Sequence[str]) -> list[Row]:
+    """The first items that the last model's first judgment has right and the start's wrong, and
+    some the other way round. All files have the same items in the same order."""
+    paths = [folder / f"{name}.jsonl" for name in stages]
+    if len(paths) < 2 or not all(path.exists() for path in paths):
+        return []
+    wanted = {True: BETTER, False: WORSE}
+    found: dict[bool, list[Row]] = {True: [], False: []}
+    for rows in zip(*map(read_samples, paths), strict=False):
+        sampled = [row for row in rows if isinstance(row, Sampled) and row.judgments]
+        if len(sampled) < len(rows) or len({row.example.id for row in sampled}) > 1:
+            continue
+        first, last = (_is_right(sampled[place]) for place in (0, -1))
+        if first != last and len(found[last]) < wanted[last]:
+            found[last].append(_example(stages, sampled, better=last))
+        if all(len(found[kind]) == wanted[kind] for kind in wanted):
+            break
+    return found[True] + found[False]
+
+
+def _example(stages: Sequence[str], sampled: Sequence[Sampled], *, better: bool) -> Row:
+    """One item with every stage's first judgment of it."""
+    example = sampled[0].example
+    shown = [(row.judgments[0], _places(row)) for row in sampled]
+    same = len({judgment.order for judgment, _ in shown}) == 1
+    return {
+        "id": example.id,
+        "better": better,
+        "prompt": [{"role": turn.role, "content": turn.content} for turn in example.prompt],
+        # Told once where every judge saw the responses in the same order.
+        "responses": shown[0][1] if same else None,
+        "judgments": [
+            {
+                "name": _label(name),
+                "responses": places,
+                "verdict": _verdict(judgment, row),
+                "reason": judgment.reason,
+                "tokens": judgment.tokens,
+                "text": judgment.text,
+            }
+            for name, row, (judgment, places) in zip(stages, sampled, shown, strict=True)
+        ],
+    }
+
+
+def _places(row: Sampled) -> list[Row]:
+    """The responses as the first judgment's judge saw them."""
+    judgment, example = row.judgments[0], row.example
+    scores = judgment.scores or [None] * example.n
+    best = None if example.label is None else judgment.order.index(example.label)
+    return _shown(
+        [example.responses[i] for i in judgment.order], best, [scores[i] for i in judgment.order]
+    )
+
+
+def _shown(responses: Sequence[str], best: int | None, scores: Sequence[int | None]) -> list[Row]:
+    return [
+        {"place": place + 1, "text": text, "best": place == best, "score": score}
+        for place, (text, score) in enumerate(zip(responses, scores, strict=True))
+    ]
+
+
+def _is_right(row: Sampled) -> bool:
+    return is_correct(row.judgments[0].scores, row.example.label or 0)
+
+
+def _verdict(judgment: Judgment, row: Sampled) -> str:
+    if judgment.scores is None:
+        return "invalid"
+    if _is_right(row):
+        return "right"
+    tied = judgment.scores[row.example.label or 0] == max(judgment.scores)
+    return "tied" if tied else "wrong"
+
+
+def _json(path: Path) -> Row | None:
+    """The object in a file; None if there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _lines(path: Path) -> Iterator[Row]:
+    """The rows of a file, one at a time; none without it, and not a last line that a kill tore."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                return
+            yield row
+
+
+def _label(stage: str) -> str:
+    return NAMES.get(stage, stage)
+
+
+def _known(value: Any) -> bool:
+    """Whether it is there, and if a number, a finite one."""
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
+
+
+def _percent(share: float | None) -> str:
+    return f"{100 * share:.1f} %" if share is not None and _known(share) else "–"
+
+
+def _clip(text: str) -> str:
+    left = len(text) - LONGEST
+    return text if left <= 0 else f"{text[:LONGEST]} … ({left:,} more characters)"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in the two units that say most."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,254 @@
+"""SPCT from end to end: `grm train spct`. One folder, one page.
+
+RFT, GRPO and the meta RM, one on the other's model, then the evaluation of every model and a page
+of what happened. A stage whose output is there and whose inputs have not changed is skipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from grm_jax.data.items import ItemsConfig, load_items
+from grm_jax.evals.accuracy import accuracy
+from grm_jax.evals.spct_page import write_page
+from grm_jax.judging.folder import model_path
+from grm_jax.judging.judge import Judge
+from grm_jax.judging.meta import MetaRM
+from grm_jax.sampling.strategy import Strategy
+from grm_jax.text.messages import Example
+from grm_jax.train import grpo, meta_rm, rft
+from grm_jax.train.collect import Rated, collect
+from grm_jax.train.grpo import GRPOConfig
+from grm_jax.train.meta_rm import MetaRMConfig
+from grm_jax.train.rft import RFTConfig
+from grm_jax.train.tracking import TrackingConfig
+
+FREE = ("output", "checkpoint", "tracking", "start", "samples")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How every model of the pipeline is measured.
+
+    Args:
+        items: labelled items that no stage learned from.
+        k: samples per item of the trained models; accuracies are for 1, 2, 4 .. k.
+        k_start: samples per item of the start model.
+        strategy: how tokens are drawn (temperature 1, as in training).
+        rows: samples decoded at once.
+
+    Raises:
+        ValueError: a count that is not positive.
+    """
+
+    items: tuple[ItemsConfig, ...] = (ItemsConfig(split="heldout", limit=2000),)
+    k: int = 32
+    k_start: int = 8
+    strategy: Strategy = field(default_factory=Strategy)
+    rows: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("k", "k_start", "rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
+
+
+@dataclass(frozen=True)
+class SPCTConfig:
+    """The whole of SPCT. `null` in the place of `rft` or `grpo` leaves the stage out (an ablation).
+
+    A stage's `output`, `start`, `seed`, `tokenizer` and `templates` follow from the pipeline; its
+    meta RM also learns from RFT's plain judgments.
+
+    Args:
+        output: the run's folder: a folder per stage, evaluation/, index.html.
+        start: the model that it all starts from.
+        seed: of every stage.
+        tracking: of every stage.
+
+    Raises:
+        ValueError: a value that the pipeline sets itself.
+    """
+
+    output: str = "runs/spct"
+    start: str = "tiny-start"
+    tokenizer: str | None = None
+    templates: str | None = None
+    rft: RFTConfig | None = field(default_factory=RFTConfig)
+    grpo: GRPOConfig | None = field(default_factory=GRPOConfig)
+    meta_rm: MetaRMConfig | None = field(default_factory=MetaRMConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    seed: int = 0
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed is {self.seed}; give 0 to {2**31 - 1}.")
+        for name in ("rft", "grpo", "meta_rm"):
+            stage = getattr(self, name)
+            for shared in ("output", "start", "tokenizer", "templates", "seed", "tracking"):
+                if stage is not None and getattr(stage, shared) != getattr(type(stage)(), shared):
+                    raise ValueError(
+                        f"{name}.{shared} is set, but in the pipeline it follows from {shared}: "
+                        "set that."
+                    )
+
+
+def run(cfg: SPCTConfig) -> Path | None:
+    """Runs all stages, or what is left of them, and writes `output/index.html`.
+
+    Returns:
+        The page; None if a signal ended a stage early (the same command continues it).
+
+    Raises:
+        ValueError, FileNotFoundError: what does not fit, and what to do.
+    """
+    output = Path(cfg.output)
+    output.mkdir(parents=True, exist_ok=True)
+    resolved = json.loads(json.dumps(asdict(cfg)))
+    (output / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
+    models = {"start": cfg.start}
+    for name, train in (("rft", rft.run), ("grpo", grpo.run), ("meta_rm", meta_rm.run)):
+        stage = _stage(cfg, name, models)
+        if stage is None:
+            continue
+        folder = _once(output / name, _inputs(stage), lambda t=train, s=stage: t(s))
+        if folder is None:
+            return None
+        models[name] = str(output / name / "model")
+    evaluation = output / "evaluation"
+    inputs = {"config": asdict(cfg.evaluation), "seed": cfg.seed} | {
+        name: fingerprint(model_path(model)) for name, model in models.items()
+    }
+    _once(evaluation, inputs, lambda: _evaluate(cfg, models, evaluation))
+    return write_page(output)
+
+
+def _stage(cfg: SPCTConfig, name: str, models: dict[str, str]) -> Any | None:
+    """The stage's config with what follows from the pipeline; None if it is left out."""
+    stage = getattr(cfg, name)
+    if stage is None:
+        return None
+    extra: dict[str, Any] = {}
+    if name == "meta_rm" and (cfg.rft and cfg.rft.n_plain):
+        extra["samples"] = (*stage.samples, str(Path(cfg.output) / "rft" / "samples_plain.jsonl"))
+    return replace(
+        stage,
+        output=str(Path(cfg.output) / name),
+        start=list(models.values())[-1],
+        tokenizer=cfg.tokenizer,
+        # A model that a stage has written brings its templates with it.
+        templates=cfg.templates if len(models) == 1 else None,
+        seed=cfg.seed,
+        tracking=cfg.tracking,
+        **extra,
+    )
+
+
+def _inputs(stage: Any) -> dict[str, Any]:
+    """What a stage's result follows from: its config, and the files that it reads."""
+    config = {name: value for name, value in asdict(stage).items() if name not in FREE}
+    config["compute"] = {k: v for k, v in config["compute"].items() if k != "mesh"}
+    files = [Path(path) for path in getattr(stage, "samples", ())]
+    return {
+        "config": config,
+        "start": fingerprint(model_path(stage.start)),
+        "samples": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
+    }
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash over the files of a model folder, by their names."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _once(folder: Path, inputs: dict[str, Any], make: Callable[[], Path | None]) -> Path | None:
+    """Makes a folder's content unless it is there from the same inputs.
+
+    What was made from other inputs is kept beside it under another name, never deleted. The file
+    stage.json says what it was made from, and how long it took, over all its parts.
+    """
+    inputs = json.loads(json.dumps(inputs))
+    stamp = folder / "stage.json"
+    before = json.loads(stamp.read_text()) if stamp.exists() else None
+    if before is not None and before["inputs"] != inputs:
+        aside = next(
+            path
+            for path in (folder.with_name(f"{folder.name}.{i}") for i in range(1, 10_000))
+            if not path.exists()
+        )
+        folder.rename(aside)
+        print(f"{folder} was made from other inputs: it is now {aside}.", file=sys.stderr)
+        before = None
+    if before is not None and before["done"]:
+        print(f"{folder} is there.", file=sys.stderr)
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    spent = 0.0 if before is None else before["seconds"]
+    _stamp(stamp, inputs, spent, done=False)
+    began = time.monotonic()
+    made = make()
+    _stamp(stamp, inputs, spent + time.monotonic() - began, done=made is not None)
+    return made
+
+
+def _stamp(path: Path, inputs: dict[str, Any], seconds: float, *, done: bool) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps({"done": done, "seconds": seconds, "inputs": inputs}, indent=1))
+    os.replace(part, path)
+
+
+def _evaluate(cfg: SPCTConfig, models: dict[str, str], folder: Path) -> Path:
+    """Measures every model that writes; the meta RM guides the last one. Writes report.json."""
+    items = [item for item in load_items(cfg.evaluation.items, cfg.seed) if item.n > 1]
+    meta = MetaRM.load(models["meta_rm"], rows=cfg.evaluation.rows) if "meta_rm" in models else None
+    writers = {name: model for name, model in models.items() if name != "meta_rm"}
+    report: dict[str, Any] = {"items": len(items), "k": cfg.evaluation.k, "stages": {}}
+    for name, model in writers.items():
+        guided = meta if name == list(writers)[-1] else None
+        k = cfg.evaluation.k_start if name == "start" else cfg.evaluation.k
+        greedy = replace(cfg.evaluation.strategy, temperature=0.0)
+        report["stages"][name] = {
+            "voting": _measure(cfg, model, items, k, folder / f"{name}.jsonl", None, guided),
+            "greedy": _measure(cfg, model, items, 1, folder / f"{name}_greedy.jsonl", greedy, None),
+        }
+    path = folder / "report.json"
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    return folder
+
+
+def _measure(
+    cfg: SPCTConfig,
+    model: str,
+    items: list[Example],
+    k: int,
+    path: Path,
+    strategy: Strategy | None,
+    meta: MetaRM | None,
+) -> dict[str, Any]:
+    """The accuracies of one model, and the file with every judgment."""
+    judge = Judge.load(
+        model,
+        tokenizer=cfg.tokenizer,
+        templates=cfg.templates,
+        strategy=strategy or cfg.evaluation.strategy,
+        seed=cfg.seed,
+        rows=cfg.evaluation.rows,
+        meta_rm=meta,
+    )
+    return accuracy(collect(Rated(judge), items, k, path, name=path.stem), k).to_json()
