@@ -29,10 +29,14 @@ class RandomAccess(Protocol[T_co]):
 
 
 class TokenRow(NamedTuple):
-    """One sequence: int32 ids [n], and True [n] on those the model is to learn to write."""
+    """One sequence: int32 ids [n], and True [n] on those the model is to learn to write.
+
+    `targets` [n - 1] are what is to be learned after each token, where that is not the next token.
+    """
 
     ids: np.ndarray
     learn: np.ndarray
+    targets: np.ndarray | None = None
 
 
 class Batch(NamedTuple):
@@ -134,7 +138,7 @@ def _shift(row: TokenRow) -> dict[str, np.ndarray]:
     """Inputs and targets, cut before packing so that no target reaches into the next segment."""
     return {
         "tokens": row.ids[:-1].astype(np.int32),
-        "targets": row.ids[1:].astype(np.int32),
+        "targets": (row.ids[1:] if row.targets is None else row.targets).astype(np.int32),
         "mask": row.learn[1:].astype(np.bool_),
         "too_long": np.zeros(len(row.ids) - 1, np.int32),
     }

@@ -23,7 +23,8 @@ COLOURS = ("#8b929c", "#3f8fd6", "#e0792f", "#9a6bd0")
 MARKERS = "os^D"
 # Any colour that nothing else has: it stands for currentColor until the SVG is text.
 _INK = "#010203"
-_STYLE: dict[str, Any] = {
+# Any, for matplotlib's stubs name every key, and only since 3.11.
+_STYLE: Any = {
     "svg.hashsalt": "grm",
     # Words stay words: smaller, searchable, and in the page's font.
     "svg.fonttype": "none",
@@ -70,7 +71,7 @@ def accuracy_plot(name: str, lines: Sequence[Line]) -> Markup:
     """
     sizes = sorted({k for line in lines for k in line.points})
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _empty(6.4, 3.5)
+        figure, axes = _empty(5.4, 3.3)
         for place, line in enumerate(lines):
             ks = sorted(line.points)
             # A little to the side, or the bars of equal lines would hide each other.
@@ -131,7 +132,7 @@ def reliability_plot(name: str, bins: Sequence[tuple[float, float, int]]) -> Mar
     """An <svg> of the share of right judgments against the predicted one, per bin, beside the
     diagonal on which a calibrated model lies."""
     with matplotlib.rc_context(_STYLE):
-        figure, axes = _empty(3.4, 3.1)
+        figure, axes = _empty(3.4, 2.9)
         axes.plot([0, 1], [0, 1], color=_INK, alpha=0.45, linewidth=0.9, linestyle="--")
         predicted, right = [b[0] for b in bins], [b[1] for b in bins]
         axes.plot(predicted, right, color=COLOURS[3], marker="o", markersize=4.5, linewidth=1.4)

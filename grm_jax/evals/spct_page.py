@@ -106,7 +106,7 @@ def _evaluation(report: Row) -> Row:
     if guided:
         lines.append(Line(f"{_label(last)}, MetaRM", _points(guided), dashed=True))
     return {
-        "items": report["items"],
+        "judged": report["items"],
         "k": report["k"],
         "sizes": sizes,
         "credited": _accuracies(stages, "credited", sizes),
@@ -148,7 +148,7 @@ def _estimate(found: Row | None) -> Row | None:
     return {
         "mean": 100 * found["mean"],
         "error": None if error is None else 100 * error,
-        "clear": error is not None and abs(found["mean"]) > 2 * error,
+        "beyond": error is not None and abs(found["mean"]) > 2 * error,
     }
 
 
@@ -170,7 +170,7 @@ def _rft(folder: Path) -> Row | None:
     kinds = {name.capitalize(): report[name] for name in ("plain", "hinted") if report.get(name)}
     sizes = sorted(report.get("by_responses", {}).items(), key=lambda x: int(x[0]))
     return {
-        "items": report.get("items"),
+        "judged": report.get("items"),
         "chosen": report.get("items_with_a_chosen_judgment"),
         "kinds": _outcomes(kinds),
         "sizes": _outcomes({f"{n} response{'s' * (n != '1')}": counts for n, counts in sizes}),
@@ -241,32 +241,33 @@ def _filtered(path: Path) -> Row | None:
     """How many items the reference judge always got right, which left them out."""
     if not path.exists():
         return None
-    items = easy = 0
+    judged = easy = 0
     for row in read_samples(path):
         if isinstance(row, Sampled):
-            items += 1
+            judged += 1
             easy += all(is_correct(j.scores, row.example.label or 0) for j in row.judgments)
-    return {"items": items, "easy": easy}
+    return {"judged": judged, "easy": easy}
 
 
 def _meta(folder: Path) -> Row | None:
     """The training, and how well held-out judgments are told apart."""
     report = _json(folder / "report.json")
     metrics = [
-        row
-        | {"correct": 100 * row.get("train/correct", math.nan) / max(row.get("data/judgments"), 1)}
+        row | {"correct": row.get("train/correct", math.nan) / max(row.get("data/judgments", 1), 1)}
         for row in _lines(folder / "metrics.jsonl")
-        if row.get("data/judgments") is not None
     ]
     if report is None and not metrics:
         return None
-    curves = [("train/loss", "Training loss", False), ("correct", "Judgments told right, %", False)]
+    curves = [("train/loss", "Training loss", False), ("correct", "Judgments told right, %", True)]
     heldout = report and report["heldout"]
+    plots = _curves("meta", metrics, curves, COLOURS[3])
+    if heldout:
+        svg = reliability_plot("reliability", heldout["bins"])
+        plots.append({"title": "Calibration on held-out judgments", "svg": svg})
     return {
-        "plots": _curves("meta", metrics, curves, COLOURS[3]),
+        "plots": plots,
         "train": report and report["train"],
         "heldout": heldout and {k: v if _known(v) else None for k, v in heldout.items()},
-        "reliability": heldout and reliability_plot("reliability", heldout["bins"]),
     }
 
 

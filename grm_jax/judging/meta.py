@@ -116,7 +116,8 @@ class MetaRM:
     def tokens(self, example: Example, judgment: Judgment) -> list[int]:
         """What the model reads of a judgment; the score is taken at the last token."""
         folder = self.folder
-        return meta_tokens(folder.tokenizer, folder.templates.meta, example, judgment)
+        request, written = meta_tokens(folder.tokenizer, folder.templates.meta, example, judgment)
+        return [*request, *written]
 
     def _dispatch(self, size: int, batch: list[tuple[_Pending, int, list[int]]]) -> Array:
         """Starts one program on a full-sized batch; returns at once with scores to come."""
@@ -136,10 +137,10 @@ class MetaRM:
 
 def meta_tokens(
     tokenizer: Tokenizer, template: Template, example: Example, judgment: Judgment
-) -> list[int]:
-    """The meta RM's chat as ids: the request as the judge's order has it, then the judgment."""
+) -> tuple[list[int], list[int]]:
+    """The meta RM's chat as ids: the request as the judge's order has it, and the judgment."""
     request, written = render_meta(example.permuted(judgment.order), template, judgment.text)
-    return [*tokenizer.encode_chat([request]), *tokenizer.encode_completion(written.content)]
+    return tokenizer.encode_chat([request]), tokenizer.encode_completion(written.content)
 
 
 def rate(

@@ -11,7 +11,7 @@ def is_correct(scores: Sequence[float] | None, label: int) -> bool:
     A tie is wrong, and so is a judgment without scores (None). A single response (n = 1) was
     judged 0 or 1, and its score must equal its label.
     """
-    if scores is None:
+    if scores is None or len(scores) == 0:
         return False
     if len(scores) == 1:
         return scores[0] == label

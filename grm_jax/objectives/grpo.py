@@ -35,9 +35,9 @@ class GRPOLossConfig:
     advantage_std: Literal["population", "sample", "none"] = "population"
 
     def __post_init__(self) -> None:
-        if self.beta < 0:
+        if not self.beta >= 0:
             raise ValueError(f"beta is {self.beta}; give 0 (no KL term) or more.")
-        if not 0 < self.clip_low <= 1 or self.clip_high <= 0:
+        if not 0 < self.clip_low <= 1 or not self.clip_high > 0:
             raise ValueError(
                 f"clip_low is {self.clip_low} and clip_high is {self.clip_high}: both must be "
                 "more than 0, and clip_low at most 1."
@@ -61,12 +61,14 @@ def group_advantages(
 
     Without an epsilon in the denominator: rewards of +1 and -1 are either equal or far apart.
     """
-    centred = rewards - rewards.mean(axis=1, keepdims=True)
+    # Read off the rewards: the mean of 41 ones is not one in f32, and no spread is all rounding.
+    equal = rewards.max(axis=1, keepdims=True) == rewards.min(axis=1, keepdims=True)
+    centred = jnp.where(equal, 0.0, rewards - rewards.mean(axis=1, keepdims=True))
     if std == "none":
         return centred
-    free = rewards.shape[1] - (std == "sample")
-    spread = jnp.sqrt(jnp.sum(centred**2, axis=1, keepdims=True) / max(free, 1))
-    return jnp.where(spread > 0, centred / jnp.where(spread > 0, spread, 1.0), 0.0)
+    free = max(rewards.shape[1] - (std == "sample"), 1)
+    spread = jnp.sqrt(jnp.sum(centred**2, axis=1, keepdims=True) / free)
+    return centred / jnp.where(equal, 1.0, spread)
 
 
 def grpo_loss(

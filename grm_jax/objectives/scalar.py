@@ -17,5 +17,6 @@ def binary_loss(
         labels: 0 or 1; read only where mask is True.
         mask: True at the last token of each packed sequence, the one place that is scored.
     """
+    scores = jnp.where(mask, scores, 0.0)  # what stands on padding must not reach the gradient
     loss = optax.sigmoid_binary_cross_entropy(scores, labels.astype(scores.dtype))
     return jnp.sum(jnp.where(mask, loss, 0.0), axis=-1), jnp.sum(mask, -1, scores.dtype)

@@ -60,6 +60,9 @@ class MetaRMConfig:
         judge: the GRM that it will guide; by default the model in `start`.
         n: fresh judgments per item (0: none).
         heldout_share: of the items, kept out of the training to measure it.
+        supervise: "last", the score at the judgment's last token alone, which is what is used; or
+            "all", the scores at all its tokens (a verifier as of Cobbe et al., arXiv 2110.14168:
+            many more places where an error can be noticed).
         balance: "natural", right and wrong judgments as they come; or "equal", as many of each.
         steps: updates. batch: rows x length tokens per update, several judgments in a row.
         seed: of sampling and shuffling, and of the world's items.
@@ -77,6 +80,7 @@ class MetaRMConfig:
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     n: int = 4
     heldout_share: float = 0.1
+    supervise: Literal["last", "all"] = "last"
     balance: Literal["natural", "equal"] = "natural"
     steps: int = 500
     batch: BatchConfig = field(default_factory=BatchConfig)
@@ -126,7 +130,10 @@ def run(cfg: MetaRMConfig) -> Path | None:
     for sampled in found:
         sides[is_heldout(sampled.example.id, cfg.heldout_share)].append(sampled)
     prompt = load_templates(templates).meta
-    rows = [ScoredRows(sides[False], tokenizer, prompt, label) for label in _labels(cfg)]
+    rows = [
+        ScoredRows(sides[False], tokenizer, prompt, label, cfg.supervise == "all")
+        for label in _labels(cfg)
+    ]
     _check_classes(sides[False])
     with jax.set_mesh(mesh):
         model, load = load_start(cfg.start, tokenizer, mesh, dtype=cfg.compute.dtype, seed=cfg.seed)
@@ -162,13 +169,11 @@ def is_heldout(item: str, share: float) -> bool:
 
 
 class ScoredRows:
-    """Judgments as token rows for the pipeline: what the meta RM reads, and a label at its end.
-
-    The row's one learned position is an additional last token that is never fed: its id is the
-    label, so that the label stands as the target of the judgment's last token.
+    """Judgments as token rows for the pipeline: what the meta RM reads, and the label as target.
 
     Args:
         label: only judgments with this label; None takes both.
+        everywhere: the label is the target at every token of the judgment, not at the last alone.
     """
 
     def __init__(
@@ -177,7 +182,9 @@ class ScoredRows:
         tokenizer: Tokenizer,
         template: Template,
         label: bool | None = None,
+        everywhere: bool = False,
     ):
+        self.everywhere = everywhere
         self.sampled, self.tokenizer, self.template = sampled, tokenizer, template
         self.places = [
             (i, j, right)
@@ -192,9 +199,13 @@ class ScoredRows:
     def __getitem__(self, index: int) -> TokenRow:
         i, j, right = self.places[index]
         row = self.sampled[i]
-        ids = meta_tokens(self.tokenizer, self.template, row.example, row.judgments[j])
-        ids = np.array([*ids, int(right)], np.int32)
-        return TokenRow(ids, np.arange(len(ids)) == len(ids) - 1)
+        request, written = meta_tokens(self.tokenizer, self.template, row.example, row.judgments[j])
+        # One token more, which is never fed, since a row's targets begin at its second token.
+        ids = np.array([*request, *written, self.tokenizer.pad_id], np.int32)
+        first = len(request) + 1 if self.everywhere else len(ids) - 1
+        return TokenRow(
+            ids, np.arange(len(ids)) >= first, np.full(len(ids) - 1, int(right), np.int32)
+        )
 
 
 def labels(sampled: Sampled) -> list[bool | None]:
@@ -218,7 +229,7 @@ def meta_loss(model: Model, *, remat: bool = False) -> SumLoss:
             total,
             {
                 "data/tokens": jnp.sum(batch.positions >= 0),
-                "data/judgments": total,
+                "data/targets": total,
                 "data/right": jnp.sum(jnp.where(batch.mask, batch.targets, 0)),
                 "data/too_long": jnp.sum(batch.too_long),
                 "train/correct": right.sum(),

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from grm_jax.cli import main
-from grm_jax.evals.metrics import strict
+from grm_jax.judging.reward import is_correct
 
 
 def test_report_counts_what_the_judge_said(tmp_path: Path, capsys) -> None:
@@ -32,6 +32,6 @@ def test_accuracy_of_a_file_by_hand(tmp_path: Path) -> None:
     assert main(["judge", *same, "--input", str(path), "--output", str(output)]) == 0
     assert main(["eval", *same, "--data", str(path), "--output", str(tmp_path / "report")]) == 0
     verdicts = [json.loads(line) for line in output.read_text().splitlines()]
-    by_hand = sum(strict(verdict["scores"], 0) for verdict in verdicts) / len(rows)
+    by_hand = sum(is_correct(verdict["scores"], 0) for verdict in verdicts) / len(rows)
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert report["voting"]["strict"]["2"]["mean"] == by_hand

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from grm_jax.data.demonstrations import SourceConfig, open_source
-from grm_jax.data.synthetic import Demonstrations, Noise
+from grm_jax.data.synthetic import Noise, World
 from grm_jax.judging.folder import bundled
 from grm_jax.text.prompts import load_templates
 from grm_jax.text.tokenizer import Tokenizer
@@ -18,8 +18,8 @@ def tokenizer():
 
 
 @pytest.fixture(scope="module")
-def template():
-    return load_templates(bundled("tiny") / "templates").grm
+def templates():
+    return load_templates(bundled("tiny") / "templates")
 
 
 def halves(tokenizer, row):
@@ -27,19 +27,33 @@ def halves(tokenizer, row):
     return tokenizer.decode(row.ids[~row.learn]), tokenizer.decode(row.ids[row.learn])
 
 
-def test_world_rows_teach_the_critique_after_the_prompt(tokenizer, template):
-    rows = open_source(SourceConfig(), tokenizer, template, seed=5)
-    example, critique = Demonstrations(10, seed=5)[7]
-    prompt, learned = halves(tokenizer, rows[7])
-    assert learned == critique + "<end_of_turn>"
-    assert prompt.startswith("<bos><start_of_turn>user\n" + example.prompt[0].content)
-    assert prompt.endswith("<end_of_turn>\n<start_of_turn>model\n")
+def test_world_rows_teach_the_critique_after_the_prompt(tokenizer, templates):
+    rows = open_source(SourceConfig(), tokenizer, templates, seed=5)
+    kinds = set()
+    for index in range(300):
+        lesson = World(seed=5)[index]
+        prompt, learned = halves(tokenizer, rows[index])
+        assert learned == lesson.critique + "<end_of_turn>"
+        assert prompt.startswith("<bos><start_of_turn>user\n" + lesson.example.prompt[0].content)
+        assert prompt.endswith("<end_of_turn>\n<start_of_turn>model\n")
+        assert ("Best: " in prompt or "Truth: " in prompt) == lesson.hinted
+        assert ("Right (1) or wrong (0)?" in prompt) == lesson.binary
+        kinds.add((lesson.hinted, lesson.binary))
+    assert len(kinds) == 4
 
 
-def test_noise_reaches_the_world(tokenizer, template):
-    clean = open_source(SourceConfig(), tokenizer, template, seed=0)
+def test_answers_are_the_worlds_questions_with_their_working(tokenizer, templates):
+    rows = open_source(SourceConfig("answers"), tokenizer, templates, seed=5)
+    question = World(seed=5).item(3).question
+    prompt, learned = halves(tokenizer, rows[3])
+    assert question.text in prompt
+    assert learned == "{} so {}.<end_of_turn>".format(*question.work())
+
+
+def test_noise_reaches_the_world(tokenizer, templates):
+    clean = open_source(SourceConfig(), tokenizer, templates, seed=0)
     noise = Noise(principle=1.0, step=1.0, score=1.0)
-    noisy = open_source(SourceConfig(noise=noise), tokenizer, template, seed=0)
+    noisy = open_source(SourceConfig(noise=noise), tokenizer, templates, seed=0)
     assert all(not np.array_equal(clean[i].ids, noisy[i].ids) for i in range(5))
 
 
@@ -52,10 +66,10 @@ def test_noise_reaches_the_world(tokenizer, template):
         {"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]},
     ],
 )
-def test_every_shape_of_row_is_the_same_demonstration(tokenizer, template, tmp_path, row):
+def test_every_shape_of_row_is_the_same_demonstration(tokenizer, templates, tmp_path, row):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n" + json.dumps(row) + "\n\n" + json.dumps(row))
-    rows = open_source(SourceConfig(rows=str(path)), tokenizer, template, 0)
+    rows = open_source(SourceConfig(rows=str(path)), tokenizer, templates, 0)
     assert len(rows) == 2
     for index in range(2):
         assert halves(tokenizer, rows[index]) == (
@@ -64,16 +78,16 @@ def test_every_shape_of_row_is_the_same_demonstration(tokenizer, template, tmp_p
         )
 
 
-def test_only_the_last_turn_is_learned(tokenizer, template, tmp_path):
+def test_only_the_last_turn_is_learned(tokenizer, templates, tmp_path):
     turns = [("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
     row = {"messages": [{"role": role, "content": text} for role, text in turns]}
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row))
-    rows = open_source(SourceConfig(rows=str(path)), tokenizer, template, 0)
+    rows = open_source(SourceConfig(rows=str(path)), tokenizer, templates, 0)
     assert halves(tokenizer, rows[0])[1] == "d<end_of_turn>"
 
 
-def test_bad_lines_are_named_before_training_begins(tokenizer, template, tmp_path):
+def test_bad_lines_are_named_before_training_begins(tokenizer, templates, tmp_path):
     good = json.dumps({"prompt": "p", "completion": "c"})
     bad = [
         "{",
@@ -86,7 +100,7 @@ def test_bad_lines_are_named_before_training_begins(tokenizer, template, tmp_pat
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join([good, *bad, good]))
     with pytest.raises(ValueError, match="6 lines are no demonstrations") as caught:
-        open_source(SourceConfig(rows=str(path)), tokenizer, template, 0)
+        open_source(SourceConfig(rows=str(path)), tokenizer, templates, 0)
     text = str(caught.value)
     for number, reason in ((2, "Expecting"), (3, "no object"), (4, "columns text"), (5, "empty")):
         assert f"rows.jsonl:{number}: " in text
@@ -94,12 +108,12 @@ def test_bad_lines_are_named_before_training_begins(tokenizer, template, tmp_pat
     assert "and 1 more" in text
 
 
-def test_what_is_no_source_is_refused(tokenizer, template, tmp_path):
+def test_what_is_no_source_is_refused(tokenizer, templates, tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(ValueError, match="empty"):
-        open_source(SourceConfig(rows=str(tmp_path / "empty.jsonl")), tokenizer, template, 0)
+        open_source(SourceConfig(rows=str(tmp_path / "empty.jsonl")), tokenizer, templates, 0)
     with pytest.raises(FileNotFoundError, match="no file of demonstrations"):
-        open_source(SourceConfig(rows=str(tmp_path / "none.jsonl")), tokenizer, template, 0)
+        open_source(SourceConfig(rows=str(tmp_path / "none.jsonl")), tokenizer, templates, 0)
     with pytest.raises(ValueError, match="weight is 0"):
         SourceConfig(weight=0)
     with pytest.raises(ValueError, match="only the world can be made noisy"):

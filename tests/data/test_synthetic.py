@@ -13,8 +13,8 @@ from grm_jax.data.synthetic import (
     CRITERIA,
     MISREADINGS,
     WORDS,
-    Demonstrations,
     Noise,
+    World,
     demonstrate,
     make_item,
     split_of,
@@ -29,21 +29,55 @@ def judged_again(item, text):
     """The scores that follow from a critique's own criteria and judgements, read as text."""
     weights = {name: int(w) for name, w in re.findall(r"(\w+) \((\d)\)", text.splitlines()[0])}
     words = {words[1]: name for name, words in WORDS.items()}
-    lines = re.split(r"\[\d\] \w+: ", text.splitlines()[1])[1:]
+    lines = re.split(r"\[\d\] \w+ against \w+: ", text.splitlines()[1])[1:]
     return [1 + sum(weights[words[w]] for w in re.findall(r"\w+", x) if w in words) for x in lines]
 
 
 @given(indices)
 def test_item_depends_on_its_own_number_alone(index):
     assert make_item(3, "train", index) == make_item(3, "train", index)
-    rows = Demonstrations(10, Noise(0.5, 0.5, 0.5), seed=3, start=index)
-    assert rows[4] == Demonstrations(3, Noise(0.5, 0.5, 0.5), seed=3, start=index + 4)[0]
+    rows = World(10, Noise(0.5, 0.5, 0.5), seed=3, start=index)
+    assert rows[4] == World(3, Noise(0.5, 0.5, 0.5), seed=3, start=index + 4)[0]
+    with pytest.raises(IndexError):
+        rows[10]
 
 
 def test_noise_changes_the_demonstrations_and_not_the_items():
-    clean, noisy = (Demonstrations(50, noise) for noise in (Noise(), Noise(0.5, 0.5, 0.5)))
-    assert [row[0] for row in clean] == [row[0] for row in noisy]
-    assert [row[1] for row in clean] != [row[1] for row in noisy]
+    clean, noisy = (
+        [world[i] for i in range(50)] for world in (World(50), World(50, Noise(0.5, 0.5, 0.5)))
+    )
+    assert [row.example for row in clean] == [row.example for row in noisy]
+    assert [row.hinted for row in clean] == [row.hinted for row in noisy]
+    assert [row.critique for row in clean] != [row.critique for row in noisy]
+
+
+def test_lessons_hint_some_items_and_ask_of_half_the_single_ones_whether_they_are_right():
+    lessons = [World(3000)[i] for i in range(3000)]
+    single = [lesson for lesson in lessons if lesson.example.n == 1]
+    assert {lesson.example.n for lesson in lessons if lesson.binary} == {1}
+    assert np.mean([lesson.binary for lesson in single]) == pytest.approx(0.5, abs=0.12)
+    assert np.mean([lesson.hinted for lesson in lessons]) == pytest.approx(0.1, abs=0.03)
+    for lesson in lessons[:300]:
+        low, high = (0, 1) if lesson.binary else (1, 10)
+        parsed = parse_judgment(lesson.critique, lesson.example.n, low, high)
+        assert parsed.scores is not None
+        if lesson.binary:
+            assert parsed.scores == (lesson.example.label,)
+        assert not (lesson.hinted and lesson.example.n == 1 and not lesson.binary)
+
+
+def test_hinted_lessons_go_wrong_a_quarter_as_often():
+    noise = Noise(score=1.0)
+    lessons = [World(4000, noise)[i] for i in range(4000)]
+
+    def wrong(hinted):
+        rows = [x for x in lessons if x.hinted == hinted and x.example.n > 1]
+        found = [parse_judgment(x.critique, x.example.n).scores != x.example.scores for x in rows]
+        return np.mean(found)
+
+    # A swap of two equal scores is none.
+    assert wrong(False) > 0.75
+    assert wrong(True) == pytest.approx(wrong(False) / 4, abs=0.08)
 
 
 def test_train_and_heldout_share_no_question():
@@ -68,7 +102,7 @@ def test_the_readmes_question():
     assert Sum(37, 48).work(2) == ("7+8=15 3+4=7", "75")
 
 
-@given(st.integers(10, 99), st.integers(10, 99))
+@given(st.integers(10, 79), st.integers(10, 79))
 def test_sums_are_right_and_slips_wrong(a, b):
     question = Sum(a, b)
     assert question.work()[1] == str(a + b)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from grm_jax.data.synthetic import Demonstrations
+from grm_jax.data.synthetic import World
 from grm_jax.data.tiny_tokenizer import SPECIAL_TOKENS, VOCAB_SIZE, corpus, train_tokenizer
 from grm_jax.text.prompts import load_templates, render
 from grm_jax.text.tokenizer import Tokenizer
@@ -23,8 +23,19 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def chats():
-    template = load_templates(FOLDER / "templates").grm
-    return [(render(example, template), text) for example, text in Demonstrations(200)]
+    templates, world = load_templates(FOLDER / "templates"), World(200)
+    lessons = [world[i] for i in range(200)]
+    return [
+        (
+            render(
+                lesson.example,
+                templates.single if lesson.binary else templates.grm,
+                hint=lesson.hinted,
+            ),
+            lesson.critique,
+        )
+        for lesson in lessons
+    ]
 
 
 def test_training_again_gives_the_frozen_file(tokenizer):
@@ -62,8 +73,8 @@ def test_prompts_and_outputs_are_short(tokenizer, chats):
     prompts = [len(tokenizer.encode_chat(messages)) for messages, _ in chats]
     outputs = [len(tokenizer.encode_completion(text)) for _, text in chats]
     assert sum(prompts) / len(prompts) < 30
-    assert sum(outputs) / len(outputs) < 42
-    assert max(prompts) + max(outputs) < 100
+    assert sum(outputs) / len(outputs) < 48
+    assert max(prompts) + max(outputs) < 112
 
 
 def test_a_worked_step_is_an_operation_and_its_result(tokenizer):

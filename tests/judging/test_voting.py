@@ -1,6 +1,7 @@
 """Sums, rankings and ties of k judgments."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grm_jax.judging.judgment import Judgment
-from grm_jax.judging.voting import vote
+from grm_jax.judging.voting import guide, vote
 
 
 def judgment(scores: tuple[int, ...] | None, sample: int = 0, n: int = 2) -> Judgment:
@@ -70,3 +71,128 @@ def test_ranking_is_a_permutation(n: int) -> None:
     verdict = vote("a", [judgment((3,) * n)], n, np.random.default_rng(1))
     assert verdict is not None
     assert sorted(verdict.ranking) == list(range(n))
+
+
+def rated(metas: list[float | None], invalid: tuple[int, ...] = ()) -> list[Judgment]:
+    """One judgment per meta score, numbered in order; those in `invalid` have no scores."""
+    return [
+        replace(judgment(None if i in invalid else (i + 1, 5), sample=i), meta=meta)
+        for i, meta in enumerate(metas)
+    ]
+
+
+def kept(judgments: list[Judgment], k_meta: int | None = None) -> list[int]:
+    return [j.sample for j in guide(judgments, k_meta) if j.counted]
+
+
+@pytest.mark.parametrize(
+    ("k_meta", "samples"), [(1, [3]), (2, [1, 3]), (3, [1, 3, 4]), (4, [0, 1, 3, 4])]
+)
+def test_guiding_keeps_the_highest_by_meta(k_meta: int, samples: list[int]) -> None:
+    assert kept(rated([-1.0, 2.5, -3.0, 4.0, 0.0]), k_meta) == samples
+
+
+@pytest.mark.parametrize(("k", "half"), [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (8, 4)])
+def test_guiding_keeps_half_and_at_least_one_by_default(k: int, half: int) -> None:
+    assert kept(rated([float(i) for i in range(k)])) == list(range(k - half, k))
+
+
+def test_equal_meta_scores_go_by_sample_number() -> None:
+    judgments = rated([1.0, 7.0, 1.0, 1.0])
+    assert kept(judgments, 3) == [0, 1, 2]
+    assert sorted(kept(judgments[::-1], 3)) == [0, 1, 2]
+
+
+def test_judgments_without_scores_never_count() -> None:
+    judgments = rated([9.0, 1.0, 8.0, 2.0], invalid=(0, 2))
+    assert kept(judgments, 1) == [3]
+    assert kept(judgments, 2) == [1, 3]
+    assert kept(judgments, 4) == [1, 3]
+    assert kept(rated([1.0, 2.0], invalid=(0, 1))) == []
+
+
+def test_unrated_judgments_come_last() -> None:
+    judgments = rated([None, -1e30, None, 0.0])
+    assert kept(judgments, 2) == [1, 3]
+    assert kept(judgments, 3) == [0, 1, 3]
+    assert kept(rated([None, None, None]), 2) == [0, 1]
+
+
+@pytest.mark.parametrize("k_meta", [0, -2])
+def test_guiding_to_nothing_is_refused(k_meta: int) -> None:
+    with pytest.raises(ValueError, match=f"k_meta is {k_meta};"):
+        guide(rated([1.0, 2.0]), k_meta)
+
+
+METAS = st.lists(st.none() | st.integers(-2, 2).map(float), min_size=1, max_size=8)
+
+
+@given(METAS, st.integers(1, 10), st.data())
+def test_a_judgment_counts_if_fewer_than_k_meta_go_before_it(
+    metas: list[float | None], k_meta: int, data: st.DataObject
+) -> None:
+    invalid = data.draw(st.sets(st.integers(0, len(metas) - 1)))
+    judgments = data.draw(st.permutations(rated(metas, tuple(invalid))))
+
+    def before(a: Judgment, b: Judgment) -> bool:
+        if a.meta == b.meta:
+            return a.sample < b.sample
+        return b.meta is None or (a.meta is not None and a.meta > b.meta)
+
+    valid = [j for j in judgments if j.scores is not None]
+    wanted = [j.sample for j in valid if sum(before(other, j) for other in valid) < k_meta]
+    assert kept(judgments, k_meta) == wanted
+    assert [replace(j, counted=True) for j in guide(judgments, k_meta)] == judgments
+
+
+def test_a_vote_sums_only_what_counts_and_divides_by_its_number() -> None:
+    judgments = [
+        judgment((9, 1), sample=0),
+        replace(judgment((1, 10), sample=1), counted=False),
+        judgment((3, 6), sample=2),
+        judgment(None, sample=3),
+        judgment((7, 1), sample=4),
+    ]
+    verdict = vote("a", judgments, 2, np.random.default_rng(0))
+    assert verdict is not None
+    assert verdict.scores == (19, 8)
+    assert verdict.margin == (19 - 8) / 3
+    assert (verdict.best, verdict.valid, verdict.k) == (0, 4, 5)
+    assert verdict.judgments == tuple(judgments)
+
+
+def test_nothing_counted_is_no_verdict() -> None:
+    judgments = [replace(judgment((3, 4)), counted=False), judgment(None, sample=1)]
+    assert vote("a", judgments, 2, np.random.default_rng(0)) is None
+
+
+def test_a_guide_can_turn_the_verdict() -> None:
+    scores, metas = [(9, 1), (9, 1), (3, 5), (4, 5)], [-1.0, 0.0, 3.0, 2.0]
+    judgments = [
+        replace(judgment(s, sample=i), meta=m)
+        for i, (s, m) in enumerate(zip(scores, metas, strict=True))
+    ]
+    plain = vote("a", judgments, 2, np.random.default_rng(0))
+    guided = vote("a", guide(judgments), 2, np.random.default_rng(0))
+    assert plain is not None
+    assert guided is not None
+    assert (plain.best, plain.scores) == (0, (25, 12))
+    assert (guided.best, guided.scores, guided.margin) == (1, (7, 10), 1.5)
+    assert (guided.valid, guided.k) == (4, 4)
+
+
+@given(METAS, st.data())
+def test_guiding_to_all_is_plain_voting(metas: list[float | None], data: st.DataObject) -> None:
+    k = len(metas)
+    scores = [data.draw(st.none() | st.tuples(*[st.integers(1, 10)] * 3)) for _ in metas]
+    judgments = [
+        replace(judgment(s, sample=i, n=3), meta=m)
+        for i, (s, m) in enumerate(zip(scores, metas, strict=True))
+    ]
+    plain = vote("a", judgments, 3, np.random.default_rng(k))
+    # Past k as well; and the half of one judgment is that one.
+    for k_meta in (k, k + 3, *([None] if k == 1 else [])):
+        guided = vote("a", guide(judgments, k_meta), 3, np.random.default_rng(k))
+        assert (plain is None) == (guided is None)
+        if plain is not None and guided is not None:
+            assert replace(guided, judgments=()) == replace(plain, judgments=())

@@ -25,6 +25,7 @@ from grm_jax.sharding import MeshConfig, make_mesh
 from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train import sft
 from grm_jax.train.checkpoint import CheckpointConfig
+from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.optimizer import OptimizerConfig
 from grm_jax.train.sft import ExportConfig, SFTConfig, StageConfig, run
 from grm_jax.train.start import load_start
@@ -64,6 +65,10 @@ def start(tmp_path_factory):
     return folder
 
 
+def on(mesh):
+    return ComputeConfig(mesh=mesh)
+
+
 @pytest.fixture(scope="module")
 def make_config(start):
     def make(output, **changes):
@@ -78,7 +83,7 @@ def make_config(start):
             "start": str(start),
             "batch": BatchConfig(8, 96),
             "checkpoint": CheckpointConfig(every=2),
-            "mesh": MeshConfig(8, 1, 1),
+            "compute": on(MeshConfig(8, 1, 1)),
             "export": ExportConfig(max_new_tokens=64),
         }
         return SFTConfig(**{**settings, **changes})
@@ -115,7 +120,7 @@ def test_the_exported_folder_is_what_a_judge_loads(whole):
     folder = load_model_folder(Path(whole.output) / "model")
     assert folder.max_new_tokens == 64
     assert folder.tokenizer.sha256 == Tokenizer.load(TINY).sha256
-    assert folder.templates.grm.sections["prompt"] == "{conversation}\n{responses}"
+    assert folder.templates.grm.sections["prompt"] == "{conversation}\n{responses}\n{hint}"
 
 
 def read_config(path, *overrides):
@@ -193,7 +198,7 @@ def test_another_config_in_the_same_folder_is_refused(whole):
 
 def test_what_does_not_change_the_result_may_change(whole):
     before = results(whole.output)
-    run(replace(whole, checkpoint=CheckpointConfig(every=7), mesh=MeshConfig(4, 2, 1)))
+    run(replace(whole, checkpoint=CheckpointConfig(every=7), compute=on(MeshConfig(4, 2, 1))))
     run(whole)
     assert results(whole.output) == before
 
@@ -240,8 +245,8 @@ def test_stages_shuffle_differently():
         ({"start": "new:tiny"}, "has no tokenizer: give tokenizer"),
         ({"batch": BatchConfig(8, 256)}, r"batch\.length is 256, but the model reads at most 128"),
         ({"batch": BatchConfig(12, 96)}, "rows is 12"),
-        ({"microbatches": 0}, "microbatches"),
-        ({"mesh": MeshConfig(1, 1, 8)}, "kv_heads"),
+        ({"compute": ComputeConfig(microbatches=3)}, "microbatches"),
+        ({"compute": on(MeshConfig(1, 1, 8))}, "kv_heads"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(make_config, tmp_path, changes, message):
@@ -264,7 +269,6 @@ def test_another_tokenizer_than_the_weights_had_is_refused(make_config, start, t
         ({"stages": {}}, "stages is empty"),
         ({"stages": {"a/b": StageConfig(1)}}, "stage name 'a/b'"),
         ({"stages": {"model": StageConfig(1)}}, "stage name 'model'"),
-        ({"logits_chunk": 0}, "logits_chunk is 0"),
         ({"seed": -1}, "seed is -1"),
     ],
 )

@@ -1,0 +1,115 @@
+"""Presets, the paper's hyperparameters and its ablations: every number is a field that is read."""
+
+import ast
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import pytest
+from jsonargparse import auto_cli
+
+from grm_jax.train.grpo import GRPOConfig
+from grm_jax.train.meta_rm import MetaRMConfig
+from grm_jax.train.rft import RFTConfig
+from grm_jax.train.sft import SFTConfig
+from grm_jax.train.spct import SPCTConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs" / "train"
+
+
+def read(name, *overrides):
+    return auto_cli(
+        SPCTConfig, args=["--config", str(CONFIGS / name), *overrides], as_positional=False
+    )
+
+
+def config_classes(cls, found):
+    """The dataclasses inside a config, by following the values of its annotations."""
+    import typing
+
+    if not is_dataclass(cls) or cls in found:
+        return found
+    found.add(cls)
+
+    def visit(kind):
+        config_classes(kind, found)
+        for inner in typing.get_args(kind):
+            visit(inner)
+
+    for kind in typing.get_type_hints(cls).values():
+        visit(kind)
+    return found
+
+
+def test_every_field_of_a_config_is_read_somewhere():
+    read_names = set()
+    for path in (ROOT / "grm_jax").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        checks = {  # what only checks a field does not use it
+            node
+            for function in ast.walk(tree)
+            if isinstance(function, ast.FunctionDef) and function.name == "__post_init__"
+            for node in ast.walk(function)
+        }
+        read_names |= {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Load)
+            and node not in checks
+        }
+    classes = config_classes(SPCTConfig, config_classes(SFTConfig, set()))
+    assert {RFTConfig, GRPOConfig, MetaRMConfig} <= classes
+    unread = {f"{c.__name__}.{f.name}" for c in classes for f in fields(c)} - {
+        f"{c.__name__}.{f.name}" for c in classes for f in fields(c) if f.name in read_names
+    }
+    # Noise is read by vars(), since its rates are scaled together.
+    assert unread == set()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("spct_*.yaml")), ids=lambda p: p.stem)
+def test_presets_are_configs(path):
+    cfg = read(path.name)
+    assert cfg.rft is not None
+    assert cfg.grpo is not None
+    assert cfg.meta_rm is not None
+
+
+def test_the_27b_preset_says_the_papers_hyperparameters():
+    """The table "Hyperparameters" of the paper's appendix, row by row."""
+    cfg = read("spct_27b.yaml")
+    assert cfg.start == "google/gemma-2-27b"
+    assert cfg.rft.n_plain == 3
+    assert cfg.rft.general_share == pytest.approx(1070 / 1256, abs=5e-4)
+    assert cfg.rft.optimizer.learning_rate == 5e-6
+    assert (cfg.rft.batch.rows, cfg.rft.batch.pack, cfg.rft.steps) == (1024, False, 900)
+    assert cfg.grpo.optimizer.learning_rate == 4e-7
+    assert (cfg.grpo.batch, cfg.grpo.steps, cfg.grpo.group) == (512, 900, 4)
+    assert cfg.grpo.loss.beta == 0.08
+    assert cfg.grpo.filter.n == 3
+    assert cfg.meta_rm.optimizer.learning_rate == 1e-5
+    assert (cfg.meta_rm.batch.rows, cfg.meta_rm.batch.pack) == (512, False)
+    assert cfg.evaluation.strategy.temperature == 0.5
+    assert cfg.evaluation.k == 32
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("--rft.principles=false", lambda c: c.rft.principles is False),
+        ("--rft.n_hinted=0", lambda c: c.rft.n_hinted == 0),
+        ("--rft.n_plain=0", lambda c: c.rft.n_plain == 0),
+        ("--rft.n_plain=0 --rft.n_hinted=0", lambda c: c.rft.n_plain + c.rft.n_hinted == 0),
+        ("--rft.general_share=0", lambda c: c.rft.general_share == 0),
+        ("--grpo=null", lambda c: c.grpo is None),
+    ],
+)
+@pytest.mark.parametrize("preset", ["spct_27b.yaml", "spct_tiny.yaml"])
+def test_every_ablation_of_table_4_is_one_line(preset, override, changed):
+    assert not changed(read(preset))
+    assert changed(read(preset, *override.split()))
+
+
+def test_what_the_pipeline_sets_cannot_be_set_in_a_stage():
+    with pytest.raises(ValueError, match=r"rft\.seed is set"):
+        SPCTConfig(rft=RFTConfig(seed=3))

@@ -1,0 +1,312 @@
+"""Rule-based RL: rollouts and their log-probabilities, the update, the filter, the order."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from grm_jax.data.items import ItemsConfig, load_items
+from grm_jax.judging.reward import rule_reward
+from grm_jax.objectives.grpo import GRPOLossConfig
+from grm_jax.sharding import MeshConfig, make_mesh
+from grm_jax.text.prompts import load_templates
+from grm_jax.train import grpo
+from grm_jax.train.checkpoint import CheckpointConfig
+from grm_jax.train.compute import ComputeConfig
+from grm_jax.train.grpo import FilterConfig, GRPOConfig
+from grm_jax.train.judges import JudgeConfig
+from grm_jax.train.optimizer import OptimizerConfig
+from grm_jax.train.rollout import RolloutBatch, make_task, roll_out, to_arrays
+from grm_jax.train.start import start_templates, start_tokenizer
+from grm_jax.train.step import batch_sharding
+from grm_jax.train.tracking import read_metrics
+
+GROUP = 4
+TRL_NAMES = {
+    "reward", "reward_std", "frac_reward_zero_std", "kl", "entropy", "clip_ratio/low_mean",
+    "clip_ratio/high_mean", "completions/mean_length", "completions/min_length",
+    "completions/max_length", "completions/clipped_ratio", "num_tokens",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cfg(tmp_path_factory):
+    return GRPOConfig(
+        output=str(tmp_path_factory.mktemp("grpo")),
+        items=(ItemsConfig(limit=24),),
+        filter=FilterConfig(n=0),
+        group=GROUP,
+        batch=16,
+        steps=3,
+        rows=16,
+        optimizer=OptimizerConfig(3e-4, schedule="constant"),
+        samples_every=2,
+        compute=ComputeConfig(mesh=MeshConfig(1, 1, 1)),
+        checkpoint=CheckpointConfig(every=2),
+    )
+
+
+@pytest.fixture(scope="module")
+def make_policy(cfg):
+    def make(**changes):
+        other = replace(cfg, **changes)
+        shape = other.compute.mesh
+        count = shape.data * max(shape.fsdp, 1) * shape.tensor
+        mesh = make_mesh(shape, jax.devices()[:count])
+        tokenizer = start_tokenizer(other.start, None)
+        templates = load_templates(start_templates(other.start, None))
+        with jax.set_mesh(mesh):
+            return grpo._Policy(other, mesh, tokenizer, templates)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def policy(make_policy):
+    return make_policy()
+
+
+@pytest.fixture(scope="module")
+def tasks(cfg, policy):
+    ((_, tasks), *_) = grpo._tasks(cfg, policy, load_items(cfg.items, cfg.seed), 0)
+    return tasks
+
+
+@pytest.fixture(scope="module")
+def rollouts(policy, tasks):
+    sampler = policy.sampler(policy.begin().params, 0)
+    return roll_out(tasks, sampler, policy.templates, policy.tokenizer, GROUP)
+
+
+@pytest.fixture(scope="module")
+def batch(policy, rollouts):
+    advantage = np.array([r.reward for r in rollouts], np.float32)
+    return to_arrays(rollouts, advantage, policy.model.config.max_position)
+
+
+def one_step(policy, tasks, params=None):
+    """The state and the numbers after one step from the start."""
+    with jax.set_mesh(policy.mesh):
+        state = policy.begin()
+        reference = policy.reference() if policy.cfg.loss.beta else None
+        state, numbers, _ = grpo._one_step(policy, state, reference, tasks, 0)
+    return jax.device_get(state.params), numbers
+
+
+def test_the_trainers_logprobs_are_the_samplers(policy, rollouts, batch):
+    """In f32, token by token; the sequences are longer than the sliding window."""
+    found = np.asarray(policy.score(policy.begin().params, jax.device_put(batch)))
+    assert (batch.positions.max(axis=1) > policy.model.config.sliding_window).any()
+    assert batch.mask.sum() == sum(len(r.tokens) for r in rollouts)
+    np.testing.assert_allclose(
+        found[batch.mask], batch.sampled_logprob[batch.mask], rtol=0, atol=1e-4
+    )
+
+
+def test_the_drift_metric_sees_other_weights(policy, tasks, batch):
+    _, numbers = one_step(policy, tasks)
+    assert 0 < numbers["sampling/logprob_drift"] < 1e-4
+    state = policy.begin()
+    other = replace(state, params=jax.tree.map(lambda p: p * 1.01, state.params))
+    placed = RolloutBatch(*(jax.device_put(x, batch_sharding(policy.mesh)) for x in batch))
+    _, metrics = policy.update(other, placed)
+    assert float(metrics["sampling/logprob_drift"]) / len(batch.tokens) > 1e-3
+
+
+def test_a_group_is_one_request_and_its_judgments_differ(policy, tasks):
+    asked = []
+
+    class Watched:
+        def __init__(self, sampler):
+            self.sampler = sampler
+
+        def __call__(self, requests):
+            asked.extend(requests)
+            return self.sampler(asked)
+
+    sampler = Watched(policy.sampler(policy.begin().params, 0))
+    found = roll_out(tasks, sampler, policy.templates, policy.tokenizer, GROUP)
+    assert [request.samples for request in asked] == [tuple(range(GROUP))] * len(tasks)
+    assert [r.task for r in found] == [task for task in tasks for _ in range(GROUP)]
+    texts = [{r.judgment.text for r in found[i : i + GROUP]} for i in range(0, 16, GROUP)]
+    assert any(len(group) > 1 for group in texts)
+    for rollout in found:
+        example = rollout.task.example
+        assert rollout.reward == rule_reward(rollout.judgment.scores, example.label)
+
+
+def test_arrays_hold_prompt_and_completion_and_mark_what_was_written(policy, rollouts, batch):
+    for row, rollout in enumerate(rollouts):
+        length = len(rollout.task.prompt) + len(rollout.tokens) - 1
+        fed = batch.tokens[row, :length]
+        assert tuple(fed[: len(rollout.task.prompt)]) == rollout.task.prompt
+        np.testing.assert_array_equal(batch.targets[row][batch.mask[row]], rollout.tokens)
+        assert (batch.positions[row, length:] == -1).all()
+    assert rollouts[0].tokens[-1] in policy.tokenizer.stop_ids
+
+
+def test_better_judgments_of_a_group_become_likelier(make_policy, tasks, batch):
+    policy = make_policy(loss=GRPOLossConfig(beta=0.0))
+    advantage = batch.advantage - batch.advantage.mean()
+    assert advantage.std() > 0
+    placed = RolloutBatch(
+        *(
+            jax.device_put(x, batch_sharding(policy.mesh))
+            for x in batch._replace(advantage=advantage)
+        )
+    )
+    state = policy.begin()
+    before = np.asarray(policy.score(state.params, placed))
+    state, _ = policy.update(state, placed)
+    after = np.asarray(policy.score(state.params, placed))
+    own = np.maximum(batch.mask.sum(axis=1), 1)
+    change = np.where(batch.mask, after - before, 0).sum(axis=1) / own
+    assert (change * advantage).sum() > 0
+
+
+def test_equal_rewards_change_nothing(make_policy, tasks, batch):
+    policy = make_policy(loss=GRPOLossConfig(beta=0.0))
+    placed = RolloutBatch(
+        *(
+            jax.device_put(x, batch_sharding(policy.mesh))
+            for x in batch._replace(advantage=np.zeros_like(batch.advantage))
+        )
+    )
+    before = jax.device_get(policy.begin().params)
+    state, metrics = policy.update(policy.begin(), placed)
+    assert float(metrics["train/grad_norm"]) == 0
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.params), before)
+
+
+def test_the_reference_costs_nothing_at_first_and_more_later(policy, tasks):
+    with jax.set_mesh(policy.mesh):
+        state, reference = policy.begin(), policy.reference()
+        state, first, _ = grpo._one_step(policy, state, reference, tasks, 0)
+        for step in (1, 2):
+            state, later, _ = grpo._one_step(policy, state, reference, tasks, step)
+    assert first["kl"] == pytest.approx(0, abs=1e-9)
+    assert later["kl"] > 1e-6
+
+
+def same(found, wanted):
+    (params, numbers), (expected, other) = found, wanted
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), params, expected
+    )
+    for name in ("reward", "train/loss", "kl", "entropy", "train/grad_norm"):
+        assert numbers[name] == pytest.approx(other[name], rel=1e-3, abs=1e-6)
+
+
+def test_microbatches_remat_and_chunks_change_nothing(make_policy, policy, tasks):
+    compute = ComputeConfig(MeshConfig(1, 1, 1), microbatches=4, remat=True, logits_chunk=20)
+    same(one_step(make_policy(compute=compute), tasks), one_step(policy, tasks))
+
+
+def test_a_mesh_changes_nothing(make_policy, policy, tasks):
+    mesh = MeshConfig(2, 2, 2)
+    other = make_policy(compute=ComputeConfig(mesh), rows=16)
+    same(one_step(other, tasks), one_step(policy, tasks))
+
+
+def test_a_second_update_on_a_rollout_is_clipped_against_the_first(make_policy, policy, tasks):
+    fast = OptimizerConfig(3e-3, schedule="constant")
+    twice = make_policy(iterations=2, optimizer=fast)
+    _, numbers = one_step(twice, tasks)
+    assert numbers["sampling/logprob_drift"] < 1e-4  # of the first update
+    assert numbers["clip_ratio/low_mean"] + numbers["clip_ratio/high_mean"] > 0
+    _, single = one_step(make_policy(optimizer=fast), tasks)
+    assert single["clip_ratio/low_mean"] == single["clip_ratio/high_mean"] == 0
+
+
+def test_every_item_comes_once_per_pass_and_each_pass_has_an_order_of_its_own(cfg, policy):
+    items = load_items(cfg.items, cfg.seed)
+    found = [t for _, tasks in grpo._tasks(replace(cfg, steps=12), policy, items, 0) for t in tasks]
+    assert len(found) == 48
+    first, second = found[:24], found[24:]
+    names = [[t.example.id for t in part] for part in (first, second)]
+    assert sorted(names[0]) == sorted(names[1]) == sorted(i.id for i in items)
+    assert names[0] != names[1]
+    shown = [{t.example.id: t.example.responses for t in part} for part in (first, second)]
+    assert shown[0] != shown[1]
+    later = [t for _, tasks in grpo._tasks(replace(cfg, steps=12), policy, items, 5) for t in tasks]
+    assert later == found[20:]
+
+
+def test_a_run_logs_trls_names_and_keeps_judgments_to_be_read(cfg):
+    folder = grpo.run(cfg)
+    output = Path(cfg.output)
+    rows = read_metrics(output / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert all(set(row) >= TRL_NAMES for row in rows)
+    assert max(row["sampling/logprob_drift"] for row in rows) < 1e-4
+    kept = [json.loads(line) for line in (output / "rollouts.jsonl").read_text().splitlines()]
+    assert {row["step"] for row in kept} == {1, 3}
+    assert all(row["text"] and row["reward"] in (1.0, -1.0) for row in kept)
+    assert folder == output / "model"
+
+
+def test_items_that_the_reference_judge_always_gets_right_are_left_out(cfg, tmp_path):
+    items = load_items(cfg.items, cfg.seed)[:8]
+    saved = tmp_path / "saved.jsonl"
+    with saved.open("w") as file:
+        for number, item in enumerate(items):
+            scores = [[9 if i == item.label else 1 for i in range(item.n)]] * 3
+            if item.n == 1:
+                scores = [[item.label]] * 3
+            if number % 2:
+                scores = [*scores[:2], None]
+            judgments = [
+                {"sample": i, "order": list(range(item.n)), "principles": "", "critique": "",
+                 "scores": s, "reason": None, "text": "", "tokens": 0, "logprob": 0.0}
+                for i, s in enumerate(scores)
+            ]  # fmt: skip
+            row = {"id": item.id, "prompt": item.prompt[-1].content, "label": item.label}
+            row |= {"responses": list(item.responses), "judgments": judgments}
+            file.write(json.dumps(row) + "\n")
+    other = replace(
+        cfg,
+        output=str(tmp_path / "run"),
+        items=(ItemsConfig(limit=8),),
+        filter=FilterConfig(JudgeConfig(samples=str(saved)), 3),
+        batch=16,
+    )
+    left = grpo._hard_items(other, tmp_path / "run", None)
+    assert [item.id for item in left] == [item.id for item in items[1::2]]
+    with pytest.raises(ValueError, match="leaves 4 of 8 items, fewer than the 8 prompts"):
+        grpo._hard_items(replace(other, batch=32), tmp_path / "run", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"group": 0}, "group is 0"),
+        ({"batch": 6}, "batch is 6 outputs in groups of 4"),
+        ({"steps": 0}, "steps is 0"),
+        ({"filter": None}, None),
+    ],
+)
+def test_values_out_of_range_are_refused(cfg, changes, message):
+    if message is None:
+        with pytest.raises(ValueError, match="temperature is 0"):
+            replace(cfg, strategy=replace(cfg.strategy, temperature=0.0))
+        with pytest.raises(ValueError, match=r"filter\.n is -1"):
+            FilterConfig(n=-1)
+        return
+    with pytest.raises(ValueError, match=message):
+        replace(cfg, **changes)
+
+
+def test_a_batch_counts_outputs_or_prompts(cfg):
+    assert replace(cfg, batch=16).prompts == 4
+    assert replace(cfg, batch=16, batch_unit="prompts").prompts == 16
+
+
+def test_tasks_show_the_label_where_the_responses_went(cfg, policy):
+    for item in load_items(cfg.items, cfg.seed):
+        task = make_task(item, policy.templates, policy.tokenizer, 7)
+        if item.n > 1:
+            shown = task.example.responses[task.example.label]
+            assert shown == item.responses[item.label]

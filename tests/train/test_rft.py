@@ -1,0 +1,167 @@
+"""Rejective fine-tuning: what is sampled, what is kept, and what is learned."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from grm_jax.data.demonstrations import SourceConfig
+from grm_jax.data.items import ItemsConfig
+from grm_jax.data.pipeline import BatchConfig
+from grm_jax.judging.reward import is_correct
+from grm_jax.judging.samples import read_samples
+from grm_jax.text.parse import parse_judgment
+from grm_jax.train import rft
+from grm_jax.train.checkpoint import CheckpointConfig
+from grm_jax.train.judges import JudgeConfig
+from grm_jax.train.optimizer import OptimizerConfig
+from grm_jax.train.rft import RFTConfig
+
+
+@pytest.fixture(scope="module")
+def cfg(tmp_path_factory):
+    return RFTConfig(
+        output=str(tmp_path_factory.mktemp("rft")),
+        items=(ItemsConfig(limit=40),),
+        judge=JudgeConfig(rows=16),
+        general=(SourceConfig("answers"),),
+        general_share=0.25,
+        steps=3,
+        batch=BatchConfig(8, 128),
+        optimizer=OptimizerConfig(1e-4),
+        checkpoint=CheckpointConfig(every=2),
+    )
+
+
+@pytest.fixture(scope="module")
+def done(cfg):
+    """The folder of a finished run on forty items of the world."""
+    model = rft.run(cfg)
+    assert model is not None
+    return model.parent
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_judgment_is_accounted_for(done):
+    found = lines(done / "trajectories.jsonl")
+    report = json.loads((done / "report.json").read_text())
+    assert len(found) == 40 * 4
+    assert sum(report["plain"].values()) == 40 * 3
+    assert sum(report["hinted"].values()) == 40
+    kinds = {row["outcome"] for row in found}
+    assert {"chosen", "too_easy", "wrong"} <= kinds
+    for row in found:
+        assert (row["reason"] is not None) == (row["outcome"] == "unparsable")
+        if row["outcome"] == "chosen":
+            assert is_correct(row["scores"], row["label"] if row["best"] is None else row["best"])
+
+
+def test_what_is_learned_is_right_and_never_shows_the_hint(done):
+    chosen = lines(done / "chosen.jsonl")
+    kept = [row for row in lines(done / "trajectories.jsonl") if row["outcome"] == "chosen"]
+    assert [row["completion"] for row in chosen] == [row["text"] for row in kept]
+    assert any(row["hinted"] for row in kept)
+    for row, trajectory in zip(chosen, kept, strict=True):
+        assert "Best:" not in row["prompt"]
+        assert "Truth:" not in row["prompt"]
+        assert all(response in row["prompt"] for response in trajectory["responses"])
+        n = len(trajectory["responses"])
+        parsed = parse_judgment(row["completion"], n, *((0, 1) if n == 1 else (1, 10)))
+        assert list(parsed.scores) == trajectory["scores"]
+
+
+def test_no_item_that_is_always_right_is_learned(done):
+    plain = {row.example.id: row for row in read_samples(done / "samples_plain.jsonl")}
+    chosen = {r["id"] for r in lines(done / "trajectories.jsonl") if r["outcome"] == "chosen"}
+    for name, row in plain.items():
+        right = [is_correct(j.scores, row.example.label) for j in row.judgments]
+        assert not (all(right) and name in chosen)
+        assert not any(right) or all(right) or name in chosen
+
+
+def test_hinted_samples_are_drawn_from_prompts_that_name_the_best(cfg, done):
+    judge = rft.open_judge(cfg.judge, cfg.start, seed=0, hinted=True)
+    for row in read_samples(done / "samples_hinted.jsonl"):
+        tokenizer = judge.folder.tokenizer
+        prompt = tokenizer.decode(judge.prompt_tokens(row.example))
+        told = row.example.label + (row.example.n > 1)
+        assert f"{'Best' if row.example.n > 1 else 'Truth'}: {told}" in prompt
+
+
+def test_single_responses_are_judged_right_or_wrong(done):
+    single = [r for r in read_samples(done / "samples_plain.jsonl") if r.example.n == 1]
+    scores = [j.scores for row in single for j in row.judgments if j.scores is not None]
+    assert scores
+    assert set(scores) <= {(0,), (1,)}
+
+
+def test_the_mix_is_the_stated_share(cfg, tmp_path):
+    chosen, general = rft._mix(cfg, tmp_path)
+    assert (chosen.weight, general.weight) == (0.75, 0.25)
+    two = (SourceConfig("answers", 3.0), SourceConfig("answers", 1.0))
+    weights = [s.weight for s in rft._mix(replace(cfg, general=two), tmp_path)]
+    np.testing.assert_allclose(weights, [0.75, 0.1875, 0.0625])
+    only = replace(cfg, n_plain=0, n_hinted=0)
+    assert [s.rows for s in rft._mix(only, tmp_path)] == ["answers"]
+    none = replace(cfg, general_share=0.0)
+    assert [s.weight for s in rft._mix(none, tmp_path)] == [1.0]
+
+
+def test_saved_judgments_take_the_place_of_a_judge(cfg, done, tmp_path):
+    saved = JudgeConfig(samples=str(done / "samples_plain.jsonl"))
+    other = replace(cfg, output=str(tmp_path), judge=saved, n_hinted=0, steps=1)
+    rft.run(other)
+    mine = lines(tmp_path / "trajectories.jsonl")
+    theirs = [r for r in lines(done / "trajectories.jsonl") if not r["hinted"]]
+    assert mine == theirs
+
+
+def test_without_principles_none_are_learned(cfg, done, tmp_path):
+    saved = JudgeConfig(samples=str(done / "samples_plain.jsonl"))
+    other = replace(cfg, output=str(tmp_path), judge=saved, n_hinted=0, steps=1, principles=False)
+    rft.run(other)
+    for row in lines(tmp_path / "chosen.jsonl"):
+        assert row["completion"].startswith("Analysis:")
+        assert "Specific Criteria" not in row["completion"]
+
+
+def test_judges_that_are_never_right_are_refused_with_counts(cfg, tmp_path):
+    rows = [{"id": "a", "prompt": "What is 37+48?", "responses": ["85", "84"], "label": 0}]
+    items = tmp_path / "items.jsonl"
+    items.write_text("\n".join(map(json.dumps, rows)))
+    text = "Specific Criteria: x\nAnalysis: y\nScores: \\boxed{1, 9}"
+    judgment = {"sample": 0, "order": [0, 1], "principles": "x", "critique": "y"} | {
+        "scores": [1, 9], "reason": None, "text": text, "tokens": 3, "logprob": 0.0
+    }  # fmt: skip
+    saved = tmp_path / "saved.jsonl"
+    prompt = [{"role": "user", "content": rows[0]["prompt"]}]
+    saved.write_text(json.dumps({**rows[0], "prompt": prompt, "judgments": [judgment]}) + "\n")
+    other = replace(
+        cfg,
+        output=str(tmp_path / "run"),
+        items=(ItemsConfig(str(items)),),
+        judge=JudgeConfig(samples=str(saved)),
+        n_plain=1,
+        n_hinted=0,
+    )
+    with pytest.raises(ValueError, match=r"not one of 1 judgments of 1 items .*'wrong': 1"):
+        rft.run(other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_plain": -1}, "n_plain is -1"),
+        ({"general_share": 1.5}, "general_share is 1.5"),
+        ({"general": ()}, "general names no data"),
+        ({"n_plain": 0, "n_hinted": 0, "general_share": 0.0}, "no data"),
+        ({"steps": 0}, "steps is 0"),
+    ],
+)
+def test_values_out_of_range_are_refused(cfg, changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(cfg, **changes)

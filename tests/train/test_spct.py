@@ -1,0 +1,202 @@
+"""The whole of SPCT on a few items: killed in every stage, it ends with the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonargparse import auto_cli
+
+from grm_jax.train import spct
+from grm_jax.train.spct import SPCTConfig
+from grm_jax.train.tracking import read_metrics
+
+CONFIG = """
+rft:
+  items: [{limit: 24}]
+  judge: {rows: 16}
+  general: [{rows: answers}]
+  general_share: 0.2
+  steps: 4
+  batch: {rows: 8, length: 128}
+  checkpoint: {every: 2}
+grpo:
+  items: [{start: 100, limit: 24}]
+  filter: {n: 2, judge: {rows: 16}}
+  batch: 16
+  steps: 3
+  rows: 16
+  checkpoint: {every: 2}
+meta_rm:
+  items: [{start: 200, limit: 16}]
+  judge: {rows: 16}
+  n: 4
+  heldout_share: 0.4
+  steps: 4
+  batch: {rows: 8, length: 128}
+  checkpoint: {every: 2}
+evaluation: {items: [{split: heldout, limit: 12}], k: 4, k_start: 2, rows: 16}
+"""
+# Kills itself when the thing named in KILL has happened so many times.
+CHILD = """
+import os, signal, sys
+from jsonargparse import auto_cli
+from grm_jax.judging.judge import Judge
+from grm_jax.train import spct
+from grm_jax.train.tracking import Tracker
+
+what, count = sys.argv[2].rsplit(":", 1)
+left = int(count)
+
+def happened(name):
+    global left
+    left -= name == what
+    if left == 0 and name == what:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+log, sample, stage = Tracker.log, Judge.sample_all, [""]
+
+def watched_log(self, step, numbers):
+    log(self, step, numbers)
+    happened(stage[0] + " step")
+
+def watched_sample(self, examples, k, *rest):
+    for result in sample(self, examples, k, *rest):
+        yield result
+        happened(stage[0] + " sample")
+
+once = spct._once
+def watched_once(folder, inputs, make):
+    stage[0] = folder.name
+    return once(folder, inputs, make)
+
+Tracker.log, Judge.sample_all, spct._once = watched_log, watched_sample, watched_once
+spct.run(auto_cli(spct.SPCTConfig, args=["--config", sys.argv[1]], as_positional=False))
+"""
+KILLS = (
+    "rft sample:30",
+    "rft step:3",
+    "grpo sample:10",
+    "grpo step:3",
+    "meta_rm sample:9",
+    "meta_rm step:3",
+    "evaluation sample:20",
+)
+
+
+@pytest.fixture(scope="module")
+def make_config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "spct.yaml"
+    path.write_text(CONFIG)
+
+    def make(output, *options):
+        args = ["--config", str(path), "--output", str(output), *options]
+        return auto_cli(SPCTConfig, args=args, as_positional=False)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def whole(make_config, tmp_path_factory):
+    """A run that nothing interrupted."""
+    cfg = make_config(tmp_path_factory.mktemp("spct") / "whole")
+    page = spct.run(cfg)
+    assert page == Path(cfg.output) / "index.html"
+    return cfg
+
+
+def timeless(rows):
+    return [
+        {k: v for k, v in row.items() if not k.startswith(("time/", "tokens_per_second"))}
+        for row in rows
+    ]
+
+
+def results(output):
+    """Every metric, every judgment and every weight."""
+    output = Path(output)
+    metrics = {
+        str(path.relative_to(output)): timeless(read_metrics(path))
+        for path in sorted(output.rglob("metrics.jsonl"))
+    }
+    files = {
+        str(path.relative_to(output)): path.read_bytes()
+        for pattern in ("*.safetensors", "samples*.jsonl", "filter.jsonl", "report.json",
+                        "evaluation/*.jsonl", "chosen.jsonl")
+        for path in sorted(output.rglob(pattern))
+    }  # fmt: skip
+    return metrics, files
+
+
+def test_a_run_leaves_a_model_per_stage_and_a_page(whole):
+    output = Path(whole.output)
+    metrics, files = results(output)
+    assert set(metrics) == {"rft/rft/metrics.jsonl", "grpo/metrics.jsonl", "meta_rm/metrics.jsonl"}
+    for stage in ("rft", "grpo", "meta_rm"):
+        assert f"{stage}/model/model.safetensors" in files
+    report = json.loads(files["evaluation/report.json"])
+    assert list(report["stages"]) == ["start", "rft", "grpo"]
+    assert set(report["stages"]["grpo"]["voting"]["guided"]) == {"1", "2", "4"}
+    assert report["stages"]["rft"]["voting"]["guided"] == {}
+    assert report["stages"]["start"]["voting"]["samples"] == 2 * report["items"]
+    assert "MetaRM@4" in (output / "index.html").read_text()
+
+
+def test_killed_in_every_stage_it_ends_with_the_same_bits(whole, make_config, tmp_path):
+    cfg = make_config(tmp_path / "killed")
+    path = tmp_path / "killed.yaml"
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(cfg)))))
+    flags = {**os.environ, "PYTHONPATH": str(Path(spct.__file__).parents[2])}
+    for kill in (*KILLS, "nothing:1"):
+        child = subprocess.run(
+            [sys.executable, "-c", CHILD, str(path), kill],
+            env=flags,
+            capture_output=True,
+            text=True,
+        )
+        wanted = 0 if kill.startswith("nothing") else -signal.SIGKILL
+        assert child.returncode == wanted, f"{kill}: {child.returncode}\n{child.stderr[-3000:]}"
+    found, wanted = results(cfg.output), results(whole.output)
+    assert found[0] == wanted[0]
+    assert set(found[1]) == set(wanted[1])
+    assert [name for name, value in wanted[1].items() if found[1][name] != value] == []
+
+
+def test_a_finished_run_does_nothing_again(whole, monkeypatch):
+    before = results(whole.output)
+    for stage in (spct.rft, spct.grpo, spct.meta_rm):
+        monkeypatch.setattr(stage, "run", lambda cfg: pytest.fail(f"{cfg.output} ran again"))
+    spct.run(whole)
+    assert results(whole.output) == before
+
+
+def test_a_change_redoes_its_stage_and_those_after_it_and_deletes_nothing(whole, monkeypatch):
+    ran = []
+    for name in ("rft", "grpo", "meta_rm"):
+        stage = getattr(spct, name)
+        monkeypatch.setattr(stage, "run", lambda cfg, name=name: ran.append(name))
+    meta = replace(whole.meta_rm, steps=5)
+    assert spct.run(replace(whole, meta_rm=meta)) is None  # the scripted stage was "stopped"
+    assert ran == ["meta_rm"]
+    output = Path(whole.output)
+    assert (output / "meta_rm.1" / "model").is_dir()
+    # Put back what the change set aside, for the tests that share the run.
+    for path in (output / "meta_rm").iterdir():
+        path.unlink()
+    (output / "meta_rm").rmdir()
+    (output / "meta_rm.1").rename(output / "meta_rm")
+
+
+def test_without_rl_and_meta_rm_the_pipeline_is_shorter(whole, make_config, tmp_path):
+    cfg = make_config(tmp_path / "short", "--grpo", "null", "--meta_rm", "null")
+    page = spct.run(cfg)
+    assert page is not None
+    report = json.loads((page.parent / "evaluation" / "report.json").read_text())
+    assert list(report["stages"]) == ["start", "rft"]
+    same = Path("rft/model/model.safetensors")
+    assert (page.parent / same).read_bytes() == (Path(whole.output) / same).read_bytes()
