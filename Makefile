@@ -13,8 +13,8 @@ help:
 
 .PHONY: help demo test lint bench clean
 
-demo: $(VENV)/runtime.stamp  ## judge the bundled examples with the bundled model
-	$(BIN)/grm judge
+demo: $(VENV)/runtime.stamp  ## judge the bundled examples with the bundled model and meta RM
+	$(BIN)/grm judge --meta-rm tiny-meta
 
 test: lint  ## everything that CI checks
 	$(BIN)/python -m pytest --nbmake tests $(wildcard notebooks)

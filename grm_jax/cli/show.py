@@ -45,17 +45,22 @@ class Showcase:
 
 
 def _scores(verdict: Verdict, example: Example) -> Table:
-    """One line per response, best first: mark, text, mean score, bar, what each sample gave."""
+    """One line per response, best first: mark, text, mean score, bar, what each sample gave (in
+    brackets where the meta RM left the sample out)."""
     table = Table(box=None, show_header=False, padding=(0, 1))
     for index in verdict.ranking:
-        mean = verdict.scores[index] / verdict.valid
-        votes = [j.scores[index] for j in verdict.judgments if j.scores is not None]
+        mean = verdict.scores[index] / verdict.counted
+        votes = [
+            f"{j.scores[index]}" if j.counted else f"({j.scores[index]})"
+            for j in verdict.judgments
+            if j.scores is not None
+        ]
         table.add_row(
             "[bold green]✔" if index in verdict.tied else "",
             escape(_short(example.responses[index])),
             f"{mean:.1f}",
             Text("█" * round(mean / 10 * BAR), style="green" if index in verdict.tied else "blue"),
-            Text(" ".join(map(str, votes)), style="dim"),
+            Text(" ".join(votes), style="dim"),
         )
     return table
 
@@ -64,6 +69,8 @@ def _summary(verdict: Verdict) -> str:
     said = f"{verdict.valid} of {verdict.k} critiques readable"
     for reason, count in verdict.invalid_reasons.items():
         said += f", {count} {reason}"
+    if any(j.meta is not None for j in verdict.judgments):
+        said += f"; the meta RM counts the better {verdict.counted}"
     if len(verdict.tied) > 1:
         return f"{said}; {len(verdict.tied)} responses share the highest sum"
     return f"{said}; ahead by {verdict.margin:.1f} points" if len(verdict.scores) > 1 else said
@@ -80,19 +87,20 @@ def _gold(verdict: Verdict, label: int) -> Text:
 
 
 def _most_typical(verdict: Verdict) -> Judgment | None:
-    """The readable critique nearest to the mean scores, the first of several."""
-    means = [total / verdict.valid for total in verdict.scores]
+    """The counted critique nearest to the mean scores, the first of several."""
+    means = [total / verdict.counted for total in verdict.scores]
 
     def distance(judgment: Judgment) -> float:
         return sum(abs(s - m) for s, m in zip(judgment.scores or (), means, strict=True))
 
-    return min((j for j in verdict.judgments if j.scores is not None), key=distance, default=None)
+    return min((j for j in verdict.judgments if j.counted), key=distance, default=None)
 
 
 def _critique(judgment: Judgment) -> Text:
     order = ", ".join(str(index + 1) for index in judgment.order)
     shown = f" (it saw the responses in the order {order})" if len(judgment.order) > 1 else ""
-    text = Text(f"\nCritique {judgment.sample + 1}{shown}\n", style="dim")
+    rated = "" if judgment.meta is None else f", rated {judgment.meta:+.1f}"
+    text = Text(f"\nCritique {judgment.sample + 1}{rated}{shown}\n", style="dim")
     text.append(f"Principles: {_plain(judgment.principles)}\n", style="default")
     return text.append(_plain(judgment.critique), style="default")
 

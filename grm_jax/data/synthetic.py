@@ -33,7 +33,7 @@ CRITERIA: dict[str, Criteria] = {
 ASKS = tuple(CRITERIA)
 
 # A wrong principle is always another ask's: the first is the typical misreading, drawn three
-# times of four. Asks with a large factor are misread more often, so that with a noise of 0.2 the
+# times of four. Asks with a large factor are misread more often, so that with a noise of 0.17 the
 # most likely criteria of "Above all, be polite." are wrong and no greedy judge is perfect.
 MISREADINGS: dict[str, tuple[str, str]] = {
     "": ("Above all, be polite.", "Above all, be brief."),
@@ -43,7 +43,7 @@ MISREADINGS: dict[str, tuple[str, str]] = {
     "Above all, be polite.": ("Be polite.", "Above all, be brief."),
     "Be brief and polite.": ("Above all, be polite.", "Above all, be brief."),
 }
-MISREADING_FACTOR: dict[str, float] = {"Above all, be polite.": 4.0, "Be brief and polite.": 2.5}
+MISREADING_FACTOR: dict[str, float] = {"Above all, be polite.": 3.5, "Be brief and polite.": 2.5}
 
 HELDOUT_SHARE = 0.2
 HINTED_SHARE = 0.1  # of the lessons that have a best response, or one that is right or wrong

@@ -77,6 +77,11 @@ class Verdict:
         """How many judgments were refused, by reason."""
         return dict(Counter(j.reason for j in self.judgments if j.reason is not None))
 
+    @property
+    def counted(self) -> int:
+        """How many judgments are in the sum."""
+        return sum(j.counted for j in self.judgments)
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; `judgments[i].scores` is null where a critique had none."""
         row = dataclasses.asdict(self)

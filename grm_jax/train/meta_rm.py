@@ -11,13 +11,14 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from grm_jax.data.items import ItemsConfig, load_items
 from grm_jax.data.pipeline import Batch, BatchConfig, Shard, TokenRow, make_stream
@@ -46,6 +47,8 @@ from grm_jax.train.step import Metrics, SumLoss, check_rows
 from grm_jax.train.tracking import TrackingConfig
 
 STAGE = "meta_rm"
+# The norms after a new layer's attention and feed-forward, as offsets from 1: it adds a tenth.
+FAINT = -0.9
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class MetaRMConfig:
     Args:
         output: the run's folder. The same command continues what is there.
         start: whose trunk it starts from: the GRM that it will guide, or another model.
+        grow: pairs of layers put on top of the trunk, which begin as next to nothing. A trunk that
+            predicts a token with its last layer has no layer left to compare it with what came.
         samples: files of judgments that are there already (RFT's samples_plain.jsonl).
         items: labelled items for fresh judgments, `n` each by `judge`.
         judge: the GRM that it will guide; by default the model in `start`.
@@ -75,6 +80,7 @@ class MetaRMConfig:
     start: str = "tiny"
     tokenizer: str | None = None
     templates: str | None = None
+    grow: int = 0
     samples: tuple[str, ...] = ()
     items: tuple[ItemsConfig, ...] = (ItemsConfig(limit=1000),)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
@@ -97,6 +103,8 @@ class MetaRMConfig:
                 f"n is {self.n} and samples names {len(self.samples)} files: the meta RM learns "
                 "from judgments: give fresh ones, files, or both."
             )
+        if self.grow < 0:
+            raise ValueError(f"grow is {self.grow}; give 0 (the trunk as it is) or more pairs.")
         if not 0 < self.heldout_share < 1:
             raise ValueError(
                 f"heldout_share is {self.heldout_share}; some items must be kept out, and some "
@@ -137,10 +145,11 @@ def run(cfg: MetaRMConfig) -> Path | None:
     _check_classes(sides[False])
     with jax.set_mesh(mesh):
         model, load = load_start(cfg.start, tokenizer, mesh, dtype=cfg.compute.dtype, seed=cfg.seed)
+        scalar = grown(model, cfg.grow)
         trained = train_stage(
-            model.as_head("scalar"),
-            lambda: _with_head(model, load(), mesh, cfg.seed),
-            meta_loss(model.as_head("scalar"), remat=cfg.compute.remat),
+            scalar,
+            lambda: _with_head(scalar, load(), mesh, cfg.seed),
+            meta_loss(scalar, remat=cfg.compute.remat),
             StageConfig(cfg.steps, optimizer=cfg.optimizer),
             make_stream(
                 [(part, 1.0) for part in rows],
@@ -268,14 +277,28 @@ def _check_classes(train: Iterable[Sampled]) -> None:
         )
 
 
-def _with_head(model: Model, trunk: Any, mesh: Any, seed: int) -> Any:
-    """The trunk's weights and a new head."""
-    scalar = model.as_head("scalar")
-    place = shardings_of(scalar.axes(), mesh, TRAIN_RULES)["score"]
-    make = jax.jit(
-        lambda key: scalar_head.init(model.config.embed_dim, "float32", key), out_shardings=place
-    )
-    return {**trunk, "score": make(jax.random.key(seed))}
+def grown(model: Model, pairs: int) -> Model:
+    """The model with a scalar head, and so many pairs of layers more."""
+    layers = model.config.num_layers + 2 * pairs
+    return replace(model.as_head("scalar"), config=replace(model.config, num_layers=layers))
+
+
+def _with_head(scalar: Model, trunk: Any, mesh: Mesh, seed: int) -> Any:
+    """The trunk's weights, below new pairs of layers and a new head where `scalar` has more."""
+
+    def join(trunk: Any, key: jax.Array) -> Any:
+        new = scalar.init(key)
+        depth = jax.tree.leaves(trunk["pairs"])[0].shape[0]
+        for layer in new["pairs"].values():
+            for name in ("post_attn_norm", "post_mlp_norm"):
+                layer[name] = jnp.full_like(layer[name], FAINT)
+        pairs = jax.tree.map(
+            lambda old, made: jnp.concatenate([old, made[depth:]]), trunk["pairs"], new["pairs"]
+        )
+        return {**trunk, "pairs": pairs, "score": new["score"]}
+
+    places = shardings_of(scalar.axes(), mesh, TRAIN_RULES)
+    return jax.jit(join, out_shardings=places)(trunk, jax.random.key(seed))
 
 
 def _report(

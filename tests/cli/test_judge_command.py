@@ -17,9 +17,9 @@ from grm_jax.cli.show import Showcase
 
 ROWS = [
     {"id": "good", "prompt": "What is 61+21?", "responses": ["81", "82"]},
-    {"id": "pair", "prompt": "What is 39+88?", "chosen": "127", "rejected": "137"},
+    {"id": "pair", "prompt": "What is 39+48?", "chosen": "87", "rejected": "97"},
     {"id": "empty", "prompt": "What is 1+1?", "responses": []},
-    {"id": "one", "prompt": "What is 39+88?", "response": "127"},
+    {"id": "one", "prompt": "What is 39+48?", "response": "87"},
     {"id": "long", "prompt": "What is 1+1? " * 400, "responses": ["2", "3"]},
 ]
 
@@ -130,7 +130,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path: Path) -> None:
 def test_bundled_examples_are_shown(capsys) -> None:
     assert main(["judge", "--k", "2", "--rows", "8"]) == 0
     shown = capsys.readouterr().out
-    assert "What is 77+51? Be brief." in shown
+    assert "What is 16+50? Be brief and polite." in shown
     assert "Principles: " in shown
     assert "✔" in shown
 
