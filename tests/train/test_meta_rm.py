@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,13 +16,14 @@ from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.samples import read_samples
 from grm_jax.models import hf, scalar_head
+from grm_jax.sharding import MeshConfig, make_mesh
 from grm_jax.text.prompts import load_templates
 from grm_jax.train import meta_rm
 from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.judges import JudgeConfig
 from grm_jax.train.meta_rm import MetaRMConfig, ScoredRows, is_heldout, labels, meta_loss
 from grm_jax.train.optimizer import OptimizerConfig
-from grm_jax.train.start import start_templates, start_tokenizer
+from grm_jax.train.start import load_start, start_templates, start_tokenizer
 from grm_jax.train.tracking import read_metrics
 
 
@@ -103,15 +105,16 @@ def test_packed_rows_have_the_loss_of_single_ones(sampled, words, done):
     model, params = hf.load_folder(done / "model", dtype="float32")
     rows = ScoredRows(sampled[:6], *words)
     batch = next(make_stream([(rows, 1.0)], BatchConfig(4, 128), seed=0, threads=1))
+    batch = jax.tree.map(jnp.asarray, batch)
     assert batch.mask.sum() > 4
     value, count, _ = meta_loss(model)(params, batch)
     hidden = model.hidden(params, batch.tokens, batch.positions, batch.segments)
     scores = np.asarray(scalar_head.score_all(params["score"], hidden))
     total = 0.0
     for row, end in np.argwhere(batch.mask):
-        length = batch.positions[row, end] + 1
+        length = int(batch.positions[row, end]) + 1
         ids = batch.tokens[row, end + 1 - length : end + 1][None]
-        places = np.arange(length)[None]
+        places = jnp.arange(length)[None]
         alone = float(model.score(params, model.hidden(params, ids, places), places)[0])
         assert scores[row, end] == pytest.approx(alone, abs=1e-4)
         signed = alone if batch.targets[row, end] else -alone
@@ -183,3 +186,25 @@ def test_the_trunk_is_the_starts(cfg, done):
 def test_values_out_of_range_are_refused(cfg, changes, message):
     with pytest.raises(ValueError, match=message):
         replace(cfg, **changes)
+
+
+def test_new_layers_begin_as_next_to_nothing(cfg, words):
+    """A grown model's hidden states are nearly the trunk's, and only the new layers are new."""
+    mesh = make_mesh(MeshConfig())
+    with jax.set_mesh(mesh):
+        model, load = load_start(cfg.start, words[0], mesh, dtype="float32", seed=0)
+        scalar = meta_rm.grown(model, 2)
+        trunk = load()
+        params = meta_rm._with_head(scalar, trunk, mesh, 0)
+    assert scalar.config.num_layers == model.config.num_layers + 4
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, scalar.abstract())
+    for name in ("local", "global"):
+        for leaf, old in params["pairs"][name].items():
+            np.testing.assert_array_equal(old[:2], trunk["pairs"][name][leaf])
+    tokens = jnp.asarray([words[0].encode("What is 37+48?")])
+    positions = jnp.arange(tokens.shape[1])[None]
+    before = np.asarray(model.hidden(trunk, tokens, positions))
+    after = np.asarray(scalar.hidden(params, tokens, positions))
+    cosine = (before * after).sum(-1) / np.linalg.norm(before, axis=-1)
+    assert (cosine / np.linalg.norm(after, axis=-1) > 0.9).all()
+    assert not np.allclose(before, after)
