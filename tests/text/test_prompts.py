@@ -3,7 +3,7 @@
 import pytest
 
 from grm_jax.text.messages import Example, Message
-from grm_jax.text.prompts import SECTIONS, load_templates, render, render_meta
+from grm_jax.text.prompts import NO_PRINCIPLES, SECTIONS, load_templates, render, render_meta
 
 BUILT_IN = load_templates()
 PAIR = Example("What is 37+48?", ["85", "84"], label=0)
@@ -216,3 +216,17 @@ def test_a_template_without_a_place_for_what_is_to_be_shown_is_refused(tmp_path,
 def test_every_section_has_a_built_in_text():
     for template in (BUILT_IN.grm, BUILT_IN.single, BUILT_IN.judge, BUILT_IN.meta):
         assert set(template.sections) == set(SECTIONS)
+
+
+@pytest.mark.parametrize("task", ["grm", "single"])
+def test_the_templates_without_principles_ask_for_none_and_for_all_else(task):
+    example = Example("2+2?", ["4"] if task == "single" else ["4", "5"], label=0)
+    with_them, without = (
+        render(example, getattr(load_templates(path), task), hint=task == "single")[0].content
+        for path in (None, NO_PRINCIPLES)
+    )
+    assert "Specific Criteria:" in with_them
+    assert "Specific Criteria" not in without
+    assert "further criteria" not in without
+    for line in ("Analysis:", "Scores:", "#### Evaluation Criteria ####", "\\boxed{"):
+        assert line in without
