@@ -55,7 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     components, run = _load(command)
     try:
-        settings = auto_cli(components, args=rest, as_positional=False, prog=f"grm {command}")
+        settings = auto_cli(
+            components, args=[*map(_field, rest)], as_positional=False, prog=f"grm {command}"
+        )
         return run(settings) or 0
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         print(f"grm {command}: {error}", file=sys.stderr)
@@ -63,6 +65,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\ngrm {command}: stopped; the same command goes on from here.", file=sys.stderr)
         return 130
+
+
+def _field(argument: str) -> str:
+    """An option in the spelling of the field that it sets: --meta-rm is --meta_rm."""
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"
 
 
 def _usage() -> str:

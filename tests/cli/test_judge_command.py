@@ -179,3 +179,28 @@ def test_escape_codes_do_not_reach_the_terminal(capsys) -> None:
     shown = capsys.readouterr().out
     assert not {"\x1b", "\x07", "\r"} & set(shown)
     assert "[bold]x" in shown
+
+
+def test_guided_voting_counts_the_samples_that_the_meta_rm_rates_highest(rows, tmp_path) -> None:
+    output = tmp_path / "guided.jsonl"
+    options = ["--meta-rm", "tiny-meta", "--k-meta=1"]  # dashes, as people type them
+    assert judge("--input", rows, "--output", output, *options) == 0
+    verdict = read(output)["good"]
+    rated = [j for j in verdict["judgments"] if j["scores"] is not None]
+    assert all(isinstance(j["meta"], float) for j in rated)
+    (counted,) = [j for j in rated if j["counted"]]
+    assert counted["meta"] == max(j["meta"] for j in rated)
+    assert verdict["scores"] == counted["scores"]
+
+
+def test_the_show_says_what_the_meta_rm_did(capsys) -> None:
+    assert main(["judge", "--k", "2", "--rows", "8", "--meta-rm", "tiny-meta"]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "the meta RM counts the better 1" in shown
+    assert ", rated " in shown
+    assert "(" in shown
+
+
+def test_k_meta_without_a_meta_rm_is_refused(capsys) -> None:
+    assert main(["judge", "--k-meta", "2"]) == 2
+    assert "k_meta is 2" in capsys.readouterr().err
