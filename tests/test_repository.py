@@ -43,7 +43,7 @@ def pinned_version(name: str, python: str) -> str:
 
 
 @pytest.mark.parametrize("python", ["3.11.0", "3.12.0"])
-@pytest.mark.parametrize("extra", ["runtime", "dev", "plots", "tracking"])
+@pytest.mark.parametrize("extra", ["runtime", *PROJECT["optional-dependencies"]])
 def test_every_dependency_is_pinned_to_a_version_it_allows(python, extra):
     lines = (
         PROJECT["dependencies"] if extra == "runtime" else PROJECT["optional-dependencies"][extra]

@@ -8,7 +8,7 @@ its score is 1 plus the weights of the criteria it meets. Everything about item 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -186,14 +186,22 @@ def _is_telling(item: Item, mistaken: list[int]) -> bool:
     return mistaken[scores.index(best)] < max(mistaken)
 
 
-def demonstrate(item: Item, noise: Noise, rng: Generator, *, binary: bool = False) -> str:
+def demonstrate(
+    item: Item,
+    noise: Noise,
+    rng: Generator,
+    *,
+    binary: bool = False,
+    factor: Mapping[str, float] = MISREADING_FACTOR,
+) -> str:
     """A critique of the item in the paper's three sections, with errors at the rates of `noise`.
 
     After a wrong principle or a slip the rest follows from it, so the verdict depends on them.
     binary: score whether each answer is right, 1 or 0, whatever the ask (the template `single`).
+    factor: how many times as often as `noise.principle` an ask is misread; 1 if it is not named.
     """
     criteria = CRITERIA["" if binary else item.ask]
-    if not binary and rng.random() < noise.principle * MISREADING_FACTOR.get(item.ask, 1.0):
+    if not binary and rng.random() < noise.principle * factor.get(item.ask, 1.0):
         criteria = CRITERIA[MISREADINGS[item.ask][int(rng.random() < 0.25)]]
     slip = int(rng.integers(item.question.slips)) if rng.random() < noise.step else None
     steps, answer = item.question.work(slip)
@@ -240,6 +248,7 @@ class World:
     seed: int = 0
     split: Split = "train"
     start: int = 0
+    factor: Mapping[str, float] = field(default_factory=lambda: MISREADING_FACTOR)
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.start < 0 or self.seed < 0:
@@ -265,5 +274,5 @@ class World:
         binary = single and rng.random() < 0.5
         hinted = rng.random() < HINTED_SHARE and (binary or not single)
         noise = self.noise.times(HINTED_NOISE) if hinted else self.noise
-        critique = demonstrate(item, noise, rng, binary=binary)
+        critique = demonstrate(item, noise, rng, binary=binary, factor=self.factor)
         return Lesson(item.example, critique, hinted, binary)

@@ -23,6 +23,10 @@ SPECIAL_TOKENS = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_o
 # The roles stand alone too, so that a turn is encoded the same with its role or without.
 ATOMS = r"\A(?:user|model)\n|(?: ?[-+*=])?[0-9]|[ =][A-D]{1,2}(?![a-z])|[A-D](?![A-Za-z])"
 
+# The corpus has errors of its own, so that other rates elsewhere leave the frozen file as it is.
+CORPUS_NOISE = Noise(principle=0.15, step=0.2, score=0.05)
+CORPUS_FACTOR = {"Above all, be polite.": 4.0}
+
 
 def train_tokenizer(texts: Iterable[str]) -> tokenizers.Tokenizer:
     """A tokenizer of `VOCAB_SIZE` entries; the same texts give the same tokenizer, to the byte."""
@@ -46,8 +50,8 @@ def train_tokenizer(texts: Iterable[str]) -> tokenizers.Tokenizer:
 
 def corpus(templates: Templates, count: int = 8_000) -> Iterator[str]:
     """Every text between two control tokens in `count` chats of the world, errors included."""
-    noise = Noise(principle=0.15, step=0.2, score=0.05)
-    for lesson in map(World(count, noise).__getitem__, range(count)):
+    world = World(count, CORPUS_NOISE, factor=CORPUS_FACTOR)
+    for lesson in map(world.__getitem__, range(count)):
         template = templates.single if lesson.binary else templates.grm
         (prompt,) = render(lesson.example, template, hint=lesson.hinted)
         yield f"user\n{prompt.content}"

@@ -92,11 +92,23 @@ def test_hinted_samples_are_drawn_from_prompts_that_name_the_best(cfg, done):
         assert f"{'Best' if row.example.n > 1 else 'Truth'}: {told}" in prompt
 
 
-def test_single_responses_are_judged_right_or_wrong(done):
-    single = [r for r in read_samples(done / "samples_plain.jsonl") if r.example.n == 1]
-    scores = [j.scores for row in single for j in row.judgments if j.scores is not None]
-    assert scores
-    assert set(scores) <= {(0,), (1,)}
+def test_single_responses_are_judged_right_or_wrong_and_learned(cfg, tmp_path):
+    prompts = {"q1": "What is 37+48?", "q2": "What is 30+58?"}
+    rows = [
+        {"id": f"{name}-{answer}", "prompt": prompt, "responses": [answer], "label": int(right)}
+        for name, prompt in prompts.items()
+        for answer, right in {"85": name == "q1", "88": name == "q2"}.items()
+    ]
+    items = tmp_path / "items.jsonl"
+    items.write_text("\n".join(map(json.dumps, rows)))
+    rft.run(replace(cfg, output=str(tmp_path / "run"), items=(ItemsConfig(str(items)),), steps=1))
+    single = read_samples(tmp_path / "run" / "samples_plain.jsonl")
+    assert {s for row in single for j in row.judgments if (s := j.scores)} == {(0,), (1,)}
+    found = lines(tmp_path / "run" / "trajectories.jsonl")
+    assert {row["outcome"] for row in found} >= {"chosen", "too_easy"}
+    for row in found:
+        if row["outcome"] == "chosen":
+            assert row["scores"] == [row["label"]]
 
 
 def test_the_mix_is_the_stated_share(cfg, tmp_path):
