@@ -17,7 +17,7 @@ demo: $(VENV)/runtime.stamp  ## judge the bundled examples with the bundled mode
 	$(BIN)/grm judge --meta-rm tiny-meta
 
 test: lint  ## everything that CI checks
-	$(BIN)/python -m pytest --nbmake tests $(wildcard notebooks)
+	$(BIN)/python -m pytest -n logical --dist loadfile --nbmake tests $(wildcard notebooks)
 
 lint: $(VENV)/dev.stamp  ## style, types, floors
 	$(BIN)/ruff check .

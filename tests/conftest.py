@@ -13,6 +13,7 @@ os.environ["XLA_FLAGS"] = (
 
 from pathlib import Path
 
+import jax
 import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
@@ -39,6 +40,21 @@ def function_modules() -> list[str]:
 
 
 install_import_hook(function_modules(), "beartype.beartype")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Programs are kept on disk while the tests run: each test and process needs the same few."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "programs"),
+        "jax_persistent_cache_min_compile_time_secs": 0.2,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name.upper(), str(value))  # for the processes that a test starts
+            jax.config.update(name, value)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,7 @@ class Line:
 
     label: str
     points: Mapping[int, tuple[float, float]]
+    colour: str
     dashed: bool = False
 
 
@@ -81,7 +82,7 @@ def accuracy_plot(name: str, lines: Sequence[Line]) -> Markup:
                 [line.points[k][0] for k in ks],
                 yerr=[0.0 if math.isnan(line.points[k][1]) else line.points[k][1] for k in ks],
                 label=line.label,
-                color=COLOURS[place % len(COLOURS)],
+                color=line.colour,
                 marker=MARKERS[place % len(MARKERS)],
                 linestyle="--" if line.dashed else "-",
                 linewidth=1.6,

@@ -99,21 +99,19 @@ def _evaluation(report: Row) -> Row:
     """The accuracies as a table and a plot, and what the judgments cost."""
     stages: dict[str, Row] = report["stages"]
     votes = {name: stage["voting"] for name, stage in stages.items()}
-    last = list(stages)[-1]
     sizes = sorted({int(k) for vote in votes.values() for k in vote["credited"]})
-    guided, gain = votes[last].get("guided") or {}, votes[last].get("gain") or {}
-    lines = [Line(_label(name), _points(vote["credited"])) for name, vote in votes.items()]
-    if guided:
-        lines.append(Line(f"{_label(last)}, MetaRM", _points(guided), dashed=True))
+    lines = []
+    for (name, vote), colour in zip(votes.items(), COLOURS, strict=False):
+        lines.append(Line(_label(name), _points(vote["credited"]), colour))
+        if vote.get("guided"):
+            points = _points(vote["guided"])
+            lines.append(Line(f"{_label(name)}, MetaRM", points, colour, dashed=True))
     return {
         "judged": report["items"],
         "k": report["k"],
         "sizes": sizes,
         "credited": _accuracies(stages, "credited", sizes),
         "strict": _accuracies(stages, "strict", sizes),
-        "last": _label(last),
-        "guided": guided and [_estimate(guided.get(str(k))) for k in sizes],
-        "gain": gain and [_estimate(gain.get(str(k))) for k in sizes],
         "plot": accuracy_plot("accuracy", lines),
         "costs": [
             {
@@ -129,12 +127,18 @@ def _evaluation(report: Row) -> Row:
 
 
 def _accuracies(stages: Mapping[str, Row], kind: str, sizes: Sequence[int]) -> list[Row]:
-    """A row per stage: greedy, then Voting@k."""
+    """A row per stage: greedy, then Voting@k; and with a meta RM MetaRM@k and the difference."""
+
+    def cells(estimates: Row | None) -> list[Row | None]:
+        return [_estimate(estimates.get(str(k))) for k in sizes] if estimates else []
+
     return [
         {
             "name": _label(name),
-            "cells": [_estimate(stage.get("greedy", {}).get(kind, {}).get("1"))]
-            + [_estimate(stage["voting"][kind].get(str(k))) for k in sizes],
+            "greedy": _estimate(stage.get("greedy", {}).get(kind, {}).get("1")),
+            "cells": cells(stage["voting"][kind]),
+            "guided": cells(stage["voting"].get("guided")),
+            "gain": cells(stage["voting"].get("gain")),
         }
         for name, stage in stages.items()
     ]

@@ -38,6 +38,10 @@ class _Pending:
     scores: dict[int, float] = field(default_factory=dict)
 
 
+# What is rated once: of which Example, the places of the judgments that say it, its tokens.
+_Row = tuple[_Pending, list[int], tuple[int, ...]]
+
+
 @dataclass
 class MetaRM:
     """A loaded meta RM.
@@ -82,28 +86,29 @@ class MetaRM:
         """The same, with `meta` filled in where a judgment has scores and fits into the model.
 
         Yields in the order in which Examples are finished. A rating has the same bits whatever
-        else is rated: rows of one padded length share a batch that is always full-sized.
+        else is rated: rows of one padded length share a batch that is always full-sized. What
+        several judgments of an Example say word for word, with the responses in the same order,
+        is rated once: of a trained GRM's judgments that is most.
         """
-        queues: dict[int, list[tuple[_Pending, int, list[int]]]] = {}
-        flying: deque[tuple[list[tuple[_Pending, int, list[int]]], Array]] = deque()
+        queues: dict[int, list[_Row]] = {}
+        flying: deque[tuple[list[_Row], Array]] = deque()
         longest = self.folder.model.config.max_position
         for result in sampled:
             if isinstance(result, Refusal):
                 yield result
                 continue
-            rows = [
-                (i, self.tokens(result.example, j))
-                for i, j in enumerate(result.judgments)
-                if j.scores
-            ]
-            rows = [(i, tokens) for i, tokens in rows if len(tokens) <= longest]
-            pending = _Pending(result, len(rows))
+            texts: dict[tuple[int, ...], list[int]] = {}
+            for i, judgment in enumerate(result.judgments):
+                if judgment.scores:
+                    texts.setdefault(tuple(self.tokens(result.example, judgment)), []).append(i)
+            rows = [(places, ids) for ids, places in texts.items() if len(ids) <= longest]
+            pending = _Pending(result, sum(len(places) for places, _ in rows))
             if not rows:
                 yield result
-            for i, tokens in rows:
-                size = bucket(len(tokens), longest)
+            for places, ids in rows:
+                size = bucket(len(ids), longest)
                 queue = queues.setdefault(size, [])
-                queue.append((pending, i, tokens))
+                queue.append((pending, places, ids))
                 if len(queue) == self.rows:
                     batch = queues.pop(size)
                     flying.append((batch, self._dispatch(size, batch)))
@@ -119,7 +124,7 @@ class MetaRM:
         request, written = meta_tokens(folder.tokenizer, folder.templates.meta, example, judgment)
         return [*request, *written]
 
-    def _dispatch(self, size: int, batch: list[tuple[_Pending, int, list[int]]]) -> Array:
+    def _dispatch(self, size: int, batch: list[_Row]) -> Array:
         """Starts one program on a full-sized batch; returns at once with scores to come."""
         tokens = np.zeros((self.rows, size), np.int32)
         positions = np.full((self.rows, size), -1, np.int32)
@@ -155,8 +160,8 @@ _PROGRAM = jax.jit(rate, static_argnums=0)
 
 def _fetch(batch: list[tuple[_Pending, int, list[int]]], scores: Array) -> Iterator[Sampled]:
     """Waits for one batch; yields the Examples of which it was the last."""
-    for (pending, i, _), score in zip(batch, np.asarray(scores).tolist(), strict=False):
-        pending.scores[i] = score
+    for (pending, places, _), score in zip(batch, np.asarray(scores).tolist(), strict=False):
+        pending.scores |= dict.fromkeys(places, score)
         if len(pending.scores) == pending.missing:
             rated = (
                 replace(judgment, meta=pending.scores.get(i))

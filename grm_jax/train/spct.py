@@ -214,17 +214,16 @@ def _stamp(path: Path, inputs: dict[str, Any], seconds: float, *, done: bool) ->
 
 
 def _evaluate(cfg: SPCTConfig, models: dict[str, str], folder: Path) -> Path:
-    """Measures every model that writes; the meta RM guides the last one. Writes report.json."""
+    """Measures every model that writes, with and without the meta RM. Writes report.json."""
     items = [item for item in load_items(cfg.evaluation.items, cfg.seed) if item.n > 1]
     meta = MetaRM.load(models["meta_rm"], rows=cfg.evaluation.rows) if "meta_rm" in models else None
     writers = {name: model for name, model in models.items() if name != "meta_rm"}
     report: dict[str, Any] = {"items": len(items), "k": cfg.evaluation.k, "stages": {}}
     for name, model in writers.items():
-        guided = meta if name == list(writers)[-1] else None
         k = cfg.evaluation.k_start if name == "start" else cfg.evaluation.k
         greedy = replace(cfg.evaluation.strategy, temperature=0.0)
         report["stages"][name] = {
-            "voting": _measure(cfg, model, items, k, folder / f"{name}.jsonl", None, guided),
+            "voting": _measure(cfg, model, items, k, folder / f"{name}.jsonl", None, meta),
             "greedy": _measure(cfg, model, items, 1, folder / f"{name}_greedy.jsonl", greedy, None),
         }
     path = folder / "report.json"

@@ -93,7 +93,7 @@ def make_run(folder: Path) -> Path:
     }
     report = {
         name: {
-            "voting": measured(*means, guided=name == "grpo"),
+            "voting": measured(*means, guided=name != "start"),
             "greedy": measured(means[0] + 0.3),
         }
         for name, means in stages.items()
@@ -203,15 +203,18 @@ def test_accuracies_stand_in_their_cells(page: str) -> None:
     ]
     assert head[:2] == ["Model", "Greedy"]
     assert sizes == ["1", "2", "4", "8", "16"]
+    gain = ["Gain of MetaRM, paired", "–"] + [f"{x:+.1f} ± 0.9" for x in (0.0, 0.5, 1.0, 1.5, 2.0)]
     assert rows == [
         ["Start Voting@k", "70.0 ± 1.0", "40.0 ± 1.0", "50.0 ± 1.0", "–", "–", "–"],
         ["RFT Voting@k", "81.0 ± 1.0", *(f"5{i}.0 ± 1.0" for i in range(1, 6))],
+        ["RFT MetaRM@k", "–", *(f"5{i}.0 ± 1.0" for i in range(6, 10)), "60.0 ± 1.0"],
+        gain,
         ["GRPO Voting@k", "91.0 ± 1.0", *(f"6{i}.0 ± 1.0" for i in range(1, 6))],
         ["GRPO MetaRM@k", "–", *(f"6{i}.0 ± 1.0" for i in range(6, 10)), "70.0 ± 1.0"],
-        ["Gain of MetaRM, paired", "–"] + [f"{x:+.1f} ± 0.9" for x in (0.0, 0.5, 1.0, 1.5, 2.0)],
+        gain,
     ]
     # Only 2.0 is more than twice 0.9.
-    assert "".join(reader.bold) == "+2.0 ± 0.9"
+    assert "".join(reader.bold) == "+2.0 ± 0.9" * 2
     strict = reader.table("Accuracy in percent ± one standard error over items; a tie is wrong")
     assert strict[2][1:4] == ["60.0 ± 1.0", "30.0 ± 1.0", "40.0 ± 1.0"]
     assert "3 items" in page

@@ -157,9 +157,9 @@ def test_a_run_leaves_a_model_per_stage_and_a_page(whole):
     report = json.loads(files["evaluation/report.json"])
     assert list(report["stages"]) == ["start", "rft", "grpo"]
     assert set(report["stages"]["grpo"]["voting"]["guided"]) == {"1", "2", "4"}
-    assert report["stages"]["rft"]["voting"]["guided"] == {}
+    assert set(report["stages"]["rft"]["voting"]["guided"]) == {"1", "2", "4"}
     assert report["stages"]["start"]["voting"]["samples"] == 2 * report["items"]
-    assert "MetaRM@4" in (output / "index.html").read_text()
+    assert "MetaRM@k" in (output / "index.html").read_text()
 
 
 def test_killed_in_every_stage_it_ends_with_the_same_bits(whole, make_config, tmp_path):
