@@ -158,7 +158,7 @@ def rate(
 _PROGRAM = jax.jit(rate, static_argnums=0)
 
 
-def _fetch(batch: list[tuple[_Pending, int, list[int]]], scores: Array) -> Iterator[Sampled]:
+def _fetch(batch: list[_Row], scores: Array) -> Iterator[Sampled]:
     """Waits for one batch; yields the Examples of which it was the last."""
     for (pending, places, _), score in zip(batch, np.asarray(scores).tolist(), strict=False):
         pending.scores |= dict.fromkeys(places, score)
