@@ -161,7 +161,8 @@ _PROGRAM = jax.jit(rate, static_argnums=0)
 def _fetch(batch: list[_Row], scores: Array) -> Iterator[Sampled]:
     """Waits for one batch; yields the Examples of which it was the last."""
     for (pending, places, _), score in zip(batch, np.asarray(scores).tolist(), strict=False):
-        pending.scores |= dict.fromkeys(places, score)
+        for i in places:
+            pending.scores[i] = score
         if len(pending.scores) == pending.missing:
             rated = (
                 replace(judgment, meta=pending.scores.get(i))
