@@ -5,13 +5,16 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
+from jax.sharding import AbstractMesh
 from jsonargparse import auto_cli
 
+from grm_jax.sharding import MESH_AXES
 from grm_jax.train.grpo import GRPOConfig
 from grm_jax.train.meta_rm import MetaRMConfig
 from grm_jax.train.rft import RFTConfig
 from grm_jax.train.sft import SFTConfig
 from grm_jax.train.spct import SPCTConfig
+from grm_jax.train.step import check_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs" / "train"
@@ -86,6 +89,11 @@ def test_presets_are_configs(path):
     assert cfg.rft is not None
     assert cfg.grpo is not None
     assert cfg.meta_rm is not None
+    rows = ((cfg.rft, cfg.rft.batch.rows), (cfg.meta_rm, cfg.meta_rm.batch.rows))
+    for stage, count in (*rows, (cfg.grpo, cfg.grpo.prompts * cfg.grpo.group)):
+        mesh = stage.compute.mesh
+        shape = (mesh.data, max(mesh.fsdp, 1), mesh.tensor)
+        check_rows(count, stage.compute.microbatches, AbstractMesh(shape, MESH_AXES))
 
 
 def test_the_27b_preset_says_the_papers_hyperparameters():
