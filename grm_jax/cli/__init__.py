@@ -12,6 +12,7 @@ SUMMARY = {
     "judge": "judge responses: bundled examples, or the rows of a file",
     "eval": "measure a judge on questions with known answers",
     "train": "train a model: grm train sft, rft, grpo, meta-rm, or spct (all of it)",
+    "aot": "compile for a TPU slice that is not here, and say what it will cost there",
     "bench": "measure speed on this machine, as ratios",
 }
 
@@ -33,6 +34,10 @@ def _load(command: str) -> tuple[Any, Callable[[Any], int | None]]:
         from grm_jax.cli.train import STAGES, run
 
         return STAGES, run
+    if command == "aot":
+        from grm_jax.cli.aot import AotCommand, run
+
+        return AotCommand, run
     from grm_jax.bench.decode import BenchCommand, run
 
     return BenchCommand, run

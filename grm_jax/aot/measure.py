@@ -1,0 +1,149 @@
+"""What a compiled program will cost on each chip: memory, time at best, and what binds it."""
+
+from __future__ import annotations
+
+import re
+import resource
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+
+from grm_jax.aot.hlo import count
+from grm_jax.aot.programs import Program
+from grm_jax.aot.topology import Topology
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Per device, in bytes, operations and seconds, for one run of the program.
+
+    Attributes:
+        fits: whether peak and what is resident fit into the chip's memory.
+        arguments, output, temporaries, peak: bytes, as the compiler lays them out; outputs that
+            take an argument's place are not counted twice.
+        resident: bytes beside it (the frozen reference, the policy).
+        hbm: bytes of memory per device.
+        flops: of the compiled program; flops_analytic: what the model needs, shared evenly.
+        moved: bytes from and to memory. sent: bytes to other chips by kind of collective.
+        seconds_compute, seconds_memory, seconds_network: each alone at the vendor's peak.
+        bound: which of them is the longest. seconds: that one: no run can be faster.
+        tokens_per_second: over all devices, at best. mfu: the analytic operations over what the
+            chips could have done in that time.
+        compile_seconds, host_bytes: what compiling took, and the process's peak memory.
+        reason: why it does not fit, if the compiler said so; then only few of these are known.
+    """
+
+    fits: bool
+    devices: int
+    hbm: float
+    resident: float
+    arguments: float | None = None
+    output: float | None = None
+    temporaries: float | None = None
+    peak: float | None = None
+    flops: float | None = None
+    flops_analytic: float | None = None
+    moved: float | None = None
+    sent: dict[str, float] | None = None
+    collectives: dict[str, int] | None = None
+    seconds_compute: float | None = None
+    seconds_memory: float | None = None
+    seconds_network: float | None = None
+    bound: str | None = None
+    seconds: float | None = None
+    tokens_per_second: float | None = None
+    mfu: float | None = None
+    compile_seconds: float | None = None
+    host_bytes: float | None = None
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict."""
+        return asdict(self)
+
+
+def compile_program(program: Program) -> Any:
+    """The program, compiled for the devices of its mesh."""
+    *arguments, last = program.arguments
+    named = last if isinstance(last, dict) else {}
+    arguments = arguments if named else [*arguments, last]
+    with jax.set_mesh(program.mesh):
+        return program.function.lower(*arguments, **named).compile()
+
+
+def measure(program: Program, topology: Topology) -> tuple[Cost, Any | None]:
+    """Compiles, and reads what came out; the compiled program, None if it does not fit."""
+    chip, devices = topology.chip, program.mesh.size
+    hbm = chip.hbm / chip.devices
+    began = time.monotonic()
+    try:
+        compiled = compile_program(program)
+    except jax.errors.JaxRuntimeError as error:
+        reason = _out_of_memory(str(error))
+        if reason is None:
+            raise
+        return (
+            Cost(
+                False,
+                devices,
+                hbm,
+                program.resident,
+                reason=reason,
+                compile_seconds=time.monotonic() - began,
+                host_bytes=_host_peak(),
+            ),
+            None,
+        )
+    spent = time.monotonic() - began
+    memory = compiled.memory_analysis()
+    counts = count(compiled.as_text(), program.trips)
+    output = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes + output
+    seconds = {
+        "compute": counts.flops / (chip.flops / chip.devices),
+        "memory": counts.hbm / (chip.hbm_bandwidth / chip.devices),
+        "network": sum(counts.sent.values()) / (chip.ici_bandwidth / chip.devices),
+    }
+    bound = max(seconds, key=lambda name: seconds[name])
+    needed = program.flops / devices
+    longest = seconds[bound]
+    cost = Cost(
+        fits=peak + program.resident <= hbm,
+        devices=devices,
+        hbm=hbm,
+        resident=program.resident,
+        arguments=memory.argument_size_in_bytes,
+        output=output,
+        temporaries=memory.temp_size_in_bytes,
+        peak=peak,
+        flops=counts.flops,
+        flops_analytic=needed,
+        moved=counts.hbm,
+        sent=counts.sent,
+        collectives=counts.collectives,
+        seconds_compute=seconds["compute"],
+        seconds_memory=seconds["memory"],
+        seconds_network=seconds["network"],
+        bound=bound,
+        seconds=longest,
+        tokens_per_second=program.tokens / longest,
+        mfu=needed / (longest * chip.flops / chip.devices),
+        compile_seconds=spent,
+        host_bytes=_host_peak(),
+    )
+    return cost, compiled
+
+
+def _out_of_memory(message: str) -> str | None:
+    """What the compiler says where a program is too large for the chip, in one line."""
+    if "RESOURCE_EXHAUSTED" not in message:
+        return None
+    found = re.search(r"Used ([\d.]+\w) of ([\d.]+\w) hbm", message)
+    return f"needs {found[1]} of {found[2]}" if found else message.splitlines()[0][:200]
+
+
+def _host_peak() -> float:
+    """Bytes of this process at its largest."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0

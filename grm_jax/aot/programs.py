@@ -1,0 +1,342 @@
+"""The programs of training and judging on abstract arguments: all that there is to compile.
+
+Each is the very function that the trainer or the sampler runs, under the shardings that it uses,
+on shapes instead of arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from grm_jax.aot.flops import TRAINING, decode_flops, forward_flops, head_size
+from grm_jax.data.pipeline import Batch
+from grm_jax.judging.meta import rate
+from grm_jax.models.config import Gemma2Config
+from grm_jax.models.model import Model
+from grm_jax.objectives.grpo import GRPOLossConfig
+from grm_jax.sampling.generate import generate
+from grm_jax.sampling.sampler import GROUPS
+from grm_jax.sampling.state import Prompts
+from grm_jax.sharding import (
+    DECODE_RULES,
+    TRAIN_RULES,
+    MeshConfig,
+    Rules,
+    check_divisible,
+    make_mesh,
+    shardings_of,
+    spec_for,
+)
+from grm_jax.train.compute import ComputeConfig
+from grm_jax.train.grpo import make_scorer, policy_loss
+from grm_jax.train.meta_rm import meta_loss
+from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from grm_jax.train.rollout import RolloutBatch
+from grm_jax.train.sft import sft_loss
+from grm_jax.train.state import abstract_state, state_shardings
+from grm_jax.train.step import SumLoss, batch_sharding, check_rows, compile_step, make_step
+
+CHUNK = 256  # positions whose logits are in memory at once
+STOPS = 2
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much one run of a program does, over all devices.
+
+    Args:
+        rows: sequences; of the sampler: samples of one prompt, drawn at once.
+        length: tokens of a sequence; of the sampler: of its prompt.
+        new: tokens that the sampler draws per sample.
+        microbatches: parts of a step; 0: so many that a device has one row at a time.
+    """
+
+    rows: int
+    length: int = 4096
+    new: int = 1024
+    microbatches: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "length", "new"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
+        if self.microbatches < 0:
+            raise ValueError(f"microbatches is {self.microbatches}; give 0 (by itself) or more.")
+
+
+@dataclass(frozen=True)
+class Program:
+    """Something to compile, and what it is about.
+
+    Attributes:
+        function: jitted; `arguments` are its abstract ones.
+        trips: how often a loop runs whose count the program itself does not say.
+        resident: bytes per device that lie in memory beside it while it runs.
+        tokens: tokens that one run trains on, scores or draws, over all devices.
+        flops: the analytic count of one run over all devices, see `flops`.
+    """
+
+    function: Any
+    arguments: tuple[Any, ...]
+    mesh: Mesh
+    tokens: int
+    flops: float
+    trips: int = 1
+    resident: int = 0
+
+
+def build(
+    name: str,
+    config: Gemma2Config,
+    devices: list[Any],
+    work: Work | None = None,
+    shape: MeshConfig | None = None,
+) -> Program:
+    """The program of this name for a model of this size.
+
+    Args:
+        name: one of `PROGRAMS`.
+        work: by default the paper's batch, 4,096 tokens, k = 32.
+        shape: of the mesh; by default `train_mesh` or `decode_mesh`.
+
+    Raises:
+        ValueError: no such program; the mesh does not divide the model or the rows.
+    """
+    if name not in PROGRAMS:
+        raise ValueError(f"program is {name!r}; the programs are {', '.join(PROGRAMS)}.")
+    make, rows, training = PROGRAMS[name]
+    work = work or Work(rows)
+    if shape is None:
+        count = len(devices)
+        shape = train_mesh(config, count, work.rows) if training else decode_mesh(config, count)
+    return make(config, make_mesh(shape, devices), work)
+
+
+def train_mesh(config: Gemma2Config, devices: int, rows: int) -> MeshConfig:
+    """As many ways to split weights and rows (fsdp) as fit; `data`, then `tensor` take the rest.
+
+    Raises:
+        ValueError: nothing divides.
+    """
+    sizes = [n for n in range(devices, 0, -1) if devices % n == 0 and config.embed_dim % n == 0]
+    for fsdp in sizes:
+        if rows % devices == 0:
+            return MeshConfig(devices // fsdp, fsdp, 1)
+        if rows % fsdp == 0 and config.num_kv_heads % (devices // fsdp) == 0:
+            return MeshConfig(1, fsdp, devices // fsdp)
+    raise ValueError(
+        f"{rows} rows and a model dimension of {config.embed_dim} cannot be split over {devices} "
+        "devices: give rows, or mesh.data, mesh.fsdp and mesh.tensor."
+    )
+
+
+def decode_mesh(config: Gemma2Config, devices: int) -> MeshConfig:
+    """Weights over as many devices as divide the key-value heads, prompts over the rest."""
+    fits = (n for n in range(devices, 0, -1) if devices % n == config.num_kv_heads % n == 0)
+    tensor = next(fits)
+    return MeshConfig(devices // tensor, 1, tensor)
+
+
+def _rft_step(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
+    model = _trained(config)
+    return _step(model, sft_loss(model, chunk=CHUNK, remat=True), _batch(mesh, work), mesh, work)
+
+
+def _meta_step(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
+    model = _trained(config).as_head("scalar")
+    return _step(model, meta_loss(model, remat=True), _batch(mesh, work), mesh, work)
+
+
+def _grpo_step(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
+    model = _trained(config)
+    loss = policy_loss(model, GRPOLossConfig(), on_policy=True, chunk=CHUNK, remat=True)
+    # The frozen reference stays in memory beside the update: bf16, sharded as the weights.
+    reference = _size(_stored(config), mesh, TRAIN_RULES)
+    return _step(model, loss, _rollouts(mesh, work), mesh, work, resident=reference)
+
+
+def _step(
+    model: Model, loss: SumLoss, batch: Any, mesh: Mesh, work: Work, resident: int = 0
+) -> Program:
+    """An update as the trainer compiles it: weights and moments in f32, arithmetic in bf16."""
+    schedule = make_schedule(OptimizerConfig(), 900)
+    optimizer = make_optimizer(OptimizerConfig(), schedule, model.axes())
+    places = state_shardings(model, optimizer, mesh)
+    step = make_step(loss, optimizer, schedule, microbatches=_parts(mesh, work))
+    tokens = work.rows * work.length
+    head = 2.0 * tokens * head_size(model)
+    # Logits that fit into one chunk are not made a second time.
+    again = TRAINING if work.length > CHUNK and model.head == "lm" else TRAINING - 1
+    return Program(
+        compile_step(step, places, mesh),
+        (abstract_state(model, optimizer, places), batch),
+        mesh,
+        tokens,
+        TRAINING * forward_flops(model, work.rows, work.length, logits=0) + again * head,
+        resident=resident,
+    )
+
+
+def _grpo_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
+    """The reference's log-probabilities; the policy with its moments lies beside."""
+    model = _stored(config)
+    parts = _parts(mesh, work)
+    compute = ComputeConfig(microbatches=parts, logits_chunk=CHUNK, dtype="bfloat16")
+    tokens = work.rows * work.length
+    return Program(
+        make_scorer(model, compute),
+        (_params(model, mesh, TRAIN_RULES), _rollouts(mesh, work)),
+        mesh,
+        tokens,
+        forward_flops(model, work.rows, work.length, logits=tokens),
+        resident=3 * _size(_trained(config), mesh, TRAIN_RULES),
+    )
+
+
+def _meta_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
+    model = _stored(config).as_head("scalar")
+    shape = (work.rows, work.length)
+    ids = _array(mesh, shape, jnp.int32, DECODE_RULES)
+    return Program(
+        jax.jit(rate, static_argnums=0),
+        (model, _params(model, mesh, DECODE_RULES), ids, ids),
+        mesh,
+        work.rows * work.length,
+        forward_flops(model, work.rows, work.length, logits=work.rows),
+    )
+
+
+def _sampler(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
+    model = _stored(config)
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    group = next((g for g in GROUPS if g <= work.rows and work.rows // g % ways == 0), None)
+    if group is None:
+        raise ValueError(
+            f"rows is {work.rows}, but the mesh splits the batch over {ways} devices: give a "
+            f"multiple of {ways}."
+        )
+    prompts = work.rows // group
+
+    def of(*shape: int, dtype: Any) -> Any:
+        return _array(mesh, shape, dtype, DECODE_RULES)
+
+    batch = Prompts(
+        tokens=of(prompts, work.length, dtype=jnp.int32),
+        positions=of(prompts, work.length, dtype=jnp.int32),
+        item=of(prompts, dtype=jnp.uint32),
+        sample=of(prompts, group, dtype=jnp.uint32),
+        active=of(prompts, group, dtype=jnp.bool_),
+    )
+    everywhere = NamedSharding(mesh, PartitionSpec())
+
+    def scalar(dtype: Any, *shape: int) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=everywhere)
+
+    settings = (scalar(jnp.float32), scalar(jnp.int32), scalar(jnp.float32))
+    samples = prompts * group
+    return Program(
+        jax.jit(generate, static_argnums=0, static_argnames="max_new_tokens"),
+        (
+            model,
+            _params(model, mesh, DECODE_RULES),
+            batch,
+            scalar(jnp.uint32),
+            settings,
+            scalar(jnp.int32, STOPS),
+            {"max_new_tokens": work.new},
+        ),
+        mesh,
+        samples * work.new,
+        forward_flops(model, prompts, work.length, logits=0)
+        + decode_flops(model, samples, work.length, work.new),
+        trips=work.new,
+    )
+
+
+# Name: how it is made, the paper's rows, whether it belongs to training.
+PROGRAMS: dict[str, tuple[Callable[[Gemma2Config, Mesh, Work], Program], int, bool]] = {
+    "rft-step": (_rft_step, 1024, True),
+    "grpo-step": (_grpo_step, 512, True),
+    "grpo-score": (_grpo_score, 512, True),
+    "meta-step": (_meta_step, 512, True),
+    "meta-score": (_meta_score, 32, False),
+    "sampler": (_sampler, 32, False),
+}
+
+
+def _trained(config: Gemma2Config) -> Model:
+    return Model(config, dtype="bfloat16", param_dtype="float32")
+
+
+def _stored(config: Gemma2Config) -> Model:
+    return Model(config, dtype="bfloat16", param_dtype="bfloat16")
+
+
+def _params(model: Model, mesh: Mesh, rules: Rules) -> Any:
+    check_divisible(model.abstract(), model.axes(), mesh, rules)
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        model.abstract(),
+        shardings_of(model.axes(), mesh, rules),
+    )
+
+
+def _size(model: Model, mesh: Mesh, rules: Rules) -> int:
+    """Bytes of the weights on one device."""
+    leaves = jax.tree.leaves(_params(model, mesh, rules))
+    shards = ((leaf.sharding.shard_shape(leaf.shape), leaf.dtype.itemsize) for leaf in leaves)
+    return sum(math.prod(shape) * size for shape, size in shards)
+
+
+def _parts(mesh: Mesh, work: Work) -> int:
+    """Micro-batches of the work, checked."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts = work.microbatches or max(work.rows // ways, 1)
+    check_rows(work.rows, parts, mesh)
+    return parts
+
+
+def _array(mesh: Mesh, shape: tuple[int, ...], dtype: Any, rules: Rules) -> Any:
+    """Rows over the data axes."""
+    sharding = NamedSharding(mesh, spec_for(("batch",), rules))
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
+
+
+def _batch(mesh: Mesh, work: Work) -> Batch:
+    def of(dtype: Any, *shape: int) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh))
+
+    ids = of(jnp.int32, work.rows, work.length)
+    return Batch(
+        tokens=ids,
+        targets=ids,
+        mask=of(jnp.bool_, work.rows, work.length),
+        positions=ids,
+        segments=ids,
+        too_long=of(jnp.int32, work.rows),
+    )
+
+
+def _rollouts(mesh: Mesh, work: Work) -> RolloutBatch:
+    def of(dtype: Any, *shape: int) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh))
+
+    shape = (work.rows, work.length)
+    ids, numbers = of(jnp.int32, *shape), of(jnp.float32, *shape)
+    return RolloutBatch(
+        tokens=ids,
+        targets=ids,
+        mask=of(jnp.bool_, *shape),
+        positions=ids,
+        advantage=of(jnp.float32, work.rows),
+        sampled_logprob=numbers,
+        old_logprob=numbers,
+        reference_logprob=numbers,
+    )

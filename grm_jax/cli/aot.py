@@ -1,0 +1,156 @@
+"""`grm aot`: compiles a program for TPUs that are not here, and says what it will cost there."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from jax.experimental import serialize_executable
+from rich.console import Console
+from rich.table import Table
+
+from grm_jax.aot.measure import Cost, measure
+from grm_jax.aot.programs import PROGRAMS, Work, build
+from grm_jax.aot.topology import Topology
+from grm_jax.models.config import PRESETS
+from grm_jax.sharding import MeshConfig
+
+
+@dataclass(frozen=True)
+class AotCommand:
+    """Compile a program for a TPU slice with the real TPU compiler; no TPU is needed.
+
+    Says per chip what memory it takes and whether it fits, its operations, bytes and collectives,
+    and the best time that follows.
+
+    Args:
+        preset: Size of the model: 2b, 9b, 27b, tiny, small or medium.
+        topology: The slice: a kind of chip (v5e, v5p, v6e, tpu7x) and its grid, as in v5p:4x4x4.
+        program: What to compile: rft-step, grpo-step, grpo-score, meta-step, meta-score, sampler.
+        rows: Sequences of one run, by default the paper's; of the sampler: k.
+        length: Tokens of a sequence; of the sampler: of its prompt.
+        new: Tokens that the sampler draws per sample.
+        microbatches: Parts of a training step; 0: so many that a chip has one row at a time.
+        mesh: Devices along data, fsdp and tensor; by default what divides the model.
+        output: A JSON file for the result.
+        save: A file for the compiled program, to be loaded on such a slice.
+    """
+
+    preset: str = "2b"
+    topology: str = "v5e:4x4"
+    program: str = "rft-step"
+    rows: int | None = None
+    length: int = 4096
+    new: int = 1024
+    microbatches: int = 0
+    mesh: MeshConfig | None = None
+    output: str | None = None
+    save: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset is {self.preset!r}; the sizes are {', '.join(PRESETS)}.")
+        if self.program not in PROGRAMS:
+            raise ValueError(f"program is {self.program!r}; give one of {', '.join(PROGRAMS)}.")
+
+
+def run(command: AotCommand) -> int:
+    """Compiles, shows, writes; the status is 1 if it does not fit."""
+    topology = Topology(command.topology)
+    rows = PROGRAMS[command.program][1] if command.rows is None else command.rows
+    work = Work(rows, command.length, command.new, command.microbatches)
+    devices = topology.devices()
+    program = build(command.program, PRESETS[command.preset], devices, work, command.mesh)
+    shape = " ".join(f"{name}={size}" for name, size in program.mesh.shape.items())
+    print(
+        f"Compiling {command.program} of {command.preset} for {topology.chips} chips ({shape}); "
+        "the large ones take minutes.",
+        file=sys.stderr,
+    )
+    cost, compiled = measure(program, topology)
+    show(command, topology, shape, cost)
+    if command.output is not None:
+        row = {
+            "preset": command.preset,
+            "topology": command.topology,
+            "program": command.program,
+            "mesh": dict(program.mesh.shape),
+            "rows": rows,
+            "length": command.length,
+            "new": command.new if command.program == "sampler" else None,
+            **cost.to_json(),
+        }
+        path = Path(command.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(row, indent=1) + "\n")
+    if command.save is not None and compiled is not None:
+        Path(command.save).write_bytes(pickle.dumps(serialize_executable.serialize(compiled)))
+    return 0 if cost.fits else 1
+
+
+def show(command: AotCommand, topology: Topology, shape: str, cost: Cost) -> None:
+    """The result as a table."""
+    table = Table(
+        title=f"{command.program}, {command.preset}, {command.topology} ({shape})",
+        show_header=False,
+    )
+    table.add_column()
+    table.add_column(justify="right")
+    devices = "chip" if topology.chip.devices == 1 else "device (half a chip)"
+    verdict = "fits" if cost.fits else "does not fit"
+    if cost.reason is not None:
+        table.add_row("verdict", f"{verdict}: {cost.reason}")
+    else:
+        for name, value in _rows(cost):
+            table.add_row(name, value)
+        total = (cost.peak or 0.0) + cost.resident
+        table.add_row("verdict", f"{verdict}: {size(total)} of {size(cost.hbm)} per {devices}")
+    console = Console()
+    console.print(table)
+    console.print(f"Compiled in {cost.compile_seconds:.0f} s, {size(cost.host_bytes)} here.")
+
+
+def _rows(cost: Cost) -> list[tuple[str, str]]:
+    """What stands in the table of a program that compiled."""
+
+    def seconds(value: float | None) -> str:
+        return "–" if value is None else f"{value:.4g} s"
+
+    sent = ", ".join(
+        f"{kind} {size(moved)} ({(cost.collectives or {}).get(kind, 0):,} times)"
+        for kind, moved in sorted((cost.sent or {}).items())
+    )
+    return [
+        ("arguments", size(cost.arguments)),
+        ("temporaries", size(cost.temporaries)),
+        ("new output", size(cost.output)),
+        ("beside it", size(cost.resident)),
+        ("operations", f"{_si(cost.flops)}FLOP (analytic {_si(cost.flops_analytic)}FLOP)"),
+        ("from and to memory", size(cost.moved)),
+        ("to other chips", sent or "nothing"),
+        ("time of arithmetic", seconds(cost.seconds_compute)),
+        ("time of memory", seconds(cost.seconds_memory)),
+        ("time of network", seconds(cost.seconds_network)),
+        ("at best", f"{seconds(cost.seconds)}, bound by {cost.bound}"),
+        ("tokens per second at most", f"{cost.tokens_per_second or 0:,.0f}"),
+        ("MFU at most", f"{100 * (cost.mfu or 0):.1f} %"),
+    ]
+
+
+def size(value: float | None) -> str:
+    """Bytes, for people."""
+    if value is None:
+        return "–"
+    power = max((p for p in range(5) if abs(value) >= 1024**p), default=0)
+    return f"{value / 1024**power:.3g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+
+
+def _si(value: float | None) -> str:
+    """A large number with its letter."""
+    if value is None:
+        return "– "
+    power = max((p for p in range(6) if abs(value) >= 1000**p), default=0)
+    return f"{value / 1000**power:.4g} {('', 'k', 'M', 'G', 'T', 'P')[power]}"

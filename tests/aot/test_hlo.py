@@ -1,0 +1,178 @@
+"""Counting a compiled program: by hand on small texts, and on what the TPU compiler writes."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from grm_jax.aot.hlo import count, parse
+from grm_jax.aot.topology import Topology
+
+LOOP = """
+HloModule m
+
+%body (p: (s32[], f32[8,16])) -> (s32[], f32[8,16]) {
+  %p = (s32[], f32[8,16]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %x = f32[8,16]{1,0:T(8,128)} get-tuple-element(%p), index=1
+  %w = f32[16,16]{1,0} constant({...})
+  %dot = f32[8,16]{1,0} dot(%x, %w), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  %sum = f32[8,16]{1,0} all-reduce(%dot), replica_groups=[2,4]<=[8], to_apply=%add
+  ROOT %out = (s32[], f32[8,16]{1,0}) tuple(%i, %sum)
+}
+
+%condition (q: (s32[], f32[8,16])) -> pred[] {
+  %q = (s32[], f32[8,16]{1,0}) parameter(0)
+  %n = s32[] constant(5)
+  %j = s32[] get-tuple-element(%q), index=0
+  ROOT %less = pred[] compare(%j, %n), direction=LT
+}
+
+ENTRY %main (a: f32[8,16]) -> f32[8,16] {
+  %a = f32[8,16]{1,0} parameter(0)
+  %zero = s32[] constant(0)
+  %start = (s32[], f32[8,16]{1,0}) tuple(%zero, %a)
+  %loop = (s32[], f32[8,16]{1,0}) while(%start), condition=%condition, body=%body
+  ROOT %result = f32[8,16]{1,0} get-tuple-element(%loop), index=1
+}
+"""
+
+
+def test_a_loop_counts_as_often_as_it_runs():
+    counts = count(LOOP)
+    assert counts.flops == 5 * 2 * 8 * 16 * 16
+    assert counts.collectives == {"all-reduce": 5}
+    assert counts.sent == {"all-reduce": 5 * 2 * (8 * 16 * 4) * 3 / 4}
+    # dot reads x and w and writes; all-reduce reads and writes.
+    assert counts.hbm == 5 * 4 * ((8 * 16 + 16 * 16 + 8 * 16) + 2 * 8 * 16)
+    assert counts.unknown == 0
+
+
+def test_a_loop_without_a_known_count_runs_as_often_as_it_is_told():
+    text = LOOP.replace("constant(5)", "get-tuple-element(%q), index=0")
+    counts = count(text, trips=7)
+    assert counts.flops == 7 * 2 * 8 * 16 * 16
+    assert counts.unknown == 1
+    told = LOOP.replace("body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"3"}}')
+    assert count(told).flops == 3 * 2 * 8 * 16 * 16
+
+
+def convolution(left, kernel, out, rest):
+    return f"""
+ENTRY %main (a: f32[{left}], b: f32[{kernel}]) -> f32[{out}] {{
+  %a = f32[{left}] parameter(0)
+  %b = f32[{kernel}] parameter(1)
+  ROOT %c = f32[{out}] convolution(%a, %b), {rest}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("left", "kernel", "out", "rest", "products"),
+    [
+        # A plain product [8,32] x [32,16].
+        ("8,32", "32,16", "8,16", "dim_labels=bf_io->bf", 8 * 32 * 16),
+        # [256,128] x [128,4,32]: heads are a spatial dimension of one input, slid over a kernel
+        # of four with three of padding at both ends; each output meets one kernel position.
+        (
+            "256,128,1",
+            "128,4,32",
+            "256,4,32",
+            "window={size=4 pad=3_3 rhs_reversal=1}, dim_labels=bf0_i0o->b0f",
+            256 * 128 * 4 * 32,
+        ),
+        # A batch of two products [512,32] x [32,256]: dilated, so that only equals meet.
+        (
+            "2,512,32",
+            "256,2,32",
+            "2,512,256",
+            "window={size=2 stride=1 pad=1_1 lhs_dilate=2 rhs_reversal=1}, dim_labels=0bf_o0i->0bf",
+            None,
+        ),
+        # A real convolution in one dimension: 10 positions, kernel 3, the same size.
+        ("1,10,4", "3,4,8", "1,10,8", "window={size=3 pad=1_1}, dim_labels=b0f_0io->b0f", 28 * 32),
+    ],
+)
+def test_convolutions_count_without_their_filling(left, kernel, out, rest, products):
+    found = count(convolution(left, kernel, out, rest)).flops
+    if products is None:  # lhs [2] dilated by 2 is x0x, padded 0x0x0, a window of 2 at 2 places
+        products = 512 * 32 * 256 * 2
+    assert found == 2 * products
+
+
+def test_only_the_slice_of_a_stack_is_read():
+    text = """
+%inside (p0: f32[10,64], p1: s32[]) -> f32[1,64] {
+  %p0 = f32[10,64]{1,0} parameter(0)
+  %p1 = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  ROOT %slice = f32[1,64]{1,0} dynamic-slice(%p0, %p1, %zero), dynamic_slice_sizes={1,64}
+}
+
+ENTRY %main (stack: f32[10,64], i: s32[]) -> f32[1,64] {
+  %stack = f32[10,64]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  ROOT %row = f32[1,64]{1,0} fusion(%stack, %i), kind=kLoop, calls=%inside
+}
+"""
+    assert count(text).hbm == 2 * 64 * 4  # the index is no reading worth counting
+
+
+def test_what_lies_near_the_arithmetic_is_no_traffic():
+    text = """
+ENTRY %main (a: f32[64]) -> f32[64] {
+  %a = f32[64]{0} parameter(0)
+  %b = f32[64]{0:T(128)S(1)} negate(%a)
+  ROOT %c = f32[64]{0} negate(%b)
+}
+"""
+    assert count(text).hbm == 2 * 64 * 4
+
+
+@pytest.mark.parametrize(
+    ("groups", "size"),
+    [
+        ("{{0,1,2,3},{4,5,6,7}}", 4),
+        ("[4,2]<=[8]", 2),
+        ("mesh['a'=2,'b'=4] {'b'}", 4),
+        ("mesh['a'=2,'b'=4] {'a','b'}", 8),
+        ("mesh['a'=2,'b'=4] {'b':(1)2}", 2),
+    ],
+)
+def test_groups_are_read_in_every_spelling(groups, size):
+    text = LOOP.replace("[2,4]<=[8]", groups)
+    assert count(text).sent["all-reduce"] == 5 * 2 * (8 * 16 * 4) * (size - 1) / size
+
+
+def test_groups_in_another_spelling_are_refused():
+    with pytest.raises(ValueError, match="no replica groups"):
+        count(LOOP.replace("[2,4]<=[8]", "all"))
+
+
+def test_other_text_is_refused():
+    with pytest.raises(ValueError, match="no text of a compiled program"):
+        parse("hello")
+
+
+def test_the_tpu_compilers_own_text_counts_right():
+    devices = Topology("v5e:2x2").devices()
+    mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,), devices=devices)
+    rows = NamedSharding(mesh, PartitionSpec("x"))
+
+    def chain(x, w):
+        x, _ = jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)
+        return x.sum()
+
+    x = jax.ShapeDtypeStruct((512, 256), jnp.float32, sharding=rows)
+    w = jax.ShapeDtypeStruct(
+        (6, 256, 256), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(None, "x"))
+    )
+    text = jax.jit(chain).lower(x, w).compile().as_text()
+    counts = count(text)
+    assert counts.flops == 6 * 2 * math.prod((512 // 4, 256, 256))
+    # Every layer's weights come from the three others, rounded to bf16 first.
+    assert counts.sent["all-gather"] == 6 * 256 * 256 * 2 * 3 / 4
+    assert counts.collectives["all-gather"] == 6
+    assert counts.unknown == 0

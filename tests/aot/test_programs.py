@@ -1,0 +1,122 @@
+"""Programs on abstract arguments: meshes that divide, counts from sizes, and clear refusals."""
+
+from dataclasses import replace
+
+import jax
+import pytest
+
+from grm_jax.aot.flops import decode_flops, forward_flops, head_size
+from grm_jax.aot.programs import PROGRAMS, Work, build, decode_mesh, train_mesh
+from grm_jax.aot.topology import CHIPS, Topology
+from grm_jax.models.config import PRESETS
+from grm_jax.models.model import Model
+from grm_jax.sharding import MeshConfig
+
+TINY = PRESETS["tiny"]
+
+
+@pytest.mark.parametrize("preset", ["2b", "9b", "27b"])
+@pytest.mark.parametrize("devices", [4, 8, 16, 32, 64, 128, 256])
+def test_meshes_divide_the_model_and_the_rows(preset, devices):
+    config = PRESETS[preset]
+    for rows in (512, 1024):
+        mesh = train_mesh(config, devices, rows)
+        assert mesh.data * mesh.fsdp * mesh.tensor == devices
+        assert config.embed_dim % mesh.fsdp == 0
+        assert rows % (mesh.data * mesh.fsdp) == 0
+    mesh = decode_mesh(config, devices)
+    assert mesh.data * mesh.tensor == devices
+    assert config.num_kv_heads % mesh.tensor == 0
+
+
+def test_a_mesh_that_is_not_there_is_told():
+    with pytest.raises(ValueError, match="7 rows and a model dimension of 4608"):
+        train_mesh(PRESETS["27b"], 64, 7)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "2b", "27b"])
+def test_weights_are_counted_once_per_token(preset):
+    model = Model(PRESETS[preset])
+    shapes = model.abstract()
+    layers = [leaf for leaf in jax.tree.leaves(shapes["pairs"]) if leaf.ndim > 2]
+    assert head_size(model) == shapes["embed"].size
+    one = forward_flops(model, 1, 1, logits=1)
+    c = model.config
+    pairs = 2 * c.num_layers * 2 * c.num_heads * c.head_dim  # one key: q k^T and the sum of values
+    assert one == 2 * (sum(leaf.size for leaf in layers) + shapes["embed"].size) + pairs
+
+
+def test_attention_grows_with_the_length_and_windows_stop_it():
+    model = Model(TINY)
+    a, b = (forward_flops(model, 1, n, logits=0) / n for n in (64, 128))
+    heads = TINY.num_heads * TINY.head_dim
+    assert b - a == 2 * TINY.num_layers * 2 * 64 * heads
+    c, d = (decode_flops(model, 1, n, 8) / 8 for n in (64, 128))
+    assert d - c == 2 * TINY.num_layers // 2 * 2 * 64 * heads  # global layers only: 48 < 64
+    assert decode_flops(model, 6, 64, 8) == 6 * decode_flops(model, 1, 64, 8)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_program_takes_its_abstract_arguments(name):
+    program = build(name, TINY, jax.devices(), Work(16, 64, 8))
+    *arguments, last = program.arguments
+    named = last if isinstance(last, dict) else {}
+    with jax.set_mesh(program.mesh):
+        lowered = program.function.lower(*(arguments if named else program.arguments), **named)
+    assert "module" in lowered.as_text()[:200]
+    assert program.tokens == (16 * 8 if name == "sampler" else 16 * 64)
+    assert program.flops > 0
+
+
+def test_what_lies_beside_a_program_is_counted():
+    weights = Model(TINY).num_params()
+    mesh = MeshConfig(1, 8, 1)
+    step = build("grpo-step", TINY, jax.devices(), Work(16, 64), mesh)
+    score = build("grpo-score", TINY, jax.devices(), Work(16, 64), mesh)
+    # A bf16 reference; f32 weights and two moments. Norms are whole on every device.
+    assert step.resident == pytest.approx(2 * weights / 8, rel=0.02)
+    assert score.resident == pytest.approx(3 * 4 * weights / 8, rel=0.02)
+    assert build("rft-step", TINY, jax.devices(), Work(16, 64), mesh).resident == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "work", "mesh", "said"),
+    [
+        ("step", Work(16), None, "program is 'step'"),
+        ("rft-step", Work(12, 64), MeshConfig(1, 8, 1), "multiple of 8"),
+        ("rft-step", Work(16, 64), MeshConfig(1, 1, 8), "does not divide"),
+        ("rft-step", Work(16, 64), MeshConfig(1, 3, 1), "mesh data=1 fsdp=3"),
+        ("sampler", Work(3, 64), MeshConfig(8, 1, 1), "rows is 3"),
+    ],
+)
+def test_what_does_not_divide_is_refused(name, work, mesh, said):
+    with pytest.raises(ValueError, match=said):
+        build(name, TINY, jax.devices(), work, mesh)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"), [({"rows": 0}, "rows is 0"), ({"microbatches": -1}, "microbatches is -1")]
+)
+def test_work_must_be_some(changes, said):
+    with pytest.raises(ValueError, match=said):
+        replace(Work(4), **changes)
+
+
+@pytest.mark.parametrize("name", ["v5p", "v9:2x2", "v5p:2by2", "v5p:2x2x2x2"])
+def test_topologies_that_are_none_are_refused(name):
+    with pytest.raises(ValueError, match="give a kind of chip"):
+        Topology(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "chips"), [("v5e:4x4", 16), ("v5p:4x4x4", 64), ("v6e:16x16", 256), ("tpu7x:2x2x1", 4)]
+)
+def test_the_compiler_knows_the_slices(name, chips):
+    topology = Topology(name)
+    assert topology.chips == chips
+    assert len(topology.devices()) == chips * CHIPS[name.split(":")[0]].devices
+
+
+def test_a_slice_that_the_compiler_does_not_know_is_told():
+    with pytest.raises(ValueError, match=r"the TPU compiler has no v5e:3x5"):
+        Topology("v5e:3x5").devices()

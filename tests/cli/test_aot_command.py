@@ -1,0 +1,84 @@
+"""`grm aot` with the real TPU compiler on the tiny model: what it counts, and what it refuses."""
+
+import json
+
+import pytest
+
+from grm_jax.cli import main
+from grm_jax.models.config import PRESETS
+from grm_jax.models.model import Model
+
+TINY = ["aot", "--preset", "tiny", "--topology", "v5e:2x2", "--length", "512"]
+
+
+def compiled(tmp_path, *options):
+    output = tmp_path / "new" / "cost.json"
+    assert main([*TINY, *options, "--output", str(output)]) == 0
+    return json.loads(output.read_text())
+
+
+@pytest.mark.parametrize("program", ["rft-step", "grpo-step"])
+def test_a_training_step_does_what_was_counted(tmp_path, capsys, program):
+    cost = compiled(tmp_path, "--program", program, "--rows", "8", "--mesh.fsdp", "4")
+    assert cost["flops"] == pytest.approx(cost["flops_analytic"], rel=0.05)
+    assert cost["mesh"] == {"data": 1, "fsdp": 4, "tensor": 1}
+    weights = Model(PRESETS["tiny"]).num_params()
+    # f32 weights and two moments; norms are whole on every chip, small arrays are padded.
+    assert cost["arguments"] == pytest.approx(3 * 4 * weights / 4, rel=0.25)
+    assert cost["resident"] == pytest.approx(
+        2 * weights / 4 if program == "grpo-step" else 0, rel=0.02
+    )
+    assert cost["output"] < 1e5  # the new state takes the old one's place
+    assert cost["fits"]
+    assert cost["sent"]["all-gather"] > 0
+    assert 0 < cost["mfu"] <= 1
+    assert cost["seconds"] == max(cost[f"seconds_{x}"] for x in ("compute", "memory", "network"))
+    shown = capsys.readouterr().out
+    assert "fits: " in shown
+    assert f"bound by {cost['bound']}" in " ".join(shown.split())
+
+
+def test_the_sampler_reads_its_weights_once_per_token(tmp_path):
+    new = 64
+    options = (
+        "--program",
+        "sampler",
+        "--rows",
+        "4",
+        "--new",
+        str(new),
+        "--mesh",
+        "{fsdp: 1, tensor: 2, data: 2}",
+    )
+    cost = compiled(tmp_path, *options)
+    assert cost["flops"] == pytest.approx(cost["flops_analytic"], rel=0.05)
+    weights = 2 * Model(PRESETS["tiny"]).num_params() / 2
+    assert cost["tokens_per_second"] > 0
+    # A small model lies in the fast memory; then it is read once, not once per token.
+    assert cost["moved"] < 4 * new * weights
+
+
+def test_what_does_not_fit_is_told(tmp_path, capsys):
+    output = tmp_path / "cost.json"
+    options = ["--program", "sampler", "--rows", "1048576", "--new", "256", "--output", str(output)]
+    assert main([*TINY, *options]) == 1
+    cost = json.loads(output.read_text())
+    assert not cost["fits"]
+    shown = capsys.readouterr().out
+    assert "does not fit" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--preset", "3b"], "preset is '3b'"),
+        (["--program", "sft"], "program is 'sft'"),
+        (["--topology", "v5e"], "give a kind of chip"),
+        (["--topology", "v5e:3x5"], "has no v5e:3x5"),
+        (["--rows", "0"], "rows is 0"),
+        (["--rows", "6", "--mesh.fsdp", "4"], "multiple of 4"),
+    ],
+)
+def test_bad_options_are_refused_in_a_sentence(capsys, options, said):
+    assert main([*TINY, *options]) == 2
+    assert said in capsys.readouterr().err
