@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from grm_jax.aot.flops import decode_flops, forward_flops, head_size
-from grm_jax.aot.programs import PROGRAMS, Work, build, decode_mesh, train_mesh
+from grm_jax.aot.programs import Work, build, decode_mesh, train_mesh
 from grm_jax.aot.topology import CHIPS, Topology
 from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model
@@ -56,26 +56,25 @@ def test_attention_grows_with_the_length_and_windows_stop_it():
     assert decode_flops(model, 6, 64, 8) == 6 * decode_flops(model, 1, 64, 8)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_every_program_takes_its_abstract_arguments(name):
+# The others are compiled in tests/cli/test_aot_command.py.
+@pytest.mark.parametrize("name", ["grpo-score", "meta-step", "meta-score"])
+def test_programs_take_their_abstract_arguments(name):
     program = build(name, TINY, jax.devices(), Work(16, 64, 8))
-    *arguments, last = program.arguments
-    named = last if isinstance(last, dict) else {}
     with jax.set_mesh(program.mesh):
-        lowered = program.function.lower(*(arguments if named else program.arguments), **named)
+        lowered = program.function.lower(*program.arguments)
     assert "module" in lowered.as_text()[:200]
-    assert program.tokens == (16 * 8 if name == "sampler" else 16 * 64)
+    assert program.tokens == 16 * 64
     assert program.flops > 0
 
 
 def test_what_lies_beside_a_program_is_counted():
-    weights = Model(TINY).num_params()
+    norms = TINY.embed_dim * (4 * TINY.num_layers + 1)  # whole on every device
+    weights = (Model(TINY).num_params() - norms) / 8 + norms
     mesh = MeshConfig(1, 8, 1)
     step = build("grpo-step", TINY, jax.devices(), Work(16, 64), mesh)
     score = build("grpo-score", TINY, jax.devices(), Work(16, 64), mesh)
-    # A bf16 reference; f32 weights and two moments. Norms are whole on every device.
-    assert step.resident == pytest.approx(2 * weights / 8, rel=0.02)
-    assert score.resident == pytest.approx(3 * 4 * weights / 8, rel=0.02)
+    assert step.resident == 2 * weights  # the reference, in bf16
+    assert score.resident == 3 * 4 * weights  # the policy and its two moments
     assert build("rft-step", TINY, jax.devices(), Work(16, 64), mesh).resident == 0
 
 
