@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import auto_cli
@@ -58,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     if command not in SUMMARY:
         print(f"grm: there is no command {command!r}.\n\n{_usage()}", file=sys.stderr)
         return 2
+    _look_for_no_tpu()
     components, run = _load(command)
     try:
         settings = auto_cli(
@@ -70,6 +74,15 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\ngrm {command}: stopped; the same command goes on from here.", file=sys.stderr)
         return 130
+
+
+def _look_for_no_tpu() -> None:
+    """Where libtpu is installed as a compiler (`grm aot`) and no chip is there, JAX need not search
+    for one: it would take seconds and print warnings. What the user has set is left alone."""
+    chips = [*Path("/dev").glob("accel*"), *Path("/dev/vfio").glob("[0-9]*")]
+    others = ("jax_cuda13_plugin", "jax_cuda12_plugin", "jax_rocm7_plugin")
+    if find_spec("libtpu") and not chips and not any(map(find_spec, others)):
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
 def _field(argument: str) -> str:

@@ -1,6 +1,10 @@
 """`grm aot` with the real TPU compiler on the tiny model: what it counts, and what it refuses."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -82,3 +86,13 @@ def test_what_does_not_fit_is_told(tmp_path, capsys):
 def test_bad_options_are_refused_in_a_sentence(capsys, options, said):
     assert main([*TINY, *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_an_installed_tpu_compiler_does_not_trouble_a_machine_without_a_tpu():
+    code = "import sys; from grm_jax.cli import main; sys.exit(main(sys.argv[1:]))"
+    root = str(Path(__file__).resolve().parents[2])
+    env = {k: v for k, v in os.environ.items() if k not in ("JAX_PLATFORMS", "XLA_FLAGS")}
+    command = [sys.executable, "-c", code, "eval", "--limit", "1", "--k", "1", "--rows", "1"]
+    child = subprocess.run(command, env={**env, "PYTHONPATH": root}, capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    assert "TPU" not in child.stderr
