@@ -365,7 +365,7 @@ def _group(rest: str) -> int:
     Raises:
         ValueError: groups in a spelling that is not known.
     """
-    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", rest):
+    if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", rest):
         sizes = {name: int(n) for name, n in re.findall(r"'([^']+)'=(\d+)", found[1])}
         # An axis, or a part of it: 'name':(before)size.
         axes = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", found[2])

@@ -75,6 +75,8 @@ class Topology:
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5p-8")
         os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+        # Its lock is for chips; a compiler may be loaded by any number of processes.
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
         from jax.experimental import topologies
 
         try:

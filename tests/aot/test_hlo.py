@@ -139,6 +139,7 @@ ENTRY %main (a: f32[64]) -> f32[64] {
         ("mesh['a'=2,'b'=4] {'b'}", 4),
         ("mesh['a'=2,'b'=4] {'a','b'}", 8),
         ("mesh['a'=2,'b'=4] {'b':(1)2}", 2),
+        ("mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'a'}", 2),
     ],
 )
 def test_groups_are_read_in_every_spelling(groups, size):
