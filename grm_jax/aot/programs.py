@@ -38,8 +38,8 @@ from grm_jax.sharding import (
     spec_for,
 )
 from grm_jax.train.compute import ComputeConfig
-from grm_jax.train.grpo import make_scorer, policy_loss
 from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from grm_jax.train.policy_loss import make_scorer, policy_loss
 from grm_jax.train.rollout import RolloutBatch
 from grm_jax.train.scorer import label_loss
 from grm_jax.train.sft import sft_loss

@@ -262,8 +262,8 @@ class World:
     choose: several responses are judged by naming the best.
     principles: "own": the critique states them first; "none": it does not; "given": they are in the
     prompt, and the critique goes by them: half of the time the item's own, else another ask's.
-    reference: the prompt shows the right answer, so that no step goes wrong. With either there are
-    no hints, and none is asked for right or wrong.
+    reference: the prompt shows the right answer, so that no step goes wrong. With this or given
+    principles there are no hints, and none is asked for right or wrong.
     """
 
     count: int = WORLD_SIZE
@@ -296,18 +296,20 @@ class World:
         item = self.item(index)
         # A stream of its own, so that the noise does not change the items.
         rng = default_rng((self.seed, SPLITS.index(self.split), self.start + index, 1))
-        if self.principles != "own" or self.reference:
-            return self._special(item, rng)
+        if self.principles == "given" or self.reference:
+            return self._shown(item, rng)
         single = len(item.responses) == 1
         binary = single and rng.random() < 0.5
         hinted = rng.random() < HINTED_SHARE and (binary or not single)
         noise = self.noise.times(HINTED_NOISE) if hinted else self.noise
         choose = self.choose and not single
         critique = demonstrate(item, noise, rng, binary=binary, choose=choose, factor=self.factor)
+        if self.principles == "none":
+            critique = critique.partition("\n")[2]
         return Lesson(item.example, critique, hinted, binary)
 
-    def _special(self, item: Item, rng: Generator) -> Lesson:
-        """A lesson in which the prompt shows more than the item, or the critique states less."""
+    def _shown(self, item: Item, rng: Generator) -> Lesson:
+        """A lesson in which the prompt shows more than the item."""
         example, given = item.example, None
         if self.principles == "given":
             own = rng.random() < 0.5
@@ -316,6 +318,4 @@ class World:
         noise = replace(self.noise, step=0.0) if self.reference else self.noise
         choose = self.choose and len(item.responses) > 1
         critique = demonstrate(item, noise, rng, choose=choose, factor=self.factor, given=given)
-        if self.principles == "none":
-            critique = critique.partition("\n")[2]
         return Lesson(example, critique, hinted=False, binary=False, reference=self.reference)

@@ -135,6 +135,22 @@ def load_templates(path: str | Path | None = None) -> Templates:
     )
 
 
+def without_principles(own: Path | None) -> Path:
+    """The templates that ask for no principles: `no_principles` in the folder of a model's own
+    ones, or the built-in ones where it has none of its own.
+
+    Raises:
+        ValueError: its own ones all ask for principles.
+    """
+    found = NO_PRINCIPLES if own is None else own / NO_PRINCIPLES.name
+    if not found.is_dir():
+        raise ValueError(
+            f"the templates in {own} all ask for principles: put those that do not in {found}. "
+            "A small model that knows both: grm train sft --config configs/train/sft_shown.yaml"
+        )
+    return found
+
+
 def _files(path: Path, names: list[str]) -> dict[str, Path]:
     """The user's template files by name."""
     if not path.exists():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,13 +24,11 @@ from grm_jax.judging.collect import collect
 from grm_jax.judging.folder import Learns
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.sources import JudgeConfig, open_judge
-from grm_jax.models.model import Model
-from grm_jax.objectives.grpo import GRPOLossConfig, group_advantages, grpo_loss
-from grm_jax.objectives.logprobs import token_logprobs
+from grm_jax.objectives.grpo import GRPOLossConfig, group_advantages
 from grm_jax.processes import is_first, say, spread
 from grm_jax.sampling.sampler import Sampler
 from grm_jax.sampling.strategy import Strategy
-from grm_jax.sharding import DECODE_RULES, TRAIN_RULES, constrain, make_mesh, shardings_of
+from grm_jax.sharding import DECODE_RULES, TRAIN_RULES, make_mesh, shardings_of
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Templates, load_templates
 from grm_jax.text.tokenizer import Tokenizer
@@ -40,9 +38,9 @@ from grm_jax.train.fit import Interruption
 from grm_jax.train.folder import claim
 from grm_jax.train.memory import keep_freed_memory
 from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from grm_jax.train.policy_loss import SUMMED, make_scorer, policy_loss
 from grm_jax.train.rollout import (
     Rollout,
-    RolloutBatch,
     Task,
     as_pair,
     judgeable,
@@ -61,9 +59,7 @@ from grm_jax.train.start import (
 )
 from grm_jax.train.state import TrainState, abstract_state, new_state, state_shardings
 from grm_jax.train.step import (
-    Metrics,
     Step,
-    SumLoss,
     batch_sharding,
     check_rows,
     compile_step,
@@ -358,7 +354,7 @@ def _one_step(
     numbers = {name: float(x) for name, x in jax.device_get(metrics).items()}
     ended = time.monotonic()
     tokens = int(host.mask.sum())
-    per_sequence = {name: numbers.pop(name) / len(rollouts) for name in _MEANS}
+    per_sequence = {name: numbers.pop(name) / len(rollouts) for name in SUMMED}
     return (
         state,
         {
@@ -374,74 +370,6 @@ def _one_step(
         },
         rollouts,
     )
-
-
-# Summed over sequences by the loss. The drift is each sequence's largest difference between the
-# sampler's log-probability of a token and the trainer's.
-_MEANS = ("kl", "entropy", "clip_ratio/low_mean", "clip_ratio/high_mean", "sampling/logprob_drift")
-
-
-def policy_loss(
-    model: Model, config: GRPOLossConfig, *, on_policy: bool, chunk: int, remat: bool = False
-) -> SumLoss:
-    """The loss of `make_step` for a RolloutBatch: summed over sequences (equation 15).
-
-    on_policy: the batch was written by these very weights, so the old log-probabilities are the
-    new ones; otherwise they are read from the batch.
-    """
-
-    def loss(params: Any, batch: RolloutBatch) -> tuple[jax.Array, jax.Array, Metrics]:
-        found = _read_logprobs(model, params, batch, chunk=chunk, remat=remat, entropy=True)
-        logprob, entropy = found.logprob, found.entropy
-        old = jax.lax.stop_gradient(logprob) if on_policy else batch.old_logprob
-        terms = grpo_loss(
-            logprob, old, batch.reference_logprob, batch.advantage, batch.mask, config
-        )
-        own = jnp.maximum(batch.mask.sum(axis=1), 1)
-        drift = jnp.where(batch.mask, jnp.abs(logprob - batch.sampled_logprob), 0.0)
-        count = jnp.asarray(batch.mask.shape[0], jnp.float32)
-        return (
-            terms.loss.sum(),
-            count,
-            {
-                "kl": terms.kl.sum(),
-                "entropy": jnp.sum(jnp.sum(jnp.where(batch.mask, entropy, 0.0), axis=1) / own),
-                "clip_ratio/low_mean": terms.clipped_low.sum(),
-                "clip_ratio/high_mean": terms.clipped_high.sum(),
-                "sampling/logprob_drift": drift.max(axis=1).sum(),
-            },
-        )
-
-    return loss
-
-
-def make_scorer(model: Model, compute: ComputeConfig) -> Callable[[Any, RolloutBatch], jax.Array]:
-    """score(params, batch) -> log-probabilities [B, T] of the batch's targets, in micro-batches."""
-
-    def score(params: Any, batch: RolloutBatch) -> jax.Array:
-        rows = batch.tokens.shape[0] // compute.microbatches
-        parts = jax.tree.map(lambda x: x.reshape(-1, rows, *x.shape[1:]), batch)
-
-        def one(part: RolloutBatch) -> jax.Array:
-            return _read_logprobs(model, params, part, chunk=compute.logits_chunk).logprob
-
-        found = jax.lax.map(one, parts).reshape(batch.tokens.shape)
-        return constrain(found, ("batch", None))
-
-    return jax.jit(score)
-
-
-def _read_logprobs(
-    model: Model,
-    params: Any,
-    batch: RolloutBatch,
-    *,
-    chunk: int,
-    remat: bool = False,
-    entropy: bool = False,
-) -> Any:
-    hidden = model.hidden(params, batch.tokens, batch.positions, remat=remat)
-    return token_logprobs(model, params, hidden, batch.targets, chunk=chunk, entropy=entropy)
 
 
 def _keep(path: Path, step: int, rollouts: Sequence[Rollout]) -> None:

@@ -23,7 +23,7 @@ from grm_jax.judging.judgment import Judgment
 from grm_jax.judging.sources import JudgeConfig, open_judge
 from grm_jax.processes import from_first, is_first, say, wait
 from grm_jax.text.messages import Example
-from grm_jax.text.prompts import NO_PRINCIPLES, Templates, load_templates, render
+from grm_jax.text.prompts import Templates, load_templates, render, without_principles
 from grm_jax.train import sft
 from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.compute import ComputeConfig
@@ -53,7 +53,8 @@ class RFTConfig:
         hinted_judge: who writes the hinted ones; by default the same.
         n_plain: plain judgments per item, N_RFT (paper: 3; 0: none).
         n_hinted: hinted judgments per item (paper: 1; 0: none).
-        principles: False strips the principles from what is learned, and asks for none.
+        principles: False asks for none, and strips them from what is learned. Prompts without any
+            are in no_principles/ beside the start's own ones, or built in.
         general: general instruction data; weights are relative to each other.
         general_share: its share of all rows (paper: 1070K of 1256K; 0: none).
         steps: updates. batch: rows x length tokens per update.
@@ -136,9 +137,9 @@ def run(cfg: RFTConfig) -> Path | None:
 def _templates(cfg: RFTConfig) -> Path | None:
     """Where the prompts come from: given, the start model's, or (None) built in."""
     own = start_templates(cfg.start, cfg.templates)
-    if own is None and not cfg.principles:
-        return NO_PRINCIPLES
-    return own
+    if cfg.principles or cfg.templates is not None:
+        return own
+    return without_principles(own)
 
 
 def _mix(cfg: RFTConfig, output: Path) -> Iterable[SourceConfig]:

@@ -1,7 +1,9 @@
 """Rejective fine-tuning: what is sampled, what is kept, and what is learned."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from grm_jax.data.demonstrations import SourceConfig
 from grm_jax.data.items import ItemsConfig, load_items
 from grm_jax.data.pipeline import BatchConfig
+from grm_jax.judging.folder import bundled
 from grm_jax.judging.judge import item_key, read_judgment, response_order
 from grm_jax.judging.judgment import Sampled
 from grm_jax.judging.reward import is_correct
@@ -21,6 +24,8 @@ from grm_jax.train import rft
 from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.optimizer import OptimizerConfig
 from grm_jax.train.rft import RFTConfig
+
+TINY_SHOWN = Path(__file__).resolve().parents[2] / "configs" / "templates" / "tiny_shown"
 
 
 @pytest.fixture(scope="module")
@@ -195,13 +200,30 @@ def test_a_trained_judge_says_what_it_is(trained_judge):
     assert "Which is best?\nBest: 2" in judge.folder.tokenizer.decode(prompt)
 
 
-def test_without_principles_none_are_learned(cfg, done, tmp_path):
+def test_without_principles_none_are_asked_for_and_none_are_learned(cfg, done, tmp_path):
     saved = JudgeConfig(samples=str(done / "samples_plain.jsonl"))
-    other = replace(cfg, output=str(tmp_path), judge=saved, n_hinted=0, steps=1, principles=False)
-    rft.run(other)
-    for row in lines(tmp_path / "chosen.jsonl"):
+    other = replace(
+        cfg, output=str(tmp_path / "run"), judge=saved, n_hinted=0, steps=1, principles=False
+    )
+    with pytest.raises(ValueError, match=r"tiny-start.* all ask for principles: .*sft_shown.yaml"):
+        rft.run(other)
+    # Beside templates of its own the model has such as ask for none.
+    start = tmp_path / "start"
+    shutil.copytree(bundled("tiny-start"), start)
+    bare = start / "templates" / "no_principles"
+    shutil.copytree(TINY_SHOWN / "no_principles", bare)
+    rft.run(replace(other, start=str(start)))
+    for row in lines(tmp_path / "run" / "chosen.jsonl"):
+        assert "No criteria." in row["prompt"]
         assert row["completion"].startswith("Analysis:")
         assert "Specific Criteria" not in row["completion"]
+    model = tmp_path / "run" / "model"
+    assert (model / "templates" / "grm.txt").read_text() == (bare / "grm.txt").read_text()
+
+
+def test_given_templates_are_taken_as_they_are(cfg, tmp_path):
+    given = str(bundled("tiny") / "templates")
+    assert rft._templates(replace(cfg, templates=given, principles=False)) == Path(given)
 
 
 def test_judges_that_are_never_right_are_refused_with_counts(cfg, tmp_path):

@@ -25,9 +25,8 @@ from grm_jax.evals.scoring import Vote
 from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.samples import read_samples
-from grm_jax.judging.sources import JudgeConfig
 from grm_jax.text.messages import Example
-from grm_jax.text.prompts import NO_PRINCIPLES
+from grm_jax.text.prompts import without_principles
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def run(cfg: PrinciplesConfig, folder: Path) -> Findings:
     }
     groups = []
     for name, judge in judges.items():
-        bare = replace(judge, templates=without_principles(judge))
+        bare = replace(judge, templates=str(without_principles(templates_of(judge))))
         paths = {
             "none": sample(cfg, benchmark, folder / f"{name}-none", bare),
             "self-generated": own[name],
@@ -157,20 +156,3 @@ def shown_with(benchmark: Benchmark, principles: Mapping[str, str]) -> Benchmark
             yield row
 
     return replace(benchmark, read=read)
-
-
-def without_principles(judge: JudgeConfig) -> str:
-    """Templates that ask for no principles: no_principles/ beside the judge's own, or built in.
-
-    Raises:
-        ValueError: the judge has templates of its own and none without principles.
-    """
-    own = templates_of(judge)
-    if own is None:
-        return str(NO_PRINCIPLES)
-    if not (own / "no_principles").is_dir():
-        raise ValueError(
-            f"the templates in {own} all ask for principles: put those that do not in "
-            f"{own / 'no_principles'}. A model that knows both: configs/train/sft_shown.yaml."
-        )
-    return str(own / "no_principles")

@@ -19,14 +19,14 @@ from grm_jax.evals.experiments import (
 from grm_jax.evals.experiments.ablations import ITEMS
 from grm_jax.evals.experiments.arms import Arm
 from grm_jax.evals.experiments.measure import measure
-from grm_jax.evals.experiments.setting import Setting, check_shows, named_judges
+from grm_jax.evals.experiments.setting import Setting, check_shows, named_judges, templates_of
 from grm_jax.evals.scoring import Vote
 from grm_jax.judging.folder import bundled
 from grm_jax.judging.judgment import Refusal
 from grm_jax.judging.samples import read_samples
 from grm_jax.judging.sources import JudgeConfig
 from grm_jax.text.messages import Example
-from grm_jax.text.prompts import NO_PRINCIPLES
+from grm_jax.text.prompts import NO_PRINCIPLES, without_principles
 
 # Item 0: three right of four, the wrong one rated lowest. Item 1: one right of four, rated highest.
 POOL = [
@@ -144,11 +144,11 @@ def test_templates_without_principles_lie_beside_the_own_ones(tmp_path):
         check_shows({"tiny": JudgeConfig(model="tiny")}, "reference")
     check_shows({"far": JudgeConfig(samples="x")}, "principles")  # the built-in prompt has one
     with pytest.raises(ValueError, match="all ask for principles"):
-        principles.without_principles(JudgeConfig(model="tiny"))
+        without_principles(templates_of(JudgeConfig(model="tiny")))
     (tmp_path / "no_principles").mkdir()
-    judge = JudgeConfig(model="tiny", templates=str(tmp_path))
-    assert principles.without_principles(judge) == str(tmp_path / "no_principles")
-    assert principles.without_principles(JudgeConfig(samples="x")) == str(NO_PRINCIPLES)
+    own = templates_of(JudgeConfig(model="tiny", templates=str(tmp_path)))
+    assert without_principles(own) == tmp_path / "no_principles"
+    assert without_principles(templates_of(JudgeConfig(samples="x"))) == NO_PRINCIPLES
 
 
 def test_sizes_are_in_the_order_of_parameters(pool):
