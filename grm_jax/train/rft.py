@@ -112,9 +112,8 @@ def run(cfg: RFTConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    output = Path(cfg.output)
+    output, templates = Path(cfg.output), _templates(cfg)
     claim(output, cfg)
-    templates = _templates(cfg)
     _prepare(cfg, output, templates)
     return sft.train(
         SFTConfig(
