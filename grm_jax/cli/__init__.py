@@ -28,6 +28,11 @@ LOST = (
     "another process of this job has ended or cannot be reached, so this one ends too ({}). The "
     "log of the one that ended first says why; the same command goes on from what was saved."
 )
+FULL = (
+    "out of memory on the device ({}). Take less at once: a lower --rows or --max-new-tokens where "
+    "a model writes, more --compute.microbatches where one is trained, or a --mesh of more "
+    "devices; `grm aot` says beforehand what fits. What was saved is kept."
+)
 
 
 def _load(command: str) -> tuple[Any, Callable[[Any], int | None]]:
@@ -105,11 +110,21 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if processes.is_lost(error):  # first, since JAX makes a ValueError of some of these
             return _end(f"grm {command}: {LOST.format(str(error).splitlines()[0])}", 1)
+        if _is_memory(error):
+            return _end(f"grm {command}: {FULL.format(str(error).splitlines()[0])}", 1)
         if isinstance(error, (ValueError, FileNotFoundError, FileExistsError)):
             return _end(f"grm {command}: {error}", 2)
         if not processes.joined():
             raise
         return _end(traceback.format_exc(), 1)
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether a device had no room: what XLA says of it, when it runs a program or compiles it."""
+    from jax.errors import JaxRuntimeError
+
+    told = str(error).lower()
+    return isinstance(error, JaxRuntimeError) and ("out of memory" in told or "exhausted" in told)
 
 
 def _end(message: str, status: int) -> int:

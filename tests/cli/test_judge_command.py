@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 import yaml
 
@@ -204,3 +206,17 @@ def test_the_show_says_what_the_meta_rm_did(capsys) -> None:
 def test_k_meta_without_a_meta_rm_is_refused(capsys) -> None:
     assert main(["judge", "--k-meta", "2"]) == 2
     assert "k_meta is 2" in capsys.readouterr().err
+
+
+def test_a_full_device_is_told_with_what_to_do(monkeypatch, capsys) -> None:
+    # XLA's own errors, of an array and of a program that are too large for any machine.
+    square = jax.jit(lambda x: jnp.sort(x[:, None] * x))
+    for too_much in (
+        lambda _: jnp.zeros(1 << 47, jnp.int8),
+        lambda _: square(jnp.zeros(1 << 25)).block_until_ready(),
+    ):
+        monkeypatch.setattr("grm_jax.cli.judge.run", too_much)
+        assert main(["judge"]) == 1
+        told = capsys.readouterr().err
+        assert told.startswith("grm judge: out of memory on the device (")
+        assert "--rows" in told

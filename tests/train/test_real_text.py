@@ -38,8 +38,8 @@ rft:
   n_hinted: 0
   general: [{{rows: {general}}}]
   general_share: 0.1
-  steps: 40
-  batch: {{rows: 4, length: 256}}
+  steps: 30
+  batch: {{rows: 2, length: 256}}
   optimizer: {{learning_rate: 5.0e-3, warmup_steps: 5}}
   export: {{max_new_tokens: 40}}
 grpo:
