@@ -33,46 +33,57 @@ PAPER = {
 class AblationsConfig:
     """Runs of `grm train spct`, the full one first, as Table 4 has them.
 
-    A run is called after what it leaves out, so that the paper's line can stand beside it:
+    A run is called after what it leaves out, so that the paper's line can stand beside it. On the
+    small world, from a model that can also judge without stating principles:
 
-      full            grm train spct --config configs/train/spct_tiny.yaml --output runs/full
-      no-principles   the same, with --rft.principles false
+      grm train sft --config configs/train/sft_shown.yaml
+      grm train spct --config configs/train/spct_tiny.yaml --meta_rm null --evaluation.k 4
+        --start runs/sft_shown/model --grpo.filter.judge.model runs/sft_shown/model
+        --output runs/ablations/full
+
+    and the last one for each of the others, with
+
+      no-principles   --rft.principles false
       no-rejective    --rft.n_plain 0 --rft.n_hinted 0
       no-hinted       --rft.n_hinted 0
       no-plain        --rft.n_plain 0
       no-general      --rft.general_share 0
 
-    Other names are welcome, and have no line of the paper's. Where only accuracy is wanted,
-    --meta_rm null and --evaluation.k 8 save most of the time.
-
     Args:
-        runs: by name, the output folder of each run.
+        runs: by name, the output folder of each run; other names have no line of the paper's.
         output: by default runs/experiments/ablations.
 
     Raises:
         ValueError: no run is named.
     """
 
-    runs: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, str] = field(
+        default_factory=lambda: {name: f"runs/ablations/{name}" for name, _ in PAPER}
+    )
     output: str | None = None
 
     def __post_init__(self) -> None:
         if not self.runs:
-            raise ValueError('no runs are named: give --runs \'{"full": "runs/spct_tiny"}\'.')
+            raise ValueError("runs names no run: give a folder of `grm train spct` for each name.")
 
 
 def run(cfg: AblationsConfig, folder: Path) -> Findings:
     """Reads what the runs' evaluations have sampled; nothing is sampled."""
-    greedy, voting = [], []
-    for name, path in cfg.runs.items():
-        found = read_run(name, Path(path))
-        greedy += found[0]
-        voting += found[1]
-    return findings(greedy, voting)
+    return findings([read_run(name, Path(path)) for name, path in cfg.runs.items()])
 
 
-def read_run(name: str, folder: Path) -> tuple[list[Arm], list[Arm]]:
-    """Each trained stage's greedy judgments, and its votes with all samples.
+@dataclass(frozen=True)
+class Run:
+    """The trained models of a run, the last stage first: without chance, by one sample of the
+    pool, and by all of it."""
+
+    greedy: list[Arm]
+    once: list[Arm]
+    voting: list[Arm]
+
+
+def read_run(name: str, folder: Path) -> Run:
+    """What the evaluation of a run has sampled.
 
     Raises:
         FileNotFoundError: there is no finished evaluation in the folder.
@@ -83,26 +94,29 @@ def read_run(name: str, folder: Path) -> tuple[list[Arm], list[Arm]]:
             f"{folder} has no finished evaluation ({report}): run `grm train spct` to its end."
         )
     told = json.loads(report.read_text(encoding="utf-8"))
-    greedy, voting = [], []
-    for stage in (stage for stage in STAGES if stage in told["stages"]):
+    found = Run([], [], [])
+    for stage in (stage for stage in reversed(STAGES) if stage in told["stages"]):
         label = f"{name}: {STAGES[stage]}"
-        once = report.with_name(f"{stage}_greedy.jsonl")
-        greedy.append(Arm(label, measure(label, ITEMS, once, [Vote(1)]), Vote(1)))
+        greedy = measure(label, ITEMS, report.with_name(f"{stage}_greedy.jsonl"), [Vote(1)])
+        found.greedy.append(Arm(label, greedy, Vote(1)))
         votes = [Vote(told["k"]), Vote(told["k"], guided=True)]
-        pool = measure(label, ITEMS, report.with_name(f"{stage}.jsonl"), votes)
-        voting += [Arm(f"{label}, {vote.label}", pool, vote) for vote in pool.cells]
-    return greedy, voting
+        pool = measure(label, ITEMS, report.with_name(f"{stage}.jsonl"), [Vote(1), *votes])
+        found.once.append(Arm(label, pool, Vote(1)))
+        found.voting.extend(
+            Arm(f"{label}, {vote.label}", pool, vote) for vote in votes if vote in pool.cells
+        )
+    return found
 
 
-def findings(greedy: list[Arm], voting: list[Arm]) -> Findings:
+def findings(runs: list[Run]) -> Findings:
     """The tables and the figure; everything is held against the first run's last model.
 
     Raises:
         ValueError: the runs did not judge the same items.
     """
-    first = greedy[0].label.partition(":")[0]
-    full = [arm for arm in greedy if arm.label.partition(":")[0] == first][-1]
-    ordered = [full, *(arm for arm in greedy if arm is not full)]
+    greedy = [arm for run in runs for arm in run.greedy]
+    once = [arm for run in runs for arm in run.once]
+    voting = [arm for run in runs for arm in run.voting]
     return Findings(
         name="ablations",
         title="What each part of SPCT is worth",
@@ -113,7 +127,8 @@ def findings(greedy: list[Arm], voting: list[Arm]) -> Findings:
             "benchmarks.",
         ),
         grids=(
-            _beside_paper(ordered),
+            _beside_paper(greedy),
+            compare("Ours: one sample", once),
             compare("Ours: with all samples", voting),
             grid(
                 f"The paper's Table 4: {THEIRS}",
@@ -127,11 +142,15 @@ def findings(greedy: list[Arm], voting: list[Arm]) -> Findings:
         figures=(
             Figure(
                 "ablations",
-                "Greedy accuracy with a part of the training left out",
-                (arms_panel("held-out items", ordered),),
+                "Accuracy with a part of the training left out",
+                (arms_panel("greedy", greedy), arms_panel("one sample", once)),
             ),
         ),
-        data={"greedy": arms_json(ordered), "voting": arms_json(voting)},
+        data={
+            "greedy": arms_json(greedy),
+            "one sample": arms_json(once),
+            "voting": arms_json(voting),
+        },
     )
 
 

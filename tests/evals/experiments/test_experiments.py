@@ -197,9 +197,15 @@ def test_ablations_from_run_folders(tmp_path, write_samples):
     less = cells(found.grids[0], "no-hinted: RFT")
     assert less["minus full: RFT, GRPO, paired"] == "-50.0"
     assert less["its overall"] == "68.0"
-    assert [row[0] for row in found.grids[1].rows][:2] == [
-        "full: RFT, Voting@4",
-        "full: RFT, MetaRM@4",
+    assert [row[0] for row in found.grids[1].rows] == [
+        "full: RFT, GRPO",
+        "full: RFT",
+        "no-hinted: RFT",
+    ]
+    assert cells(found.grids[1], "no-hinted: RFT")["accuracy"] == "50.0"
+    assert [row[0] for row in found.grids[2].rows][:2] == [
+        "full: RFT, GRPO, Voting@4",
+        "full: RFT, GRPO, MetaRM@4",
     ]
     with pytest.raises(FileNotFoundError, match="no finished evaluation"):
         ablations.read_run("full", tmp_path)
