@@ -14,8 +14,10 @@ from grm_jax.evals.scoring import (
     cells,
     choices,
     differences,
+    interval,
     intervals,
     tables,
+    totals,
 )
 from grm_jax.judging.judgment import Refusal
 from tests.evals.judged import NONE, RIGHT, TIED, WRONG, benchmark, example, judged, save
@@ -92,6 +94,14 @@ def test_votes_by_hand(tmp_path):
     assert cells(AB, found[Vote(2)]) == pytest.approx({"total": 125 / 3, "A": 100 / 3, "B": 50})
 
 
+def test_totals_are_means_over_what_was_counted():
+    """A rule that compares rows meets the same scale in all of them, whatever could be read."""
+    row = judged(example("a"), (9, 2), NONE, (6, 5), NONE, meta=(0.0, None, 1.0, None))
+    groups = np.array([[0, 2], [0, 1], [1, 3]])
+    assert totals(row, Vote(2), groups) == [(7.5, 3.5), (9, 2), None]
+    assert totals(row, Vote(2, guided=True), groups) == [(6, 5), (9, 2), None]
+
+
 def test_what_cannot_be_scored_is_said(tmp_path):
     plain = save(tmp_path / "plain.jsonl", [judged(example("a"), RIGHT, WRONG)])
     with pytest.raises(ValueError, match="--meta-rm"):
@@ -111,6 +121,11 @@ def test_what_cannot_be_scored_is_said(tmp_path):
 def test_votes_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match="is"):
         Vote(**wrong)
+
+
+def test_an_interval_holds_the_middle_95_of_100_redrawings():
+    found = interval(0.0, np.random.default_rng(0).permutation(np.arange(1001.0)))
+    assert (found.value, found.low, found.high) == (0, 25, 975)
 
 
 def test_the_law_of_two_rows():

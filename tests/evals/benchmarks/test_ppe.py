@@ -143,6 +143,9 @@ def test_the_curve_by_hand(write_rows, cells_of):
     assert cells["GPQA, k = 4"] == cells["GPQA"] == pytest.approx(100)
     assert math.isnan(cells["GPQA, k = 8"])
     assert math.isnan(cells["PPE best of K"])  # the other sets have no rows
+    misled = cells_of(CURVE, [(example, (1, 9, 2, 3))])
+    assert misled["GPQA"] == misled["GPQA, k = 4"] == 0
+    assert misled["GPQA, oracle, k = 4"] == pytest.approx(100)
     unread = cells_of(CURVE, [(example, None)])
     assert unread["GPQA, k = 4"] == pytest.approx(50)
     assert unread["GPQA, oracle, k = 4"] == pytest.approx(100)

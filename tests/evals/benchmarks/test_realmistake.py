@@ -42,6 +42,12 @@ def test_pooled_and_by_split_differ_where_splits_have_other_scales(examples, cel
     assert cells["ROC-AUC, pooled"] == pytest.approx(100 * (1 - lost / (right * wrong)))
 
 
+def test_an_unreadable_row_is_no_score_of_zero(examples, cells_of):
+    right, wrong = (next(e for e in examples if e.label == label) for label in (1, 0))
+    for unread in ([(right, None), (wrong, (1,))], [(right, (1,)), (wrong, None)]):
+        assert cells_of(REALMISTAKE, unread)["ROC-AUC, pooled"] == 50
+
+
 def test_by_hand_with_a_tie_and_an_unreadable_row():
     def pooled(*rows):
         values = np.array(rows, float)

@@ -27,6 +27,8 @@ def test_the_official_counts():
     assert sum(FULL.values()) == 2985
     assert [sum(weights.values()) for weights in WEIGHTS.values()] == [358, 456, 740, 1968]
     assert set(WEIGHTS) == set(SECTIONS)
+    # XSTest has 250 safe prompts, which should be answered.
+    assert (FULL["xstest-should-refuse"], FULL["xstest-should-respond"]) == (154, 250)
 
 
 def test_a_section_weighs_subsets_by_official_counts_whatever_came_in(cells_of):
