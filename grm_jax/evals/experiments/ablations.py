@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from grm_jax.evals import paper
 from grm_jax.evals.benchmark import Benchmark, Table, credit
-from grm_jax.evals.experiments.arms import Arm, arms_json, arms_panel, compare
-from grm_jax.evals.experiments.figures import Figure
-from grm_jax.evals.experiments.findings import Findings, Grid, grid, plain
+from grm_jax.evals.experiments.arms import Arm, arms_json
+from grm_jax.evals.experiments.figures import Figure, Panel, Series
+from grm_jax.evals.experiments.findings import NONE, Findings, Grid, grid, plain, shown
 from grm_jax.evals.experiments.measure import measure
 from grm_jax.evals.experiments.theirs import THEIRS
 from grm_jax.evals.scoring import Vote
@@ -18,15 +19,19 @@ from grm_jax.evals.scoring import Vote
 STAGES = {"rft": "RFT", "grpo": "RFT, GRPO"}
 # Which line of Table 4 a run and the model of a stage stand for.
 PAPER = {
+    ("full", "rft"): "DeepSeek-GRM-27B-RFT",
     ("full", "grpo"): "DeepSeek-GRM-27B",
     ("no-principles", "grpo"): "w/o Principle Generation",
     ("no-rejective", "grpo"): "w/o Rejective Sampling (then RL)",
-    ("full", "rft"): "DeepSeek-GRM-27B-RFT",
     ("no-hinted", "rft"): "RFT w/o Hinted Sampling (1)",
     ("no-plain", "rft"): "RFT w/o Non-Hinted Sampling (2)",
     ("no-rejective", "rft"): "RFT w/o Rejective Sampling (1&2)",
     ("no-general", "rft"): "RFT w/o General Instruction Data",
 }
+
+# The ways in which a model was measured, by name; and those of a run's models, by stage.
+Ways = dict[str, Arm]
+Run = dict[str, Ways]
 
 
 @dataclass(frozen=True)
@@ -69,20 +74,10 @@ class AblationsConfig:
 
 def run(cfg: AblationsConfig, folder: Path) -> Findings:
     """Reads what the runs' evaluations have sampled; nothing is sampled."""
-    return findings([read_run(name, Path(path)) for name, path in cfg.runs.items()])
+    return findings({name: read_run(Path(path)) for name, path in cfg.runs.items()})
 
 
-@dataclass(frozen=True)
-class Run:
-    """The trained models of a run, the last stage first: without chance, by one sample of the
-    pool, and by all of it."""
-
-    greedy: list[Arm]
-    once: list[Arm]
-    voting: list[Arm]
-
-
-def read_run(name: str, folder: Path) -> Run:
+def read_run(folder: Path) -> Run:
     """What the evaluation of a run has sampled.
 
     Raises:
@@ -94,42 +89,40 @@ def read_run(name: str, folder: Path) -> Run:
             f"{folder} has no finished evaluation ({report}): run `grm train spct` to its end."
         )
     told = json.loads(report.read_text(encoding="utf-8"))
-    found = Run([], [], [])
-    for stage in (stage for stage in reversed(STAGES) if stage in told["stages"]):
-        label = f"{name}: {STAGES[stage]}"
-        greedy = measure(label, ITEMS, report.with_name(f"{stage}_greedy.jsonl"), [Vote(1)])
-        found.greedy.append(Arm(label, greedy, Vote(1)))
-        votes = [Vote(told["k"]), Vote(told["k"], guided=True)]
-        pool = measure(label, ITEMS, report.with_name(f"{stage}.jsonl"), [Vote(1), *votes])
-        found.once.append(Arm(label, pool, Vote(1)))
-        found.voting.extend(
-            Arm(f"{label}, {vote.label}", pool, vote) for vote in votes if vote in pool.cells
-        )
+    found: Run = {}
+    for stage in (stage for stage in STAGES if stage in told["stages"]):
+        greedy = measure(stage, ITEMS, report.with_name(f"{stage}_greedy.jsonl"), [Vote(1)])
+        votes = [Vote(1), Vote(told["k"]), Vote(told["k"], guided=True)]
+        pool = measure(stage, ITEMS, report.with_name(f"{stage}.jsonl"), votes)
+        found[stage] = {"greedy": Arm("greedy", greedy, Vote(1))}
+        for vote in pool.cells:
+            way = "one sample" if vote.k == 1 else vote.label
+            found[stage][way] = Arm(way, pool, vote)
     return found
 
 
-def findings(runs: list[Run]) -> Findings:
-    """The tables and the figure; everything is held against the first run's last model.
+def findings(runs: Mapping[str, Run]) -> Findings:
+    """A table and a panel for each stage; a run is held against the first one that has it.
 
     Raises:
         ValueError: the runs did not judge the same items.
     """
-    greedy = [arm for run in runs for arm in run.greedy]
-    once = [arm for run in runs for arm in run.once]
-    voting = [arm for run in runs for arm in run.voting]
+    groups = {
+        stage: group
+        for stage in STAGES
+        if (group := {name: run[stage] for name, run in runs.items() if stage in run})
+    }
     return Findings(
         name="ablations",
         title="What each part of SPCT is worth",
         text=(
             "Each run leaves one part of the training out and is otherwise the same; accuracy on "
-            "held-out items, with paired differences to the full run.",
+            "held-out items, with paired differences to the run that leaves nothing out.",
             f"Ours are small models on the small world; the paper's are {THEIRS}, overall of four "
-            "benchmarks.",
+            "benchmarks, greedy.",
         ),
         grids=(
-            _beside_paper(greedy),
-            compare("Ours: one sample", once),
-            compare("Ours: with all samples", voting),
+            *(_grid(stage, group) for stage, group in groups.items()),
             grid(
                 f"The paper's Table 4: {THEIRS}",
                 ["setting", "method", "overall"],
@@ -143,32 +136,50 @@ def findings(runs: list[Run]) -> Findings:
             Figure(
                 "ablations",
                 "Accuracy with a part of the training left out",
-                (arms_panel("greedy", greedy), arms_panel("one sample", once)),
+                tuple(_panel(stage, group) for stage, group in groups.items()),
             ),
         ),
         data={
-            "greedy": arms_json(greedy),
-            "one sample": arms_json(once),
-            "voting": arms_json(voting),
+            stage: {name: arms_json(list(ways.values())) for name, ways in group.items()}
+            for stage, group in groups.items()
         },
     )
 
 
-def _beside_paper(arms: list[Arm]) -> Grid:
-    """Greedy accuracy of each model, and the line of the paper's that it stands for."""
+def _grid(stage: str, group: Mapping[str, Ways]) -> Grid:
+    """The models of a stage, with the paper's numbers for the same."""
     theirs = {
         row["method"]: plain(row["Overall"])
         for row in paper.table("table04_ablation_overall")
         if row["setting"] == "greedy"
     }
-    ours = compare("Ours, greedy", arms)
+    first, ways = next(iter(group.items()))
     lines = []
-    for arm, cells in zip(arms, ours.rows, strict=True):
-        name, _, stage = arm.label.partition(": ")
-        known = PAPER.get((name, next(key for key, value in STAGES.items() if value == stage)))
-        lines.append([*cells, known or "", theirs[known] if known else ""])
-    columns = [*ours.columns, "the paper's line", "its overall"]
-    return grid("Ours on held-out items of the small world, greedy; the paper's", columns, lines)
+    for name, arms in group.items():
+        cells = [part for way in ways for part in _cells(arms.get(way), ways[way])]
+        lines.append([name, *cells, theirs.get(PAPER.get((name, stage), ""), "")])
+    columns = [part for way in ways for part in (way, f"minus {first}")]
+    return grid(f"{STAGES[stage]}: ours", ["run", *columns, "the paper's"], lines)
+
+
+def _cells(arm: Arm | None, base: Arm) -> tuple[str, str]:
+    """An accuracy, and what it differs from that of the first run."""
+    if arm is None:
+        return NONE, NONE
+    return shown(arm.value()), "" if arm is base else shown(arm.gain(base), sign=True)
+
+
+def _panel(stage: str, group: Mapping[str, Ways]) -> Panel:
+    ways = next(iter(group.values()))
+    series = tuple(
+        Series(
+            way,
+            {float(i): arms[way].value() for i, arms in enumerate(group.values()) if way in arms},
+            colour,
+        )
+        for colour, way in enumerate(ways)
+    )
+    return Panel(STAGES[stage], "", "accuracy, %", series, tuple(group))
 
 
 def _mean(table: Table) -> dict[str, float]:
