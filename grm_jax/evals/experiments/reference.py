@@ -28,10 +28,10 @@ class ReferenceConfig(Setting):
 
     With a meta RM also MetaRM@k without it. The model's templates must have a place for it (the
     built-in ones do). Of the small world, `grm train sft --config configs/train/sft_shown.yaml`
-    makes such a model.
+    and then the same with sft_reference.yaml make such a model.
     """
 
-    models: tuple[str, ...] = ("runs/sft_shown/model",)
+    models: tuple[str, ...] = ("runs/sft_reference/model",)
 
 
 def run(cfg: ReferenceConfig, folder: Path) -> Findings:
