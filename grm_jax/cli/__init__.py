@@ -28,7 +28,7 @@ LOST = (
     "another process of this job has ended or cannot be reached, so this one ends too ({}). The "
     "log of the one that ended first says why; the same command goes on from what was saved."
 )
-FULL = (
+OUT_OF_MEMORY = (
     "out of memory on the device ({}). Take less at once: a lower --rows or --max-new-tokens where "
     "a model writes, more --compute.microbatches where one is trained, or a --mesh of more "
     "devices; `grm aot` says beforehand what fits. What was saved is kept."
@@ -110,8 +110,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if processes.is_lost(error):  # first, since JAX makes a ValueError of some of these
             return _end(f"grm {command}: {LOST.format(str(error).splitlines()[0])}", 1)
-        if _is_memory(error):
-            return _end(f"grm {command}: {FULL.format(str(error).splitlines()[0])}", 1)
+        if _is_out_of_memory(error):
+            return _end(f"grm {command}: {OUT_OF_MEMORY.format(str(error).splitlines()[0])}", 1)
         if isinstance(error, (ValueError, FileNotFoundError, FileExistsError)):
             return _end(f"grm {command}: {error}", 2)
         if not processes.joined():
@@ -119,7 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _end(traceback.format_exc(), 1)
 
 
-def _is_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     """Whether a device had no room: what XLA says of it, when it runs a program or compiles it."""
     from jax.errors import JaxRuntimeError
 

@@ -1,6 +1,7 @@
 """Demonstrations from the world and from files, as token rows."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def test_what_the_prompt_shows_decides_what_is_learned(tokenizer):
         "reference": SourceConfig(reference=True, noise=noise),
     }
     rows = {k: open_source(source, tokenizer, templates, 5) for k, source in sources.items()}
-    foreign = 0
+    foreign, asked = 0, Counter()
     for index in range(40):
         item = World(seed=5).item(index)
         prompt, learned = halves(tokenizer, rows["given"][index])
@@ -105,10 +106,14 @@ def test_what_the_prompt_shows_decides_what_is_learned(tokenizer):
         prompt, learned = halves(tokenizer, rows["none"][index])
         assert "No criteria." in prompt
         assert learned.startswith("Analysis: ")
+        for line in ("Best: ", "Right (1) or wrong (0)?"):
+            asked[line] += line in prompt
         prompt, learned = halves(tokenizer, rows["reference"][index])
         assert f"Right: {item.answer}<end_of_turn>" in prompt
         assert f"so {item.answer}." in learned
     assert 5 < foreign < 35
+    # Without principles the prompt has hints and single responses as with them.
+    assert min(asked.values()) > 0
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,9 @@ rft:
   n_hinted: 0
   general: [{{rows: {general}}}]
   general_share: 0.1
-  steps: 30
+  steps: 40
   batch: {{rows: 2, length: 256}}
-  optimizer: {{learning_rate: 5.0e-3, warmup_steps: 5}}
+  optimizer: {{learning_rate: 1.0e-2, warmup_steps: 5}}
   export: {{max_new_tokens: 40}}
 grpo:
   items: [{{rows: {pairs}}}, {{rows: {single}}}]

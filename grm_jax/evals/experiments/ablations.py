@@ -44,7 +44,7 @@ class AblationsConfig:
       grm train sft --config configs/train/sft_shown.yaml
       grm train spct --config configs/train/spct_tiny.yaml --meta_rm null --evaluation.k 4
         --start runs/sft_shown/model --grpo.filter.judge.model runs/sft_shown/model
-        --output runs/ablations/full
+        --evaluation.k_start 1 --output runs/ablations/full
 
     and the last one for each of the others, with
 
@@ -74,10 +74,10 @@ class AblationsConfig:
 
 def run(cfg: AblationsConfig, folder: Path) -> Findings:
     """Reads what the runs' evaluations have sampled; nothing is sampled."""
-    return findings({name: read_run(Path(path)) for name, path in cfg.runs.items()})
+    return findings({name: read_run(name, Path(path)) for name, path in cfg.runs.items()})
 
 
-def read_run(folder: Path) -> Run:
+def read_run(name: str, folder: Path) -> Run:
     """What the evaluation of a run has sampled.
 
     Raises:
@@ -91,13 +91,12 @@ def read_run(folder: Path) -> Run:
     told = json.loads(report.read_text(encoding="utf-8"))
     found: Run = {}
     for stage in (stage for stage in STAGES if stage in told["stages"]):
-        greedy = measure(stage, ITEMS, report.with_name(f"{stage}_greedy.jsonl"), [Vote(1)])
+        greedy = measure(name, ITEMS, report.with_name(f"{stage}_greedy.jsonl"), [Vote(1)])
         votes = [Vote(1), Vote(told["k"]), Vote(told["k"], guided=True)]
-        pool = measure(stage, ITEMS, report.with_name(f"{stage}.jsonl"), votes)
-        found[stage] = {"greedy": Arm("greedy", greedy, Vote(1))}
+        pool = measure(name, ITEMS, report.with_name(f"{stage}.jsonl"), votes)
+        found[stage] = {"greedy": Arm(name, greedy, Vote(1))}
         for vote in pool.cells:
-            way = "one sample" if vote.k == 1 else vote.label
-            found[stage][way] = Arm(way, pool, vote)
+            found[stage]["one sample" if vote.k == 1 else vote.label] = Arm(name, pool, vote)
     return found
 
 
@@ -140,7 +139,10 @@ def findings(runs: Mapping[str, Run]) -> Findings:
             ),
         ),
         data={
-            stage: {name: arms_json(list(ways.values())) for name, ways in group.items()}
+            stage: {
+                way: arms_json([run[way] for run in group.values() if way in run])
+                for way in next(iter(group.values()))
+            }
             for stage, group in groups.items()
         },
     )

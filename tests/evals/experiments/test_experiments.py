@@ -202,8 +202,11 @@ def test_ablations_from_run_folders(tmp_path, write_samples):
     rft_panel, grpo_panel = found.figures[0].panels
     assert rft_panel.names == ("full", "no-hinted")
     assert [series.label for series in grpo_panel.series] == list(rft.columns[1:8:2])
+    told = {arm["arm"]: arm["difference_to_first"] for arm in found.data["rft"]["greedy"]}
+    assert told["full"] is None
+    assert told["no-hinted"]["value"] == -50
     with pytest.raises(FileNotFoundError, match="no finished evaluation"):
-        ablations.read_run(tmp_path)
+        ablations.read_run("full", tmp_path)
 
 
 def test_every_line_of_ours_names_a_line_of_the_papers():
