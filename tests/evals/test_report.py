@@ -134,6 +134,9 @@ def test_rewardbench_gets_its_own_files(tmp_path):
     ]
     assert found["text_rejected"][1][1]["content"] == "good 1"
     assert {name: found[name] for name in named} == named
+    report["settings"]["model"] = "../grm"  # never above its folder
+    summary, _ = write_submission(REWARD_BENCH, tmp_path, report)
+    assert summary == tmp_path / "results" / "eval-set" / "grm.json"
 
 
 @pytest.fixture

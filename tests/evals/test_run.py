@@ -12,7 +12,7 @@ import pytest
 from grm_jax.data.sources import BadRow
 from grm_jax.evals.eval_page import write_page
 from grm_jax.evals.report import write_report
-from grm_jax.evals.run import judge_benchmark, shares
+from grm_jax.evals.run import Greedy, judge_benchmark, shares
 from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.samples import read_samples
 from tests.evals.judged import RIGHT, WRONG, Source, benchmark, example
@@ -171,3 +171,11 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
     assert many - few < texts / 4
     assert held - few > texts  # the measure sees what is held
     assert json.loads((tmp_path / "2000" / "report.json").read_text())["rows"] == 2000
+
+
+def test_greedy_is_without_chance_whatever_the_judges_strategy():
+    class Judge:
+        def sample_all(self, examples, k, strategy):
+            return iter([(list(examples), k, strategy.temperature)])
+
+    assert list(Greedy(Judge()).sample_all(["a"], 1)) == [(["a"], 1, 0.0)]  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Pair input: wins of all pairs, a tie half; refusals stay with their own, nothing piles up."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -142,3 +143,24 @@ def test_a_long_stream_is_read_as_it_is_needed() -> None:
         ahead = max(ahead, read - done)
     assert done == read == 500
     assert ahead <= 6, "five in the source's window, and one that is cut"
+
+
+def test_sample_s_of_an_example_is_made_of_sample_s_of_its_pairs():
+    class Wavering(ByWorth):
+        """Is right in even samples, and the other way round in odd ones."""
+
+        def _judge(self, example: Example, k: int) -> Sampled | Refusal:
+            found = super()._judge(example, k)
+            assert isinstance(found, Sampled)
+            return replace(
+                found,
+                judgments=tuple(
+                    replace(j, scores=j.scores[::-1]) if j.scores and j.sample % 2 else j
+                    for j in found.judgments
+                ),
+            )
+
+    (found,) = PairInput(Wavering()).sample_all([Example("q", ["1", "2", "3"], "x")], 4)
+    assert isinstance(found, Sampled)
+    assert [j.scores for j in found.judgments] == [(0, 1, 2), (2, 1, 0)] * 2
+    assert [j.sample for j in found.judgments] == [0, 1, 2, 3]

@@ -1,5 +1,6 @@
 """TokenProb: a score is the probability of a number where the judge wrote one, to the digit."""
 
+import math
 from collections.abc import Iterable, Iterator
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 from grm_jax import Example, Judge
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
-from grm_jax.judging.token_prob import weighed
+from grm_jax.judging.token_prob import softmax, weighed
 from grm_jax.sampling.sampler import Completion, Request
 from grm_jax.text.parse import choice_place
 
@@ -130,3 +131,8 @@ def test_a_vote_is_weighed_in_the_order_of_the_example() -> None:
 @pytest.mark.parametrize("text", [TEXT, "\\boxed{1} \\boxed {  3}", "Choice: \\boxed\n{\n1}"])
 def test_the_place_of_a_choice_is_where_its_number_begins(text) -> None:
     assert text[choice_place(text) :].rstrip() in ("1}", "2}", "3}")
+
+
+def test_shares_of_logits_of_any_size():
+    assert softmax([1000.0, 1000.0, -math.inf]) == (0.5, 0.5, 0.0)
+    assert softmax([-1000.0, -1000.0 + math.log(3)]) == pytest.approx((0.25, 0.75))
