@@ -171,7 +171,7 @@ class EndpointJudge:
 
     def _ask(self, example: Example, sample: int) -> Judgment:
         """One judgment. Raises ValueError: there is none, and why. Runs on a thread of a pool."""
-        item, templates = item_key(example.id), self.templates
+        item, templates = item_key(example.digest), self.templates
         order = response_order(self.seed, item, sample, example.n)
         if self.kind == "token-prob":
             check_count(example.n)

@@ -3,7 +3,8 @@
 Pointwise (the generative reward model), or LLM-as-a-Judge: a vote for one of the responses.
 
 Each of k samples sees the responses in an order of its own; samples that drew the same order
-share one prefilled prompt. Orders and tokens depend on (seed, Example id, sample number) alone.
+share one prefilled prompt. Orders and tokens depend on (seed, what the Example shows, sample
+number) alone: neither its id nor its place in a file changes them.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ class Judge:
         Raises:
             ValueError: a prompt that does not fit.
         """
-        example, item = pending.example, item_key(pending.example.id)
+        example, item = pending.example, item_key(pending.example.digest)
         if self._indexes:
             check_count(example.n)
         samples: dict[tuple[int, ...], list[int]] = {}
@@ -256,7 +257,7 @@ class Judge:
         example, judgments = sampled.example, sampled.judgments
         if self.meta_rm is not None:
             judgments = guide(judgments, self.k_meta)
-        rng = np.random.default_rng([self.sampler.seed, item_key(example.id), 0, _TIES])
+        rng = np.random.default_rng([self.sampler.seed, item_key(example.digest), 0, _TIES])
         verdict = vote(example.id, judgments, example.n, rng)
         if verdict is None:
             counts: dict[str, int] = {}
@@ -309,9 +310,9 @@ def read_judgment(
     )
 
 
-def item_key(example_id: str) -> int:
-    """The uint32 that names an Example's random stream."""
-    return int.from_bytes(hashlib.sha256(example_id.encode()).digest()[:4], "big")
+def item_key(name: str) -> int:
+    """The uint32 of a random stream by its name: an Example's is its digest."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
 
 
 def response_order(seed: int, item: int, sample: int, n: int) -> tuple[int, ...]:

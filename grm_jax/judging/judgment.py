@@ -104,11 +104,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An Example without a verdict, and why, in a sentence for its owner."""
+    """An Example without a verdict, and why, in a sentence for its owner.
+
+    passing: the reason may be gone at the next try (a server that was down, memory that was full),
+    so that the same command asks again.
+    """
 
     id: str
     error: str
+    passing: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """{"id": .., "error": ..}"""
-        return dataclasses.asdict(self)
+        """{"id": .., "error": ..}, and "passing" where it is so."""
+        return {"id": self.id, "error": self.error} | ({"passing": True} if self.passing else {})

@@ -110,7 +110,7 @@ class PairRM:
 
     def order(self, example: Example, sample: int) -> tuple[int, ...]:
         """The order of the responses for a sample number."""
-        order = response_order(self.seed, item_key(example.id), sample // 2, example.n)
+        order = response_order(self.seed, item_key(example.digest), sample // 2, example.n)
         return order[::-1] if sample % 2 else order
 
 

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from numbers import Integral
 from typing import Any
 
@@ -153,6 +154,14 @@ class Example:
     def n(self) -> int:
         """The number of responses."""
         return len(self.responses)
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of all that a judge can be shown: prompt, responses, reference and principles.
+
+        It names the Example's random stream and its result, whatever its id and its place.
+        """
+        return _content_id(vars(self))
 
     def permuted(self, order: Sequence[int]) -> "Example":
         """The example with response j taken from order[j]; label and scores follow, id stays."""

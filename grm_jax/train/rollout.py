@@ -81,11 +81,11 @@ def judgeable(items: Sequence[Example], kind: Learns) -> list[Example]:
 
 
 def as_pair(item: Example, seed: int) -> Example:
-    """The best response and another one, drawn by the seed and the item's id."""
+    """The best response and another one, drawn by the seed and what the item shows."""
     if item.n == 2 or item.label is None:
         return item
     others = [i for i in range(item.n) if i != item.label]
-    rng = np.random.default_rng([seed, item_key(item.id), 0, _PAIR])
+    rng = np.random.default_rng([seed, item_key(item.digest), 0, _PAIR])
     return take(item, (item.label, others[rng.integers(len(others))]))
 
 
@@ -96,8 +96,8 @@ def make_task(
     seed: int,
     kind: Learns = "grm",
 ) -> Task:
-    """The item with its responses in a random order (from the seed and its id)."""
-    order = response_order(seed, item_key(example.id), 0, example.n)
+    """The item with its responses in a random order (from the seed and what it shows)."""
+    order = response_order(seed, item_key(example.digest), 0, example.n)
     shown = example.permuted(order)
     template = templates.asking(kind, example.n, training=True)
     return Task(shown, tuple(tokenizer.encode_chat(render(shown, template))), template)
@@ -111,7 +111,7 @@ def roll_out(
 ) -> list[Rollout]:
     """`group` judgments of each task, in the order of the tasks; a task's share one prefill."""
     requests = [
-        Request(task.prompt, item_key(f"{i}/{task.example.id}"), tuple(range(group)), i)
+        Request(task.prompt, item_key(f"{i}/{task.example.digest}"), tuple(range(group)), i)
         for i, task in enumerate(tasks)
     ]
     found: dict[tuple[int, int], Completion] = {

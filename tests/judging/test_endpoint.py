@@ -168,7 +168,7 @@ def test_scores_go_back_to_the_responses_they_belong_to(server: Server) -> None:
     assert [j.sample for j in result.judgments] == list(range(6))
     assert [j.scores for j in result.judgments] == [(3, 9, 5)] * 6
     assert [j.scores for j in found["b"].judgments] == [(2, 1)] * 6
-    orders = [response_order(7, item_key("a"), sample, 3) for sample in range(6)]
+    orders = [response_order(7, item_key(QUESTION.digest), sample, 3) for sample in range(6)]
     assert [j.order for j in result.judgments] == orders
     assert len(set(orders)) > 1
     judgment = result.judgments[0]

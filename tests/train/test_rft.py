@@ -149,7 +149,7 @@ def saved_choices(path, items):
         for number, item in enumerate(items):
             judgments = []
             for sample in range(3):
-                order = response_order(0, item_key(item.id), sample, item.n)
+                order = response_order(0, item_key(item.digest), sample, item.n)
                 right = number % 3 == 0 or (number % 3 == 1 and sample == 0)
                 place = order.index(item.label)
                 text = answer((place if right else (place + 1) % item.n) + 1)
