@@ -11,7 +11,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-comp
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
 
-.PHONY: help demo test test-big lint bench clean
+.PHONY: help demo test test-big test-faults lint bench clean
 
 demo: $(VENV)/runtime.stamp  ## judge the bundled examples with the bundled model and meta RM
 	$(BIN)/grm judge --meta-rm tiny-meta
@@ -21,6 +21,9 @@ test: lint  ## everything that CI checks
 
 test-big: $(VENV)/dev.stamp  ## what CI has no room for: 11 GB of disk, 8 GB of memory, minutes
 	$(BIN)/python -m pytest -m big -o faulthandler_timeout=3600 tests
+
+test-faults: $(VENV)/dev.stamp  ## kills, damage, a full disk, two processes, NaN: half an hour
+	$(BIN)/python -m tests.faults.run
 
 lint: $(VENV)/dev.stamp  ## style, types, floors
 	$(BIN)/ruff check .
