@@ -9,6 +9,7 @@ import yaml
 from jax.sharding import AbstractMesh
 from jsonargparse import auto_cli
 
+from grm_jax import presets
 from grm_jax.evals.experiments.judges import JudgesConfig
 from grm_jax.sharding import MESH_AXES
 from grm_jax.train.grpo import GRPOConfig, prompts_of
@@ -103,8 +104,8 @@ def test_presets_are_configs(path):
 def test_sft_presets_are_configs_of_files_that_are_there(path):
     cfg = auto_cli(SFTConfig, args=["--config", str(path)], as_positional=False)
     sources = [source for stage in cfg.stages.values() for source in stage.data]
-    folders = {cfg.tokenizer, cfg.templates, *(source.templates for source in sources)} - {None}
-    assert all((ROOT / folder).is_dir() for folder in folders)
+    assert all(presets.templates(s.templates).is_dir() for s in (cfg, *sources) if s.templates)
+    assert cfg.tokenizer in (None, *presets.BUNDLED)
 
 
 @pytest.mark.parametrize("objective", ["bt", "pair", "cloud"])

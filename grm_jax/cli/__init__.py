@@ -12,6 +12,7 @@ from typing import Any
 from jsonargparse import auto_cli
 
 from grm_jax.cluster import tpu_chips
+from grm_jax.presets import by_name
 
 SUMMARY = {
     "judge": "judge responses: bundled examples, or the rows of a file",
@@ -100,7 +101,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         settings = auto_cli(
-            components, args=[*map(_field, rest)], as_positional=False, prog=f"grm {command}"
+            components,
+            args=by_name(command, [*map(_field, rest)]),
+            as_positional=False,
+            prog=f"grm {command}",
         )
         if command in TOGETHER:
             processes.start()
