@@ -105,6 +105,11 @@ class Source:
         rows = (row for _, _, row in islice(self._rows(), 100) if isinstance(row, Mapping))
         return next((tuple(map(str, row)) for row in rows if row), ())
 
+    def raw(self) -> Iterator[tuple[str, int, Any]]:
+        """(path, line, row) of each row as it stands, for rows that are no Examples; a ValueError
+        in the place of one that could not be decoded."""
+        return self._rows()
+
     def _rows(self) -> Iterator[tuple[str, int, Any]]:
         """(path, line, row) of each row; the row is a ValueError where it could not be decoded."""
         for line, row in enumerate(self._dataset, 1):
