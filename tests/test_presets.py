@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -119,3 +120,20 @@ def test_an_installed_package_has_them_all(tmp_path, monkeypatch):
     paths = [Path(path).relative_to(tmp_path / "site") for path in json.loads(found.stdout)]
     inside = [f"grm_jax/configs/{path}" for path in (*PRESETS, "templates/tiny_shown")]
     assert [path.as_posix() for path in paths] == [*inside, "grm_jax/assets/tiny"]
+
+
+def test_every_preset_that_a_text_names_is_there():
+    """In the README, in launch/, in the presets' own comments, in errors and help."""
+    texts = [ROOT / "README.md", *(ROOT / "launch").glob("*.*"), *CONFIGS.glob("*/*.yaml")]
+    texts += (ROOT / "grm_jax").rglob("*.py")
+    known = {path.removesuffix(".yaml").split("/")[-1] for path in PRESETS}
+    named = re.compile(r"--(?:config|[\w.]*mesh)[ =]([a-z][\w./]*)|(configs/\w+/\w+\.yaml)")
+    found = [
+        (path.name, match[1] or match[2])
+        for path in texts
+        for match in named.finditer(path.read_text())
+    ]
+    assert len(found) > 40
+    for text, name in found:
+        assert Path(name).name.removesuffix(".yaml") in known, (text, name)
+        assert "/" not in name or (ROOT / name).is_file(), (text, name)

@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from grm_jax.data.demonstrations import WORLD
 from grm_jax.data.items import ItemsConfig
 from grm_jax.data.math_pairs import Problem, pairs_of, to_problem
 from grm_jax.data.sources import load_examples
@@ -74,7 +75,8 @@ class MathPairsConfig:
                 f"answers is {self.answers} and pairs is {self.pairs}: a pair takes 2 answers or "
                 "more, and a problem gives 1 pair or more."
             )
-        if any(source.rows == "world" for source in _sources(self.input)):
+        given = self.input
+        if WORLD in ([given] if isinstance(given, str) else [source.rows for source in given]):
             raise ValueError("the small world has no such problems: name a file or a data set.")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 # For one comparison, so long that only what has no end meets it.
 SECONDS = 30
-BOX = re.compile(r"\\f?boxed\s*")
+BOX = re.compile(r"\\(?:boxed|fbox)\s*")
 LAST_LINE = re.compile(
     r"(?:####|a:|answer:|(?:the )?(?:final )?answer is:?)\s*(\S.*?)\.?", re.IGNORECASE
 )
