@@ -8,6 +8,7 @@ with which settings, and from which files; `--config` takes it. What has no mark
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -132,6 +133,19 @@ def check_file(output: str | Path, ours: Callable[[Path], bool], what: str) -> P
 
     from_first(check)
     return path
+
+
+def json_with(*names: str) -> Callable[[Path], bool]:
+    """For `check_file`: whether a file is a JSON object with these names."""
+
+    def ours(path: Path) -> bool:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            return False
+        return isinstance(found, dict) and set(names) <= set(found)
+
+    return ours
 
 
 def is_output(path: Path, root: Path) -> bool:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from grm_jax.data.sources import BadRow
 from grm_jax.evals.benchmark import Benchmark
-from grm_jax.judging.collect import write_samples
+from grm_jax.judging.collect import SampleLines, write_samples
 from grm_jax.judging.judge import Judge
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
-from grm_jax.judging.samples import SampleSource
-from grm_jax.processes import from_first
+from grm_jax.judging.result_file import Line
+from grm_jax.judging.samples import SampleSource, to_json
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Example
 
@@ -32,7 +32,7 @@ def judge_benchmark(
     name: str = "samples",
 ) -> Path:
     """k judgments of each row in `folder`/`name`.jsonl, as `write_samples` (so it can be killed and
-    started again, and a finished file is left as it is).
+    started again, and of a finished file only what has changed in the data is judged anew).
 
     An Example that the judge refuses has k judgments without scores, whose reason is "refused" and
     whose text says why: it counts like any other that cannot be read. A row that is no Example is a
@@ -51,19 +51,31 @@ def judge_benchmark(
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; give at least one row, or leave it out.")
     path = folder / f"{name}.jsonl"
-    if from_first(path.exists):
-        return path
     found, bad = _count(benchmark, benchmark.read(data))
     wanted = shares(found, limit)
     write_samples(
-        _Complete(source, benchmark.secret),
+        source,
         _items(benchmark, data, found, wanted),
         k,
         path,
         name=f"{benchmark.title}, {name}",
         total=sum(wanted.values()) + bad,
+        lines=_lines(k, benchmark.secret),
     )
     return path
+
+
+def _lines(k: int, secret: bool) -> SampleLines:
+    """Lines with k judgments for every Example: those that the judge refuses are unreadable."""
+
+    def form(sampled: Sampled) -> Line:
+        return to_json(_withheld(sampled) if secret else sampled)
+
+    def refused(refusal: Refusal, example: Example) -> Line:
+        line = form(_unread(example, refusal.error, k))
+        return line | ({"passing": True} if refusal.passing else {})
+
+    return SampleLines(k, form, refused)
 
 
 def shares(found: Mapping[str, int], limit: int | None) -> dict[str, int]:
@@ -123,30 +135,6 @@ class Greedy:
         return self._judge.sample_all(examples, k, Strategy(temperature=0.0))
 
 
-class _Complete:
-    """A source that has k judgments for every Example: those that it refuses are unreadable."""
-
-    def __init__(self, source: SampleSource, secret: bool):
-        self._source, self._secret = source, secret
-        self.on_devices = source.on_devices
-
-    def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled]:
-        """As the source; holds the Examples that are under way."""
-        under_way: dict[str, Example] = {}
-
-        def passing() -> Iterator[Example]:
-            for example in examples:
-                under_way[example.id] = example
-                yield example
-
-        for result in self._source.sample_all(passing(), k):
-            if isinstance(result, Refusal):
-                result = _unread(under_way.pop(result.id), result.error, k)
-            else:
-                del under_way[result.example.id]
-            yield _withheld(result) if self._secret else result
-
-
 def _unread(example: Example, error: str, k: int) -> Sampled:
     order = tuple(range(example.n))
     judgment = Judgment(0, order, "", "", None, REFUSED, error, 0, 0.0, counted=False)
@@ -159,4 +147,4 @@ def _withheld(sampled: Sampled) -> Sampled:
     kept = {name: example.meta[name] for name in ("subset", "unit") if name in example.meta}
     silent = Example(WITHHELD, [WITHHELD] * example.n, example.id, label=example.label, meta=kept)
     judgments = (replace(j, principles="", critique="", text="") for j in sampled.judgments)
-    return Sampled(silent, tuple(judgments))
+    return Sampled(silent, tuple(judgments), sampled.digest)
