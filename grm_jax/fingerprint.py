@@ -1,9 +1,9 @@
-"""What a result was made from: hashes of files and folders, such as a model's.
+"""What a result was made from: hashes of files and folders, such as a model's, and of rows.
 
-Every byte is hashed. Samples of the blocks would be quicker, but would miss an edited row of an
-embedding, and names, sizes and dates change where nothing has and stay where something has. It
-costs one pass over files that are about to be read anyway, several at a time: some seconds for a
-model of 5 GB, once per process.
+Of a file every byte is hashed. Samples of the blocks would be quicker, but would miss an edited row
+of an embedding, and names, sizes and dates change where nothing has and stay where something has.
+It costs one pass over files that are about to be read anyway, several at a time: some seconds for
+a model of 5 GB, once per process.
 """
 
 from __future__ import annotations
@@ -29,6 +29,21 @@ def fingerprint(path: Path) -> str:
             digest.update(file.relative_to(path).as_posix().encode())
             digest.update(bytes.fromhex(content))
     return digest.hexdigest()
+
+
+class RowsHash:
+    """A hash of rows, in their order: what is judged of each (`Example.digest`), and its label."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, digest: str, label: int | None) -> None:
+        """Adds a row."""
+        self._hash.update(f"{digest} {label}\n".encode())
+
+    def hexdigest(self) -> str:
+        """The hash of all rows so far."""
+        return self._hash.hexdigest()
 
 
 def _counted(folder: Path) -> Iterator[Path]:

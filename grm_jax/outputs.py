@@ -25,7 +25,6 @@ from grm_jax.processes import from_first, say
 from grm_jax.text.json_line import plain
 
 FACT = "#: "  # a comment for YAML, and for us what is no setting
-MARKS = ("config.yaml", "settings.yaml")  # in folders
 # What a shell may be writing into a new folder while the command starts.
 LOGS = (".log", ".out", ".err")
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
@@ -146,17 +145,6 @@ def json_with(*names: str) -> Callable[[Path], bool]:
         return isinstance(found, dict) and set(names) <= set(found)
 
     return ours
-
-
-def is_output(path: Path, root: Path) -> bool:
-    """Whether a file below `root` is an output of ours, or in the folder of one.
-
-    So that whoever reads all files of a folder does not read what was made from them.
-    """
-    if path.with_name(f"{path.name}.yaml").exists():
-        return True
-    inside = path.relative_to(root).parents
-    return any(_is_mark(root / part / name) for part in list(inside)[:-1] for name in MARKS)
 
 
 def differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -311,13 +299,6 @@ def _write_mark(mark: Path, made: Made) -> None:
 
 def _yaml(value: Any) -> str:
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10_000)
-
-
-def _is_mark(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return any(line.startswith(FACT.encode()) for line in (file.readline() for _ in range(2)))
 
 
 def _same(path: Path, other: Path) -> bool:

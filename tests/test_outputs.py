@@ -13,7 +13,7 @@ import yaml
 from filelock import FileLock
 
 from grm_jax.fingerprint import fingerprint
-from grm_jax.outputs import Made, check_file, claimed_file, claimed_folder, is_output
+from grm_jax.outputs import Made, check_file, claimed_file, claimed_folder
 from grm_jax.paths import expanded
 
 MADE = Made("grm test", {"k": 2, "input": "rows.jsonl", "mesh": None}, free=("mesh",))
@@ -234,23 +234,6 @@ def test_a_file_in_one_go_replaces_only_its_own_kind(tmp_path):
     path.write_text("theirs")
     with pytest.raises(ValueError, match="is not a page of ours"):
         check_file(path, ours, "a page of ours")
-
-
-def test_outputs_in_a_folder_of_inputs_are_known(tmp_path):
-    (tmp_path / "rows.jsonl").write_text("{}")
-    with claimed_file(tmp_path / "v.jsonl", MADE), claimed_folder(tmp_path / "run", MADE):
-        (tmp_path / "run" / "sub").mkdir()
-        (tmp_path / "run" / "sub" / "samples.jsonl").write_text("{}")
-    (tmp_path / "v.jsonl").write_text("{}")
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "config.yaml").write_text("name: theirs\n")
-    (tmp_path / "other" / "rows.jsonl").write_text("{}")
-    found = {p.name: is_output(p, tmp_path) for p in tmp_path.glob("*.jsonl")}
-    assert found == {"rows.jsonl": False, "v.jsonl": True}
-    assert is_output(tmp_path / "run" / "sub" / "samples.jsonl", tmp_path)
-    assert not is_output(tmp_path / "other" / "rows.jsonl", tmp_path)
-    # A folder that is named as the input is read, whoever made it.
-    assert not is_output(tmp_path / "run" / "sub" / "samples.jsonl", tmp_path / "run")
 
 
 def test_a_fingerprint_is_of_what_is_in_the_files(tmp_path):

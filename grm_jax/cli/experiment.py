@@ -23,7 +23,7 @@ from grm_jax.evals.experiments import (
 )
 from grm_jax.evals.experiments.findings import Findings, Grid, write_findings
 from grm_jax.processes import is_first, say
-from grm_jax.train.folder import claim
+from grm_jax.train.folder import claimed
 
 EXPERIMENTS: dict[str, Any] = {
     "scaling": scaling.ScalingConfig,
@@ -54,15 +54,15 @@ _RUN: dict[type, Callable[[Any, Path], Findings]] = {
 def run(config: Any) -> int:
     """Samples what is not there yet, measures it, prints the tables and writes the files."""
     name = next(name for name, kind in EXPERIMENTS.items() if kind is type(config))
-    folder = Path(config.output or f"runs/experiments/{name}")
-    claim(folder, config)
-    found = _RUN[type(config)](config, folder)
-    if is_first():
-        page = write_findings(found, folder)
-        console = Console()
-        for grid in found.grids:
-            console.print(_table(grid))
-        say(f"Open {page} in a browser; the table is {folder / 'table.md'}.")
+    output = config.output or f"runs/experiments/{name}"
+    with claimed(config, f"grm experiment {name}", output=output, looks_at_rows=True) as folder:
+        found = _RUN[type(config)](config, folder)
+        if is_first():
+            page = write_findings(found, folder)
+            console = Console()
+            for grid in found.grids:
+                console.print(_table(grid))
+            say(f"Open {page} in a browser; the table is {folder / 'table.md'}.")
     return 0
 
 

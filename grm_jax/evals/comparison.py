@@ -81,26 +81,39 @@ def pairs(a: Path, b: Path) -> Iterator[tuple[Row, Row]]:
     """The lines of both `rows.jsonl`.
 
     Raises:
-        ValueError: they are not of the same rows in the same order.
+        ValueError: they are not of the same rows in the same order, with the same labels.
     """
+    differ, first_told = 0, ""
     for number, (first, second) in enumerate(zip_longest(read_rows(a), read_rows(b)), 1):
-        keys = [_key(row) for row in (first, second)]
-        if keys[0] != keys[1]:
-            told = [" of ".join(key[:2]) if key else "no row" for key in keys]
-            raise ValueError(
-                f"the rows differ: in place {number} {a} has {told[0]} and {b} has {told[1]}. "
-                "Evaluate both with the same --benchmark, --data and --limit."
-            )
-        yield first, second
+        if why := _differ(first, second):
+            differ += 1
+            first_told = first_told or f"row {number}: {why}"
+        elif not differ:
+            yield first, second
+    if differ:
+        raise ValueError(
+            f"{differ} of {number} rows of {a} and {b} differ, the first one is {first_told}. A "
+            "verdict on one says nothing of the other: evaluate both on the same rows."
+        )
+
+
+def _differ(a: Row | None, b: Row | None) -> str:
+    """How two lines are not of the same row; empty where they are."""
+    if a is None or b is None:
+        return f"only {'the second' if a is None else 'the first'} evaluation has it"
+    if (a["id"], a["subset"]) != (b["id"], b["subset"]):
+        return f"{a['id']} of {a['subset']}, and {b['id']} of {b['subset']}"
+    # Evaluations of earlier versions have no digest.
+    if a.get("digest", b.get("digest")) != b.get("digest", a.get("digest")):
+        return f"{a['id']} has another prompt, other responses or another reference"
+    if a["label"] != b["label"]:
+        return f"{a['id']} has the label {a['label']}, and then {b['label']}"
+    return ""
 
 
 def flipped(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     """Whether just one of two verdicts is right."""
     return (a["verdict"] == "right") != (b["verdict"] == "right")
-
-
-def _key(row: Row | None) -> tuple[str, str, Any] | None:
-    return None if row is None else (row["id"], row["subset"], row["label"])
 
 
 def open_benchmark(report: Mapping[str, Any]) -> Benchmark:

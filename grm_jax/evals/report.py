@@ -84,6 +84,7 @@ def write_report(
         "headline": benchmark.headline,
         "secret": benchmark.secret,
         "rows": counted.rows,
+        "data": counted.data,
         "subsets": dict(counted.subsets),
         "k": counted.k,
         "verdict": asdict(votes[-1]),
@@ -127,7 +128,8 @@ def read_report(folder: Path) -> Row:
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
-    """The lines of `rows.jsonl`: id, subset, unit, label, scores, value and verdict of each row."""
+    """The lines of `rows.jsonl`: of each row its id, digest, subset, unit and label, and what was
+    found: scores, value, verdict."""
     with (folder / ROWS).open(encoding="utf-8") as file:
         yield from map(json.loads, file)
 
@@ -192,6 +194,7 @@ def _rows(benchmark: Benchmark, samples: Path, vote: Vote, scalar: bool) -> Iter
         (summed,) = totals(row, vote, choices(len(row.judgments), vote.k))
         yield {
             "id": example.id,
+            "digest": row.digest,
             "subset": benchmark.subset(example),
             "unit": str(example.meta.get("unit", example.id)),
             "label": example.label,

@@ -10,6 +10,7 @@ from typing import Any
 from grm_jax.evals.benchmark import Benchmark
 from grm_jax.evals.ranking import Ranking, rank
 from grm_jax.evals.run import REFUSED
+from grm_jax.fingerprint import RowsHash
 from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.samples import read_samples
@@ -30,6 +31,7 @@ class Survey:
         refused, unread: the first LISTED rows that the judge would not judge, and that could not
             be read, as {"id", "error"}; `refused_rows` and `unread_rows` count all.
         rated: whether any judgment has a meta score.
+        data: a hash of the rows: what was judged of each, and its label.
         meta: how well meta scores tell right judgments from wrong ones (equation 10), on rows of
             two or more responses with a label; None where none is rated.
     """
@@ -44,6 +46,7 @@ class Survey:
     refused_rows: int = 0
     unread_rows: int = 0
     rated: bool = False
+    data: str = ""
     meta: Ranking | None = None
 
     @property
@@ -71,12 +74,14 @@ def survey(benchmark: Benchmark, samples: Path) -> Survey:
     """
     found = Survey()
     rated: list[list[tuple[float, bool]]] = []
+    data = RowsHash()
     for row in read_samples(samples):
         if isinstance(row, Refusal):
             found.unread_rows += 1
             if len(found.unread) < LISTED:
                 found.unread.append(row.to_json())
             continue
+        data.add(row.digest, row.example.label)
         found.k = len(row.judgments)
         found.subsets[benchmark.subset(row.example)] += 1
         found.invalid.update(j.reason for j in row.judgments if j.reason is not None)
@@ -92,6 +97,7 @@ def survey(benchmark: Benchmark, samples: Path) -> Survey:
             rated.append(pairs)
         found.rated |= any(j.meta is not None for j in row.judgments)
     found.meta = rank(rated) if rated else None
+    found.data = data.hexdigest()
     return found
 
 
