@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from grm_jax.data.sources import BadRow
 from grm_jax.evals.benchmark import Benchmark
 from grm_jax.judging.collect import write_samples
 from grm_jax.judging.judge import Judge
-from grm_jax.judging.judgment import Judgment, Refusal, Sampled
+from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.samples import SampleSource
 from grm_jax.processes import from_first
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Example
 
-REFUSED = "refused"
 WITHHELD = "(withheld)"
 
 
@@ -30,17 +30,20 @@ def judge_benchmark(
     data: str | None = None,
     limit: int | None = None,
     name: str = "samples",
+    scalar: bool = False,
 ) -> Path:
     """k judgments of each row in `folder`/`name`.jsonl, as `write_samples` (so it can be killed and
     started again, and a finished file is left as it is).
 
-    An Example that the judge refuses has k judgments without scores, whose reason is "refused" and
-    whose text says why: it counts like any other that cannot be read. A row that is no Example is a
-    Refusal with its line. Of a secret benchmark, texts and critiques are left out.
+    An Example that the judge refuses is a Refusal that says which row it is (`Refusal.row`): it has
+    no answer, which is neither wrong nor a tie. One that the official script leaves out is a
+    Refusal too, and is not judged; and so is a row that is no Example, by its line. Of a secret
+    benchmark, texts and critiques are left out.
 
     Args:
         data: where the rows are; by default the benchmark's official place.
         limit: how many rows to judge at most, spread evenly over the subsets and within them.
+        scalar: the judge is a scalar model, for which some benchmarks have a rule of their own.
 
     Returns:
         The file.
@@ -56,8 +59,8 @@ def judge_benchmark(
     found, bad = _count(benchmark, benchmark.read(data))
     wanted = shares(found, limit)
     write_samples(
-        _Complete(source, benchmark.secret),
-        _items(benchmark, data, found, wanted),
+        _Named(source, benchmark),
+        _items(benchmark, data, found, wanted, scalar),
         k,
         path,
         name=f"{benchmark.title}, {name}",
@@ -93,7 +96,11 @@ def _count(benchmark: Benchmark, rows: Iterable[Example | BadRow]) -> tuple[Coun
 
 
 def _items(
-    benchmark: Benchmark, data: str | None, found: Mapping[str, int], wanted: Mapping[str, int]
+    benchmark: Benchmark,
+    data: str | None,
+    found: Mapping[str, int],
+    wanted: Mapping[str, int],
+    scalar: bool,
 ) -> Iterator[Example | Refusal]:
     """The wanted share of each subset, evenly spread over its rows, in the order of the rows."""
     seen: Counter[str] = Counter()
@@ -107,7 +114,9 @@ def _items(
         place, count, share = seen[subset], found[subset], wanted[subset]
         seen[subset] += 1
         if (place + 1) * share // count > place * share // count:
-            yield row
+            why = benchmark.leaves_out(row, scalar)
+            known = _known(benchmark, row)
+            yield Refusal(row.id, why, row=known | {"left_out": True}) if why else row
 
 
 class Greedy:
@@ -123,15 +132,16 @@ class Greedy:
         return self._judge.sample_all(examples, k, Strategy(temperature=0.0))
 
 
-class _Complete:
-    """A source that has k judgments for every Example: those that it refuses are unreadable."""
+class _Named:
+    """A source whose refusals say which row they are of, and which shows no secret."""
 
-    def __init__(self, source: SampleSource, secret: bool):
-        self._source, self._secret = source, secret
+    def __init__(self, source: SampleSource, benchmark: Benchmark):
+        self._source, self._benchmark = source, benchmark
         self.on_devices = source.on_devices
 
-    def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled]:
+    def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled | Refusal]:
         """As the source; holds the Examples that are under way."""
+        secret = self._benchmark.secret
         under_way: dict[str, Example] = {}
 
         def passing() -> Iterator[Example]:
@@ -140,17 +150,23 @@ class _Complete:
                 yield example
 
         for result in self._source.sample_all(passing(), k):
-            if isinstance(result, Refusal):
-                result = _unread(under_way.pop(result.id), result.error, k)
-            else:
+            if isinstance(result, Sampled):
                 del under_way[result.example.id]
-            yield _withheld(result) if self._secret else result
+                yield _withheld(result) if secret else result
+            else:
+                known = _known(self._benchmark, under_way.pop(result.id))
+                # What a judge says of a row may quote it.
+                yield replace(result, row=known, error=WITHHELD if secret else result.error)
 
 
-def _unread(example: Example, error: str, k: int) -> Sampled:
-    order = tuple(range(example.n))
-    judgment = Judgment(0, order, "", "", None, REFUSED, error, 0, 0.0, counted=False)
-    return Sampled(example, tuple(replace(judgment, sample=sample) for sample in range(k)))
+def _known(benchmark: Benchmark, example: Example) -> dict[str, Any]:
+    """What a report must know of a row that has no judgments."""
+    return {
+        "subset": benchmark.subset(example),
+        "unit": str(example.meta.get("unit", example.id)),
+        "label": example.label,
+        "digest": example.digest,
+    }
 
 
 def _withheld(sampled: Sampled) -> Sampled:

@@ -86,7 +86,8 @@ def read_samples(path: Path) -> Iterator[Sampled | Refusal]:
             try:
                 row = json.loads(line)
                 if "error" in row:
-                    yield Refusal(row["id"], row["error"])
+                    passing = row.get("passing", False)
+                    yield Refusal(row["id"], row["error"], passing, row.get("row"))
                 else:
                     yield from_json(row)
             except ValueError as error:

@@ -139,6 +139,7 @@ def sample(
         folder,
         data=setting.data,
         limit=setting.limit,
+        scalar=is_scalar(judge),
     )
 
 
