@@ -10,10 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from grm_jax.cli.show_report import show_paper, show_report
-from grm_jax.cli.verdict_file import check_same
 from grm_jax.evals.benchmark import Benchmark
 from grm_jax.evals.benchmarks import PAPER, find, rows
 from grm_jax.evals.eval_page import write_page
@@ -25,10 +22,13 @@ from grm_jax.judging.collect import Rated
 from grm_jax.judging.endpoint import EndpointConfig, EndpointJudge
 from grm_jax.judging.folder import Kind, folder_kind
 from grm_jax.judging.judge import Judge
+from grm_jax.judging.made_from import JUDGES, made_from
 from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.pairs import PairInput
 from grm_jax.judging.samples import SampleSource
 from grm_jax.judging.sources import JudgeConfig, open_judge
+from grm_jax.outputs import Made, check_file, claimed_folder, json_with, write_whole
+from grm_jax.paths import expanded
 from grm_jax.processes import from_first, is_first, say
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.sharding import MeshConfig
@@ -126,7 +126,7 @@ def kind_of(command: EvalCommand) -> Kind:
 def folder_of(command: EvalCommand) -> Path:
     """Where everything is written."""
     if command.output is not None:
-        return Path(command.output)
+        return expanded(command.output)
     judge = command.endpoint.model if command.endpoint else command.samples or command.model
     return Path("runs") / "eval" / f"{command.benchmark}-{judge.strip('/').replace('/', '_')}"
 
@@ -208,8 +208,19 @@ def evaluate(command: EvalCommand, benchmark: Benchmark, judges: Judges) -> dict
             another evaluation.
         Unanswered: not one row has an answer.
     """
-    folder, settings = folder_of(command), _settings(command)
-    from_first(lambda: _keep(folder, settings))
+    made = _made(command)
+    with claimed_folder(folder_of(command), made, mark="settings.yaml") as folder:
+        return _evaluate(command, benchmark, judges, folder, made.settings)
+
+
+def _evaluate(
+    command: EvalCommand,
+    benchmark: Benchmark,
+    judges: Judges,
+    folder: Path,
+    settings: Mapping[str, Any],
+) -> dict[str, Any] | None:
+    """As `evaluate`, in a folder that is claimed."""
     scalar = kind_of(command) in SCALAR
     where: dict[str, Any] = {"data": command.data, "limit": command.limit, "scalar": scalar}
     judge_benchmark(benchmark, judges.source, judges.k, folder, **where)
@@ -245,6 +256,8 @@ def _paper(command: EvalCommand, judges: Judges) -> int:
     # Before anything is judged, what is missing is said; the last first, which is not on the hub.
     for benchmark in reversed(PAPER):
         benchmark.read(command.data)
+    paper = folder_of(command) / "paper.json"
+    check_file(paper, json_with("title", "rows", "partial"), "an Overall of grm eval")
     reports = {}
     for benchmark in PAPER:
         part = replace(
@@ -253,21 +266,12 @@ def _paper(command: EvalCommand, judges: Judges) -> int:
         reports[benchmark.headline] = evaluate(part, benchmark, judges)
     if is_first():
         overall = show_paper(reports)
-        path = folder_of(command) / "paper.json"
-        path.write_text(json.dumps(overall, indent=2) + "\n", encoding="utf-8")
+        write_whole(paper, json.dumps(overall, indent=2) + "\n")
         return int(any(lacks(report, command.unanswered) for report in reports.values()))
     return 0
 
 
-def _settings(command: EvalCommand) -> dict[str, Any]:
-    """All that decides the result."""
-    return {name: value for name, value in asdict(command).items() if name not in FREE}
-
-
-def _keep(folder: Path, settings: dict[str, Any]) -> None:
-    """Writes settings.yaml; the folder may hold judgments of the same settings only."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "settings.yaml"
-    if path.exists():
-        check_same(folder, yaml.safe_load(path.read_text(encoding="utf-8")), settings)
-    path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+def _made(command: EvalCommand) -> Made:
+    """All that decides the result, but for the rows, which are looked at one by one."""
+    settings = {name: value for name, value in asdict(command).items() if name not in FREE}
+    return Made("grm eval", settings, (), from_first(lambda: made_from(settings, JUDGES)))

@@ -7,7 +7,7 @@ file (but for a hash of eight bytes per row, by which equal ids are told apart).
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from itertools import islice
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from grm_jax.data.rows import principles_in, prompt_column, shape_of, text_in
+from grm_jax.text.json_line import plain
 from grm_jax.text.messages import Example, kind, repair_surrogates
 
 IDS = ("id", "uid", "uuid", "bon_uid", "pair_uid", "question_id", "prompt_id", "unique_id",
@@ -27,13 +28,14 @@ class BadRow:
     """A row that could not be used: where it is, why, and what to call it.
 
     line: 1-based; of a text file the line on which the row begins, of others the row's number.
-    id: the row's own, or else the file's name and the line.
+    id: the row's own, or else the file's name and the line. own_id: the row's id as it was.
     """
 
     path: str
     line: int
     reason: str
     id: str = ""
+    own_id: int | float | str | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.reason}"
@@ -68,7 +70,8 @@ def load_examples(
 class Source:
     """Examples and BadRows, in the order of the rows. It can be iterated any number of times.
 
-    A row without an id gets a hash of its content, and an id that came before gets #2, #3, ...
+    A row without an id gets a hash of its content. Where an id comes again, a row of other content
+    gets #, and eight digits of the hash of its content, and the same row over again #2, #3, ...
     mapping: one sentence on how the columns are read, taken from the first row that can be.
     """
 
@@ -78,11 +81,9 @@ class Source:
         self._dataset = dataset
 
     def __iter__(self) -> Iterator[Example | BadRow]:
-        seen: dict[bytes, int] = {}
+        names = _Names()
         for path, line, row in self._rows():
-            item = _read(path, line, row)
-            name = _unused(item.id, seen)
-            yield item if name == item.id else replace(item, id=name)
+            yield names.told_apart(_read(path, line, row))
 
     @cached_property
     def mapping(self) -> str:
@@ -126,7 +127,7 @@ def to_example(row: Mapping[str, Any], path: str, line: int) -> Example:
         )
     left = {str(name): value for name, value in row.items() if value is not None}
     shape = shape_of(left)
-    identity = row_id(left)
+    own = _own_id(left)
     for name in IDS:
         left.pop(name, None)
     try:
@@ -139,13 +140,18 @@ def to_example(row: Mapping[str, Any], path: str, line: int) -> Example:
     values.setdefault("principles", principles_in(left))
     _refuse_empty(values["responses"], values.get("label"))
     meta = values.pop("meta", {}) | left | {"path": path, "line": line}
-    return Example(id=identity, meta=meta, **values)
+    return Example(id=_as_text(own), meta=meta, line=line, own_id=own, **values)
 
 
-def row_id(row: Mapping[str, Any]) -> str:
-    """The row's own id as text, or "" if it has none."""
-    values = (row.get(name) for name in IDS)
-    return next((str(value) for value in values if value not in (None, "")), "")
+def _own_id(row: Mapping[str, Any]) -> int | float | str | None:
+    """The row's own id, a number or text; None if it has none."""
+    values = (plain(row.get(name)) for name in IDS)
+    own = next((value for value in values if value not in (None, "")), None)
+    return own if own is None or isinstance(own, int | float | str) else json.dumps(own)
+
+
+def _as_text(own: int | float | str | None) -> str:
+    return "" if own is None else str(own)
 
 
 def _refuse_empty(responses: Any, label: int | None) -> None:
@@ -164,24 +170,38 @@ def _refuse_empty(responses: Any, label: int | None) -> None:
 
 
 def _read(path: str, line: int, row: Any) -> Example | BadRow:
-    own = row_id(row) if isinstance(row, Mapping) else ""
+    own = _own_id(row) if isinstance(row, Mapping) else None
     try:
         if isinstance(row, ValueError):
             raise row
         return to_example(row, path, line)
     except ValueError as error:
-        return BadRow(path, line, str(error), repair_surrogates(own) or f"{Path(path).name}:{line}")
+        identity = repair_surrogates(_as_text(own)) or f"{Path(path).name}:{line}"
+        return BadRow(path, line, str(error), identity, own)
 
 
-def _unused(identity: str, seen: dict[bytes, int]) -> str:
-    """The id, or the id with the first of #2, #3, ... that has not come before."""
-    name = identity
-    while (key := blake2b(name.encode(), digest_size=8).digest()) in seen:
-        first = blake2b(identity.encode(), digest_size=8).digest()
-        seen[first] += 1
-        name = f"{identity}#{seen[first]}"
-    seen[key] = 1
-    return name
+class _Names:
+    """Gives each item a name that no other has: see `Source`."""
+
+    def __init__(self) -> None:
+        self._named: dict[bytes, bytes] = {}  # hashes of the name, and of what has it
+        self._count: dict[bytes, int] = {}  # of the names that came again
+
+    def told_apart(self, item: Example | BadRow) -> Example | BadRow:
+        content = _hash(item.digest if isinstance(item, Example) else item.reason)
+        name = item.id
+        if self._named.get(_hash(name), content) != content:
+            name = f"{name}#{content.hex()[:8]}"
+        again, first = name, _hash(name)
+        while _hash(name) in self._named:
+            self._count[first] = self._count.get(first, 1) + 1
+            name = f"{again}#{self._count[first]}"
+        self._named[_hash(name)] = content
+        return item if name == item.id else replace(item, id=name)
+
+
+def _hash(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=8).digest()
 
 
 def _files(path: Path, split: str | None) -> tuple[Path, ...]:

@@ -214,7 +214,7 @@ def _rows(benchmark: Benchmark, samples: Path, vote: Vote, scalar: bool) -> Iter
             known_of = row.row or {}
             yield {
                 "id": row.id,
-                **{name: known_of.get(name) for name in ("subset", "unit", "label")},
+                **{name: known_of.get(name) for name in ("digest", "subset", "unit", "label")},
                 "scores": None,
                 "value": None,
                 "verdict": "unanswered",
@@ -224,6 +224,7 @@ def _rows(benchmark: Benchmark, samples: Path, vote: Vote, scalar: bool) -> Iter
         (summed,) = totals(row, vote, choices(len(row.judgments), vote.k))
         yield {
             "id": example.id,
+            "digest": row.digest,
             "subset": benchmark.subset(example),
             "unit": str(example.meta.get("unit", example.id)),
             "label": example.label,

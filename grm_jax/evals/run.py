@@ -10,11 +10,11 @@ from typing import Any
 
 from grm_jax.data.sources import BadRow
 from grm_jax.evals.benchmark import Benchmark
-from grm_jax.judging.collect import write_samples
+from grm_jax.judging.collect import SampleLines, refused, write_samples
 from grm_jax.judging.judge import Judge
 from grm_jax.judging.judgment import Refusal, Sampled
-from grm_jax.judging.samples import SampleSource
-from grm_jax.processes import from_first
+from grm_jax.judging.result_file import Line
+from grm_jax.judging.samples import SampleSource, to_json
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Example
 
@@ -33,7 +33,7 @@ def judge_benchmark(
     scalar: bool = False,
 ) -> Path:
     """k judgments of each row in `folder`/`name`.jsonl, as `write_samples` (so it can be killed and
-    started again, and a finished file is left as it is).
+    started again, and of a finished file only what has changed in the data is judged anew).
 
     An Example that the judge refuses is a Refusal that says which row it is (`Refusal.row`): it has
     no answer, which is neither wrong nor a tie. One that the official script leaves out is a
@@ -54,19 +54,33 @@ def judge_benchmark(
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; give at least one row, or leave it out.")
     path = folder / f"{name}.jsonl"
-    if from_first(path.exists):
-        return path
     found, bad = _count(benchmark, benchmark.read(data))
     wanted = shares(found, limit)
     write_samples(
-        _Named(source, benchmark),
+        source,
         _items(benchmark, data, found, wanted, scalar),
         k,
         path,
         name=f"{benchmark.title}, {name}",
         total=sum(wanted.values()) + bad,
+        lines=_lines(k, benchmark),
     )
     return path
+
+
+def _lines(k: int, benchmark: Benchmark) -> SampleLines:
+    """Lines of which those of refused rows say which row it is, and that hold no secret."""
+
+    def form(sampled: Sampled) -> Line:
+        return to_json(_withheld(sampled) if benchmark.secret else sampled)
+
+    def without(refusal: Refusal, example: Example) -> Line:
+        # What a judge says of a row may quote it.
+        error = WITHHELD if benchmark.secret else refusal.error
+        known = _known(benchmark, example)
+        return refused(replace(refusal, error=error, row=known), example)
+
+    return SampleLines(k, form, without)
 
 
 def shares(found: Mapping[str, int], limit: int | None) -> dict[str, int]:
@@ -132,40 +146,12 @@ class Greedy:
         return self._judge.sample_all(examples, k, Strategy(temperature=0.0))
 
 
-class _Named:
-    """A source whose refusals say which row they are of, and which shows no secret."""
-
-    def __init__(self, source: SampleSource, benchmark: Benchmark):
-        self._source, self._benchmark = source, benchmark
-        self.on_devices = source.on_devices
-
-    def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled | Refusal]:
-        """As the source; holds the Examples that are under way."""
-        secret = self._benchmark.secret
-        under_way: dict[str, Example] = {}
-
-        def passing() -> Iterator[Example]:
-            for example in examples:
-                under_way[example.id] = example
-                yield example
-
-        for result in self._source.sample_all(passing(), k):
-            if isinstance(result, Sampled):
-                del under_way[result.example.id]
-                yield _withheld(result) if secret else result
-            else:
-                known = _known(self._benchmark, under_way.pop(result.id))
-                # What a judge says of a row may quote it.
-                yield replace(result, row=known, error=WITHHELD if secret else result.error)
-
-
 def _known(benchmark: Benchmark, example: Example) -> dict[str, Any]:
     """What a report must know of a row that has no judgments."""
     return {
         "subset": benchmark.subset(example),
         "unit": str(example.meta.get("unit", example.id)),
         "label": example.label,
-        "digest": example.digest,
     }
 
 
@@ -175,4 +161,4 @@ def _withheld(sampled: Sampled) -> Sampled:
     kept = {name: example.meta[name] for name in ("subset", "unit") if name in example.meta}
     silent = Example(WITHHELD, [WITHHELD] * example.n, example.id, label=example.label, meta=kept)
     judgments = (replace(j, principles="", critique="", text="") for j in sampled.judgments)
-    return Sampled(silent, tuple(judgments))
+    return Sampled(silent, tuple(judgments), sampled.digest)

@@ -106,7 +106,8 @@ class Example:
     label: for n >= 2 the index of the best response; for n == 1 whether it is right (1) or
         wrong (0); None where unknown or tied.
     scores: gold scores, one per response. strength: HelpSteer2's preference strength, 1 slight to
-    3 strong, 0 a tie. meta: whatever else the row had.
+    3 strong, 0 a tie. meta: whatever else the row had. line: where it begins in its text file, or
+    the row's number. own_id: the row's id as it was there, a number or text.
 
     Raises ValueError, in a sentence, for values that cannot be judged.
     """
@@ -120,6 +121,8 @@ class Example:
     principles: str | None = None
     strength: int | None = None
     meta: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    line: int | None = field(default=None, compare=False)
+    own_id: int | float | str | None = field(default=None, compare=False)
 
     def __init__(
         self,
@@ -132,6 +135,8 @@ class Example:
         principles: str | None = None,
         strength: int | None = None,
         meta: Mapping[str, Any] | None = None,
+        line: int | None = None,
+        own_id: int | float | str | None = None,
     ):
         values = {
             "prompt": _check_prompt(prompt),
@@ -139,6 +144,8 @@ class Example:
             "reference": _check_text("reference", reference),
             "principles": _check_text("principles", principles),
             "meta": dict(meta or {}),
+            "line": line,
+            "own_id": repair_surrogates(own_id) if isinstance(own_id, str) else own_id,
         }
         n = len(values["responses"])
         values["label"] = _check_label(label, n)

@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow
@@ -274,6 +276,31 @@ def test_ids_are_told_apart_and_do_not_depend_on_the_order(tmp_path):
     source = load_examples(write(tmp_path / "c.jsonl", *same))
     assert [item.id for item in source] == ["x", "x#2", "x#2#2", "x#3", "y"]
     assert [item.id for item in source] == [item.id for item in source]
+
+
+def test_rows_of_other_content_under_one_id_are_named_by_it(tmp_path):
+    def names(*answers):
+        rows = [{"id": 7, "prompt": Q, "response": answer} for answer in answers]
+        items = list(load_examples(write(tmp_path / "a.jsonl", *rows)))
+        assert [item.own_id for item in items] == [7] * len(items)
+        assert [item.line for item in items] == list(range(1, len(items) + 1))
+        return dict(zip([item.id for item in items], answers, strict=True))
+
+    few, many = names("a", "b", "c"), names("a", "d", "c", "d", "b", "a")
+    assert few.items() <= many.items(), "what stands between two rows renames neither"
+    (b,) = (name for name, answer in few.items() if answer == "b")
+    assert re.fullmatch(r"7#[0-9a-f]{8}", b)
+    assert {"7", "7#2"} < {*many}
+    assert len(many) == 6
+
+
+def test_the_rows_own_id_is_kept_as_it_was(tmp_path):
+    owns = [5, "5", 1.5, None, [1]]
+    rows = [{"id": own, "prompt": Q, "response": str(own)} for own in owns]
+    items = list(load_examples(write(tmp_path / "a.jsonl", *rows, {"id": 9, "prompt": Q})))
+    assert [item.own_id for item in items] == [5, "5", 1.5, None, "[1]", 9]
+    assert replace(items[0], label=1).permuted([0]).own_id == 5
+    assert items[0] == replace(items[0], line=None, own_id=None)
 
 
 @pytest.mark.parametrize("indent", [None, 2])

@@ -66,13 +66,17 @@ def test_a_report_by_hand(tmp_path):
 def test_rows_have_the_totals_that_decide(tmp_path):
     evaluated(tmp_path, [*RATED, judged(ROWS[3], NONE, NONE)])
     assert list(read_rows(tmp_path)) == [
-        {"id": name, "subset": subset, "unit": name, "label": 0}
+        {"id": name, "digest": row.digest, "subset": subset, "unit": name, "label": 0}
         | {"scores": scores, "value": [value], "verdict": verdict}
-        for name, subset, scores, value, verdict in (
-            ("a", "A", [9, 2], 1, "right"),
-            ("b", "A", [6, 2], 1, "right"),
-            ("c", "B", [2, 8], 0, "wrong"),
-            ("d", "B", None, 0, "unread"),
+        for row, (name, subset, scores, value, verdict) in zip(
+            ROWS,
+            (
+                ("a", "A", [9, 2], 1, "right"),
+                ("b", "A", [6, 2], 1, "right"),
+                ("c", "B", [2, 8], 0, "wrong"),
+                ("d", "B", None, 0, "unread"),
+            ),
+            strict=True,
         )
     ]
 

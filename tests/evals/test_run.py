@@ -56,6 +56,10 @@ def test_a_passing_reason_stays_passing(tmp_path):
         found = json.loads(line)
         assert found["passing"] is True
         assert found["row"]["subset"] == subset
+    up = Source(RIGHT)
+    judge_benchmark(benchmark(ROWS[:2]), up, 1, tmp_path)  # the same command asks again
+    assert sorted(up.asked) == ["1", "2"]
+    assert all(isinstance(row, Sampled) for row in read_samples(path))
 
 
 def test_what_the_official_script_leaves_out_is_not_judged(tmp_path):
