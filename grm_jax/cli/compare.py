@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from grm_jax.cli.show_report import shown
+from grm_jax.evals.benchmark import rows_had
 from grm_jax.evals.compare_page import write_page
 from grm_jax.evals.comparison import Comparison, compare
 from grm_jax.evals.report import known
@@ -51,5 +52,7 @@ def _show(found: Comparison) -> None:
     console.print(table)
     for (before, after), count in found.flips.items():
         console.print(f"{count} rows: {before} → {after}", markup=False)
+    if found.unanswered:
+        console.print(f"{rows_had(found.unanswered)} no answer from one of the two.", markup=False)
     if not found.flips:
         console.print("No verdict on a row has changed.")

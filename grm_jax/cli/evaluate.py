@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -16,6 +17,7 @@ from grm_jax.evals.eval_page import write_page
 from grm_jax.evals.leaderboard import SUBMISSIONS, write_submission
 from grm_jax.evals.report import write_report
 from grm_jax.evals.run import Greedy, judge_benchmark
+from grm_jax.evals.scoring import Unanswered
 from grm_jax.judging.collect import Rated
 from grm_jax.judging.endpoint import EndpointConfig, EndpointJudge
 from grm_jax.judging.folder import Kind, folder_kind
@@ -35,7 +37,7 @@ ALL = "paper"
 # These give each row one reward, and those three count as scalar models.
 CERTAIN, SCALAR = ("bt", "pair"), ("bt", "pair", "cloud")
 # Options that may differ when an evaluation is continued.
-FREE = {"output", "mesh", "rows"}
+FREE = {"output", "mesh", "rows", "unanswered"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class EvalCommand:
         data: Where its rows are, a hub id or a path; by default its official place. Without a
             --benchmark, any file of rows with responses and a label.
         output: The folder for all of that; by default runs/eval/BENCHMARK-MODEL.
+        unanswered: Which share of the rows may have no answer (refused by a server, too long for
+            the model); with more, the command ends with 1. None of them is in any number.
         limit: How many rows to judge, spread evenly over the subsets: a part of the benchmark.
         model: "tiny" (bundled), a folder in Hugging Face's layout, or a hub id.
         judge_kind: What the model is; by default what its grm.json says, else a pointwise GRM.
@@ -75,6 +79,7 @@ class EvalCommand:
     benchmark: str = "world"
     data: str | None = None
     output: str | None = None
+    unanswered: float = 0.0
     limit: int | None = None
     model: str = "tiny"
     judge_kind: Kind | None = None
@@ -95,6 +100,8 @@ class EvalCommand:
     def __post_init__(self) -> None:
         if self.k < 1 or (self.limit is not None and self.limit < 1):
             raise ValueError(f"limit is {self.limit} and k is {self.k}; both must be at least 1.")
+        if not 0 <= self.unanswered <= 1:
+            raise ValueError(f"unanswered is {self.unanswered}; give a share of rows, 0 to 1.")
         if self.k_meta is not None and (self.meta_rm is None or not 1 <= self.k_meta <= self.k):
             raise ValueError(
                 f"k_meta is {self.k_meta} of {self.k} samples: give 1 to k, and a --meta-rm that "
@@ -171,7 +178,16 @@ class Judges:
 
 
 def run(command: EvalCommand) -> int:
-    """Judges, scores, and writes; 0 where there is a report."""
+    """Judges, scores, and writes; 0 where there is a report, and every row has an answer but for
+    the share that may lack one."""
+    try:
+        return _run(command)
+    except Unanswered as error:
+        print(f"grm eval: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(command: EvalCommand) -> int:
     judges = Judges(command)
     if command.benchmark == ALL:
         return _paper(command, judges)
@@ -179,8 +195,8 @@ def run(command: EvalCommand) -> int:
     benchmark = rows(str(command.data)) if own else find(command.benchmark)
     if own:
         command = replace(command, benchmark=benchmark.name, output=str(folder_of(command)))
-    evaluate(command, benchmark, judges)
-    return 0
+    report = evaluate(command, benchmark, judges)
+    return int(report is not None and lacks(report, command.unanswered))
 
 
 def evaluate(command: EvalCommand, benchmark: Benchmark, judges: Judges) -> dict[str, Any] | None:
@@ -190,6 +206,7 @@ def evaluate(command: EvalCommand, benchmark: Benchmark, judges: Judges) -> dict
     Raises:
         ValueError, FileNotFoundError: what is missing or does not fit, such as a folder of
             another evaluation.
+        Unanswered: not one row has an answer.
     """
     made = _made(command)
     with claimed_folder(folder_of(command), made, mark="settings.yaml") as folder:
@@ -204,7 +221,8 @@ def _evaluate(
     settings: Mapping[str, Any],
 ) -> dict[str, Any] | None:
     """As `evaluate`, in a folder that is claimed."""
-    where = {"data": command.data, "limit": command.limit}
+    scalar = kind_of(command) in SCALAR
+    where: dict[str, Any] = {"data": command.data, "limit": command.limit, "scalar": scalar}
     judge_benchmark(benchmark, judges.source, judges.k, folder, **where)
     if (greedy := judges.greedy) is not None:
         judge_benchmark(benchmark, greedy, 1, folder, name="greedy", **where)
@@ -216,15 +234,21 @@ def _evaluate(
         folder,
         settings=settings,
         k_meta=command.k_meta,
-        scalar=kind_of(command) in SCALAR,
+        scalar=scalar,
         usage=asdict(judge.usage) if isinstance(judge, EndpointJudge) else None,
     )
-    if benchmark.name in SUBMISSIONS:
+    # Its files have no place for the word "incomplete".
+    if benchmark.name in SUBMISSIONS and not report["unanswered_rows"]:
         write_submission(benchmark, folder, report)
     page = write_page(folder)
     show_report(report)
     say(f"Open {page} in a browser; compare with another by `grm compare {folder} OTHER`.")
     return report
+
+
+def lacks(report: Mapping[str, Any], share: float) -> bool:
+    """Whether a greater share of the rows than this has no answer."""
+    return max(part["unanswered_share"] for part in (report, report["greedy"] or report)) > share
 
 
 def _paper(command: EvalCommand, judges: Judges) -> int:
@@ -243,6 +267,7 @@ def _paper(command: EvalCommand, judges: Judges) -> int:
     if is_first():
         overall = show_paper(reports)
         write_whole(paper, json.dumps(overall, indent=2) + "\n")
+        return int(any(lacks(report, command.unanswered) for report in reports.values()))
     return 0
 
 

@@ -12,8 +12,9 @@ from typing import Any
 from grm_jax.evals.benchmark import Benchmark
 from grm_jax.evals.benchmarks import find, rows
 from grm_jax.evals.eval_page import judge_name
+from grm_jax.evals.intervals import Interval
 from grm_jax.evals.report import SAMPLES, read_report, read_rows, verdict_vote
-from grm_jax.evals.scoring import Interval, cells, differences, tables
+from grm_jax.evals.scoring import cells, differences, shared, tables
 
 Row = dict[str, Any]
 
@@ -27,6 +28,7 @@ class Comparison:
         names: what to call the two judges.
         cells: by cell (of a, of b, b - a with its paired interval).
         flips: (verdict of a, verdict of b) -> how many rows, where the two differ.
+        unanswered: rows to which one of the two had no answer: they are in no number.
         secret: whether the rows' texts may be shown.
     """
 
@@ -34,6 +36,7 @@ class Comparison:
     names: tuple[str, str]
     cells: dict[str, tuple[float, float, Interval]]
     flips: dict[tuple[str, str], int]
+    unanswered: int
     secret: bool
 
 
@@ -51,28 +54,35 @@ def compare(a: Path, b: Path) -> Comparison:
             f"{a} is an evaluation on {names[0]} and {b} on {names[1]}: only evaluations of the "
             "same rows can be compared."
         )
-    flips = Counter(
-        (first["verdict"], second["verdict"])
-        for first, second in pairs(a, b)
-        if first["verdict"] != second["verdict"]
-    )
+    flips: Counter[tuple[str, str]] = Counter()
+    unanswered = 0
+    for found in pairs(a, b):
+        first, second = (row["verdict"] for row in found)
+        if "unanswered" in (first, second):
+            unanswered += 1
+        elif first != second:
+            flips[first, second] += 1
     benchmark = open_benchmark(reports[0])
-    before, after = (
-        tables(
-            benchmark,
-            folder / SAMPLES,
-            [vote := verdict_vote(report)],
-            scalar=report["scalar"],
-        )[vote]
-        for folder, report in zip((a, b), reports, strict=True)
+    before, after = shared(
+        *(
+            tables(
+                benchmark,
+                folder / SAMPLES,
+                [vote := verdict_vote(report)],
+                scalar=report["scalar"],
+            )[vote]
+            for folder, report in zip((a, b), reports, strict=True)
+        )
     )
     ours, theirs = cells(benchmark, before), cells(benchmark, after)
     found = differences(benchmark, before, after)
+    whole = Counter(benchmark.found(before[0])) + Counter(reports[0]["left_out"])
     return Comparison(
-        title=reports[0]["title"],
+        title=benchmark.label(whole, unanswered),
         names=_names(reports, (a, b)),
         cells={name: (ours[name], theirs[name], found[name]) for name in found},
         flips=dict(flips.most_common()),
+        unanswered=unanswered,
         secret=reports[0]["secret"],
     )
 
@@ -83,7 +93,7 @@ def pairs(a: Path, b: Path) -> Iterator[tuple[Row, Row]]:
     Raises:
         ValueError: they are not of the same rows in the same order, with the same labels.
     """
-    differ, first_told = 0, ""
+    number, differ, first_told = 0, 0, ""
     for number, (first, second) in enumerate(zip_longest(read_rows(a), read_rows(b)), 1):
         if why := _differ(first, second):
             differ += 1

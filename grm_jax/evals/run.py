@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from grm_jax.data.sources import BadRow
 from grm_jax.evals.benchmark import Benchmark
-from grm_jax.judging.collect import SampleLines, write_samples
+from grm_jax.judging.collect import SampleLines, refused, write_samples
 from grm_jax.judging.judge import Judge
-from grm_jax.judging.judgment import Judgment, Refusal, Sampled
+from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.result_file import Line
 from grm_jax.judging.samples import SampleSource, to_json
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Example
 
-REFUSED = "refused"
 WITHHELD = "(withheld)"
 
 
@@ -30,17 +30,20 @@ def judge_benchmark(
     data: str | None = None,
     limit: int | None = None,
     name: str = "samples",
+    scalar: bool = False,
 ) -> Path:
     """k judgments of each row in `folder`/`name`.jsonl, as `write_samples` (so it can be killed and
     started again, and of a finished file only what has changed in the data is judged anew).
 
-    An Example that the judge refuses has k judgments without scores, whose reason is "refused" and
-    whose text says why: it counts like any other that cannot be read. A row that is no Example is a
-    Refusal with its line. Of a secret benchmark, texts and critiques are left out.
+    An Example that the judge refuses is a Refusal that says which row it is (`Refusal.row`): it has
+    no answer, which is neither wrong nor a tie. One that the official script leaves out is a
+    Refusal too, and is not judged; and so is a row that is no Example, by its line. Of a secret
+    benchmark, texts and critiques are left out.
 
     Args:
         data: where the rows are; by default the benchmark's official place.
         limit: how many rows to judge at most, spread evenly over the subsets and within them.
+        scalar: the judge is a scalar model, for which some benchmarks have a rule of their own.
 
     Returns:
         The file.
@@ -55,27 +58,29 @@ def judge_benchmark(
     wanted = shares(found, limit)
     write_samples(
         source,
-        _items(benchmark, data, found, wanted),
+        _items(benchmark, data, found, wanted, scalar),
         k,
         path,
         name=f"{benchmark.title}, {name}",
         total=sum(wanted.values()) + bad,
-        lines=_lines(k, benchmark.secret),
+        lines=_lines(k, benchmark),
     )
     return path
 
 
-def _lines(k: int, secret: bool) -> SampleLines:
-    """Lines with k judgments for every Example: those that the judge refuses are unreadable."""
+def _lines(k: int, benchmark: Benchmark) -> SampleLines:
+    """Lines of which those of refused rows say which row it is, and that hold no secret."""
 
     def form(sampled: Sampled) -> Line:
-        return to_json(_withheld(sampled) if secret else sampled)
+        return to_json(_withheld(sampled) if benchmark.secret else sampled)
 
-    def refused(refusal: Refusal, example: Example) -> Line:
-        line = form(_unread(example, refusal.error, k))
-        return line | ({"passing": True} if refusal.passing else {})
+    def without(refusal: Refusal, example: Example) -> Line:
+        # What a judge says of a row may quote it.
+        error = WITHHELD if benchmark.secret else refusal.error
+        known = _known(benchmark, example)
+        return refused(replace(refusal, error=error, row=known), example)
 
-    return SampleLines(k, form, refused)
+    return SampleLines(k, form, without)
 
 
 def shares(found: Mapping[str, int], limit: int | None) -> dict[str, int]:
@@ -105,7 +110,11 @@ def _count(benchmark: Benchmark, rows: Iterable[Example | BadRow]) -> tuple[Coun
 
 
 def _items(
-    benchmark: Benchmark, data: str | None, found: Mapping[str, int], wanted: Mapping[str, int]
+    benchmark: Benchmark,
+    data: str | None,
+    found: Mapping[str, int],
+    wanted: Mapping[str, int],
+    scalar: bool,
 ) -> Iterator[Example | Refusal]:
     """The wanted share of each subset, evenly spread over its rows, in the order of the rows."""
     seen: Counter[str] = Counter()
@@ -119,7 +128,9 @@ def _items(
         place, count, share = seen[subset], found[subset], wanted[subset]
         seen[subset] += 1
         if (place + 1) * share // count > place * share // count:
-            yield row
+            why = benchmark.leaves_out(row, scalar)
+            known = _known(benchmark, row)
+            yield Refusal(row.id, why, row=known | {"left_out": True}) if why else row
 
 
 class Greedy:
@@ -135,10 +146,13 @@ class Greedy:
         return self._judge.sample_all(examples, k, Strategy(temperature=0.0))
 
 
-def _unread(example: Example, error: str, k: int) -> Sampled:
-    order = tuple(range(example.n))
-    judgment = Judgment(0, order, "", "", None, REFUSED, error, 0, 0.0, counted=False)
-    return Sampled(example, tuple(replace(judgment, sample=sample) for sample in range(k)))
+def _known(benchmark: Benchmark, example: Example) -> dict[str, Any]:
+    """What a report must know of a row that has no judgments."""
+    return {
+        "subset": benchmark.subset(example),
+        "unit": str(example.meta.get("unit", example.id)),
+        "label": example.label,
+    }
 
 
 def _withheld(sampled: Sampled) -> Sampled:

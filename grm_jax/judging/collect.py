@@ -56,7 +56,7 @@ class SampleLines:
         """What is known of the row as it is now, and what was sampled then."""
         if "judgments" in line:
             return {**self.form(Sampled(row, ())), "judgments": line["judgments"]}
-        return {**line, "id": row.id}
+        return self.refused(Refusal(row.id, line["error"]), row)
 
     def bad(self, row: Refusal) -> Line:
         return row.to_json()
@@ -66,7 +66,9 @@ class SampleLines:
             return line["digest"]
         # Earlier versions did not write it down, but what it is made from.
         digest = line["digest"] if "digest" in line else from_json(line).digest
-        return digest if len(line["judgments"]) == self.k else None
+        # Earlier versions wrote k judgments of a row that had no answer.
+        had_none = all(judgment["reason"] == "refused" for judgment in line["judgments"])
+        return digest if len(line["judgments"]) == self.k and not had_none else None
 
 
 def write_samples(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,12 +127,18 @@ class Refusal:
 
     passing: the reason may be gone at the next try (a server that was down, memory that was full),
     so that the same command asks again.
+    row: of a benchmark's row what a report must know without its text: subset, unit, label, digest,
+    and whether an official script leaves it out.
     """
 
     id: str
     error: str
     passing: bool = False
+    row: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """{"id": .., "error": ..}, and "passing" where it is so."""
-        return {"id": self.id, "error": self.error} | ({"passing": True} if self.passing else {})
+        """{"id": .., "error": ..}, with "passing" and "row" where there is such a thing."""
+        told: dict[str, Any] = {"id": self.id, "error": self.error}
+        if self.passing:
+            told["passing"] = True
+        return told if self.row is None else told | {"row": dict(self.row)}

@@ -93,7 +93,9 @@ def read_samples(path: Path) -> Iterator[Sampled | Refusal]:
             try:
                 row = json.loads(line)
                 if "error" in row:
-                    yield Refusal(row["id"], row["error"])
+                    known = row.get("row")
+                    known = known and {**known, "digest": row.get("digest")}
+                    yield Refusal(row["id"], row["error"], row.get("passing", False), known)
                 else:
                     yield from_json(row)
             except ValueError as error:

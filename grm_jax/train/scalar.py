@@ -286,4 +286,5 @@ def _report(
     told = ", ".join(
         f"{100 * e.mean:.1f} ± {100 * e.error:.1f} % at k = {k}" for k, e in found.credited.items()
     )
-    say(f"{path}: right on {told} ({found.items} held-out items).")
+    without = f"; {found.unanswered} more had no answer" if found.unanswered else ""
+    say(f"{path}: right on {told} ({found.items} held-out items{without}).")

@@ -18,11 +18,12 @@ from grm_jax.data.items import ItemsConfig, load_items
 from grm_jax.evals.accuracy import accuracy
 from grm_jax.evals.spct_page import write_page
 from grm_jax.fingerprint import fingerprint
-from grm_jax.judging.collect import Rated, collect
+from grm_jax.judging.collect import Rated, write_samples
 from grm_jax.judging.folder import model_path
 from grm_jax.judging.judge import Judge
 from grm_jax.judging.made_from import TRAINING, made_from
 from grm_jax.judging.meta import MetaRM
+from grm_jax.judging.samples import read_samples
 from grm_jax.outputs import Made, claimed_folder, write_whole
 from grm_jax.paths import expanded
 from grm_jax.processes import from_first, is_first, say
@@ -281,4 +282,5 @@ def _measure(
         rows=cfg.evaluation.rows,
     )
     source = judge if meta is None else Rated(judge, meta)
-    return accuracy(collect(source, items, k, path, name=path.stem), k).to_json()
+    write_samples(source, items, k, path, name=path.stem, total=len(items))
+    return accuracy(read_samples(path), k).to_json()

@@ -38,15 +38,47 @@ def test_every_row_has_its_line_in_the_benchmarks_order(tmp_path):
     assert rows[1].example.meta == {"subset": "B", "unit": "two"}
 
 
-def test_what_the_judge_refuses_counts_and_what_cannot_be_read_is_told(tmp_path):
+def test_what_the_judge_refuses_says_which_row_it_is_and_is_no_judgment(tmp_path):
     path = judge_benchmark(benchmark(ROWS), Source(RIGHT, refuses=["5"]), 3, tmp_path)
-    refused = next(r for r in read_samples(path) if isinstance(r, Sampled) and r.example.id == "5")
-    assert refused.example.responses == ("good 5", "bad 5")
-    assert [(j.sample, j.scores, j.reason, j.text) for j in refused.judgments] == [
-        (i, None, "refused", "it is too long.") for i in range(3)
-    ]
-    (bad,) = [r for r in read_samples(path) if isinstance(r, Refusal)]
-    assert bad.error == "some/rows.jsonl:3: the row has no responses"
+    bad, refused = (row for row in read_samples(path) if isinstance(row, Refusal))
+    known = {"subset": "B", "unit": "5", "label": 0, "digest": example("5", "B").digest}
+    assert refused == Refusal("5", "it is too long.", row=known)
+    assert bad == Refusal("rows.jsonl:3", "some/rows.jsonl:3: the row has no responses")
+
+
+def test_a_passing_reason_stays_passing(tmp_path):
+    class Down(Source):
+        def _batch(self, batch, k):
+            return (Refusal(row.id, "no connection", passing=True) for row in batch)
+
+    path = judge_benchmark(benchmark(ROWS[:2]), Down(), 1, tmp_path)
+    for line, subset in zip(path.read_text().splitlines(), "AB", strict=True):
+        found = json.loads(line)
+        assert found["passing"] is True
+        assert found["row"]["subset"] == subset
+    up = Source(RIGHT)
+    judge_benchmark(benchmark(ROWS[:2]), up, 1, tmp_path)  # the same command asks again
+    assert sorted(up.asked) == ["1", "2"]
+    assert all(isinstance(row, Sampled) for row in read_samples(path))
+
+
+def test_what_the_official_script_leaves_out_is_not_judged(tmp_path):
+    """For the kind of judge that the script is for."""
+    rows = [example("1"), example("2")]
+    short = replace(
+        benchmark(rows), leaves_out=lambda row, scalar: "" if scalar or row.id == "1" else "long"
+    )
+    source = Source(RIGHT)
+    path = judge_benchmark(short, source, 1, tmp_path / "writes")
+    assert source.asked == ["1"]
+    left_out = next(r for r in read_samples(path) if isinstance(r, Refusal))
+    assert left_out.row is not None
+    assert (left_out.error, left_out.row["left_out"]) == ("long", True)
+    report = write_report(short, tmp_path / "writes", settings={}, resamples=10)
+    assert report["title"] == "Handmade"  # it is whole without them
+    assert (report["rows"], report["left_out"], report["why_left_out"]) == (1, {"A": 1}, "long")
+    judge_benchmark(short, scalar := Source(RIGHT), 1, tmp_path / "scores", scalar=True)
+    assert sorted(scalar.asked) == ["1", "2"]
 
 
 @pytest.mark.parametrize("dies_after", [0, 1, 4, 7])
@@ -113,7 +145,8 @@ def test_nothing_of_a_secret_benchmark_is_written(tmp_path):
         text = path.read_text()
         assert "hidden" not in text
         assert not any(f"good {i}" in text for i in (1, 2, 3))
-    assert report["votes"][-1]["cells"]["A"]["value"] == pytest.approx(200 / 3)
+    assert report["votes"][-1]["cells"]["A"]["value"] == 100
+    assert report["unanswered"] == [{"id": "3", "error": "(withheld)"}]
     assert report["unread"] == [{"id": "4", "error": "rows.jsonl:4"}]
 
 

@@ -140,6 +140,7 @@ def sample(
         folder,
         data=setting.data,
         limit=setting.limit,
+        scalar=is_scalar(judge),
     )
 
 
