@@ -156,20 +156,21 @@ class ResultFile:
     def _open(self) -> list[int]:
         """Reads what is there, and opens the file to append to; the digests that are done."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        for index, path in enumerate(self._paths):
-            self._all.append(array("q"))
-            end = self._read_back(index, path) if path.exists() else 0
-            if index == 0:
-                file = self._stack.enter_context(path.open("a+b"))
-                file.truncate(end)
-                self._end = end
-            else:
-                file = self._stack.enter_context(path.open("rb")) if path.exists() else None
-            self._files.append(file)
+        ends = [self._read_back(index, path) for index, path in enumerate(self._paths)]
+        file = self._stack.enter_context(self._part.open("a+b"))
+        file.truncate(ends[0])
+        self._end = ends[0]
+        self._files = [file]
+        for path in self._paths[1:]:
+            found = self._stack.enter_context(path.open("rb")) if path.exists() else None
+            self._files.append(found)
         return list(self._places)
 
     def _read_back(self, index: int, path: Path) -> int:
         """Notes every whole line; returns where the last one ends, for a kill may have torn one."""
+        self._all.append(array("q"))
+        if not path.exists():
+            return 0
         start = 0
         with path.open("rb") as file:
             for number, raw in enumerate(file, 1):

@@ -98,6 +98,38 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(tmp_path, dies_after):
     assert idle.asked == []
 
 
+def judge_again(folder, rows, **options):
+    source = Source(WRONG)
+    path = judge_benchmark(benchmark(rows, **options), source, 2, folder)
+    return source.asked, [r for r in read_samples(path) if isinstance(r, Sampled)]
+
+
+@pytest.mark.parametrize("secret", [False, True])
+def test_only_what_has_changed_in_the_data_is_judged_anew(secret, tmp_path):
+    rows = [example(str(i)) for i in range(6)]
+    judge_benchmark(benchmark(rows, secret=secret), Source(RIGHT), 2, tmp_path)
+    mended = [replace(row, label=1) for row in rows]
+    asked, found = judge_again(tmp_path, mended, secret=secret)
+    assert asked == []
+    assert [(r.example.label, r.judgments[0].scores) for r in found] == [(1, RIGHT)] * 6
+    mended[4] = replace(rows[4], responses=rows[4].responses[::-1])
+    asked, found = judge_again(tmp_path, mended, secret=secret)
+    assert asked == ["4"]
+    assert [r.judgments[0].scores for r in found] == [RIGHT] * 4 + [WRONG, RIGHT]
+    assert [r.digest for r in found] == [row.digest for row in mended]
+    assert judge_again(tmp_path, mended, secret=secret)[0] == []
+
+
+def test_the_report_names_the_data_that_it_is_of(tmp_path):
+    rows = [example(str(i)) for i in range(3)]
+    told = []
+    for data in (rows, rows, [rows[0], rows[1], replace(rows[2], label=1)], rows[:2]):
+        judge_benchmark(benchmark(data), Source(RIGHT), 1, tmp_path)
+        told.append(write_report(benchmark(data), tmp_path, settings={}, resamples=5)["data"])
+    assert told[0] == told[1]
+    assert len(set(told)) == 3
+
+
 def test_a_limit_takes_evenly_of_each_subset_and_within_it(tmp_path):
     rows = [example(f"{s}{i}", s) for s, n in (("A", 10), ("B", 2), ("C", 6)) for i in range(n)]
     source = Source(RIGHT)

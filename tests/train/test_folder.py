@@ -29,7 +29,7 @@ def test_other_data_or_another_start_under_the_same_name_is_refused(tmp_path):
     start.mkdir()
     for path in (data, start / "model.safetensors"):
         path.write_text("1")
-    stages = {"sft": StageConfig(data=(SourceConfig(str(data)),))}
+    stages = {"sft": StageConfig(3, (SourceConfig(str(data)),))}
     cfg = SFTConfig(output=str(tmp_path / "run"), start=str(start), stages=stages)
     claim(cfg)
     (start / "model.safetensors").write_text("2")
