@@ -21,6 +21,8 @@ OUTPUTS = {
     "trajectories.jsonl",
 }  # fmt: skip
 
+ERROR = {"id", "error", "passing", "line", "path", "digest", "row"}  # a row without a verdict
+
 
 def files_of(folder: Path, split: str | None) -> tuple[tuple[RowFile, ...], str]:
     """The files of rows in a folder, in order; and what was left out, in a few words or "".
@@ -94,5 +96,5 @@ def _is_ours(file: RowFile) -> bool:
     judgments = row.get("judgments")
     first = judgments[0] if isinstance(judgments, list) and judgments else None
     is_judged = isinstance(first, Mapping) and {"order", "sample", "scores"} <= set(first)
-    is_error = {"id", "error"} <= set(row) <= {"id", "error", "passing", "line", "own_id", "digest"}
+    is_error = {"id", "error"} <= set(row) <= ERROR
     return is_judged or is_error

@@ -29,22 +29,23 @@ def not_utf8(error: UnicodeDecodeError) -> ValueError:
     )
 
 
-def text_lines(file: BinaryIO) -> Iterator[tuple[int, str | ValueError]]:
-    """(number, text) of each line; the text is a ValueError where it is not UTF-8.
+def text_lines(file: BinaryIO) -> Iterator[tuple[int, str, ValueError | None]]:
+    """(number, text, None) of each line, or with what is wrong with it where it is not UTF-8.
 
     Raises UnicodeError in the middle of UTF-16, where it cannot go on.
     """
     first = file.readline()
     if (encoding := encoding_of(first)) != "utf-8":
         whole = io.BufferedReader(_Joined(first, file))
-        yield from enumerate(io.TextIOWrapper(whole, encoding, newline="\n"), 1)
+        for line, text in enumerate(io.TextIOWrapper(whole, encoding, newline="\n"), 1):
+            yield line, text, None
         return
     line = 1
     while first:
         try:
-            yield line, first.decode()
+            yield line, first.decode(), None
         except UnicodeDecodeError as error:
-            yield line, not_utf8(error)
+            yield line, first.decode(errors="replace"), not_utf8(error)
         line, first = line + 1, file.readline()
 
 
@@ -66,9 +67,9 @@ class _Joined(io.RawIOBase):
 
 def json_lines(file: BinaryIO) -> Iterator[tuple[int, Any]]:
     """The rows of a file with one JSON value a line; blank lines are passed over."""
-    for line, text in text_lines(file):
-        if isinstance(text, ValueError):
-            yield line, text
+    for line, text, wrong in text_lines(file):
+        if wrong:
+            yield line, wrong
         elif text := text.strip(BLANK):
             yield line, _decode(text)
 

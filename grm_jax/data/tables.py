@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, BinaryIO
 
 from grm_jax.data.json_rows import BOM, text_lines
@@ -21,68 +22,64 @@ def csv_rows(file: BinaryIO, delimiter: str) -> Iterator[tuple[int, Any]]:
     csv.field_size_limit(LONGEST_CELL)  # by default no longer than 131,072 characters
     lines = _Lines(file)
     header: list[str] = []
-    while True:
-        line = lines.number + 1
-        try:
-            if not header:
-                delimiter = lines.delimiter(delimiter)
-            reader = csv.reader(lines, delimiter=delimiter)
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield line, ValueError(f"this is no line of a table: {error}")
-            continue
-        bad = lines.bad
-        lines.bad = None
-        if bad is not None:
-            yield line, bad
+    while (cells := lines.next_row(delimiter)) is not None:
+        line = lines.first
+        if isinstance(cells, ValueError):
+            yield line, cells
             if not header:
                 return
-        elif not any(cell.strip() for cell in cells):
-            continue
         elif not header:
             header = [cell.strip() for cell in cells]
             if twice := {name for name in header if header.count(name) > 1}:
                 yield line, ValueError(f"the column {min(twice)} comes twice in the first line")
                 return
         elif len(cells) != len(header):
-            yield (
-                line,
-                ValueError(
-                    f"the row has {len(cells)} cells and the first line names {len(header)}: "
-                    "a text with commas or line ends needs quotes"
-                ),
-            )
+            yield line, ValueError(
+                f"the row has {len(cells)} cells and the first line names {len(header)}: a text "
+                "with commas or line ends needs quotes"
+            )  # fmt: skip
         elif cells != header:  # which comes again where files were put together
             yield line, {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True)}
 
 
 class _Lines:
-    """The lines of a file for csv.reader, which asks for as many as a row has."""
+    """The lines of a table, from which csv.reader takes as many as a row has."""
 
     def __init__(self, file: BinaryIO):
         self._lines = text_lines(file)
-        self._ahead: list[tuple[int, str | ValueError]] = []
-        self.number = 0
-        self.bad: ValueError | None = None
+        self._delimiter = ""
+        self._wrong: ValueError | None = None
+        self._number = 0
+        self.first = 1  # the line that the last row began on
 
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
-        self.number, text = self._ahead.pop() if self._ahead else next(self._lines)
-        if isinstance(text, ValueError):
-            self.bad = text
-            return "\n"
+        self._number, text, wrong = next(self._lines)
+        self._wrong = self._wrong or wrong
         return text.removeprefix(BOM)
 
-    def delimiter(self, expected: str) -> str:
-        """The expected one, or a semicolon if the next line has only those."""
-        self._ahead.append(next(self._lines))
-        text = self._ahead[0][1]
-        only = isinstance(text, str) and ";" in text and expected not in text
-        return ";" if only else expected
+    def next_row(self, delimiter: str) -> list[str] | ValueError | None:
+        """The cells of the next row that is not blank; None at the end.
+
+        The delimiter of all rows is a semicolon if the first one has only those.
+        """
+        for text in self:
+            if not text.strip():
+                continue
+            self.first = self._number
+            if not self._delimiter:
+                self._delimiter = ";" if ";" in text and delimiter not in text else delimiter
+            try:
+                # Strict, so that a quote that is never closed does not swallow what follows.
+                reader = csv.reader(chain([text], self), delimiter=self._delimiter, strict=True)
+                cells = next(reader)
+            except csv.Error as error:
+                self._wrong = self._wrong or ValueError(f"this is no line of a table: {error}")
+            wrong, self._wrong = self._wrong, None
+            return wrong or cells
+        return None
 
 
 def _cell(name: str, cell: str) -> Any:
