@@ -82,12 +82,12 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             sys.stdout.flush()  # here, where a closed pipe can still be seen to
     except BrokenPipeError:
-        return _leave(CLOSED)
+        pass
     except SystemExit as stop:
-        # rich makes this of a closed pipe.
-        if isinstance(stop.__context__, BrokenPipeError):
-            return _leave(CLOSED)
-        raise
+        if not isinstance(stop.__context__, BrokenPipeError):  # rich makes this of one
+            raise
+    silence()
+    return _leave(CLOSED)
 
 
 def _run(arguments: list[str]) -> int:
@@ -136,7 +136,6 @@ def _end(message: str, status: int) -> int:
 def _leave(status: int) -> int:
     from grm_jax import processes
 
-    silence()
     if processes.joined():
         processes.leave(status)
     return status

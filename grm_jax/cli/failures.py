@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -64,13 +65,14 @@ def explain(error: Exception) -> tuple[str, int] | None:
 
 def silence() -> None:
     """Nobody reads what is printed any more (`| head`): the rest goes nowhere, quietly."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
+        with suppress(OSError, ValueError):  # no file at all, as in a notebook
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)
+            if poll.poll(0):  # a pipe without a reader
+                os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
