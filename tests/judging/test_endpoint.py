@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -496,6 +497,12 @@ def nodes(tree: Any) -> Iterator[tuple[Any, Any]]:
             yield from nodes(tree[key])
 
 
+@lru_cache
+def kept(server: Server, kind: str) -> EndpointJudge:
+    """A judge of a server, made once: a client reads all certificates, which takes longest."""
+    return judge(server, kind=kind)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(data=st.data(), kind=st.sampled_from(["grm", "judge", "token-prob"]))
 def test_no_answer_ends_the_run_or_becomes_a_number_that_is_none(
@@ -508,7 +515,7 @@ def test_no_answer_ends_the_run_or_becomes_a_number_that_is_none(
         holder, key = places[data.draw(st.integers(0, len(places) - 1))]
         holder[key] = data.draw(ODD)
     server.reply = lambda body: (200, {}, said)
-    result = sampled(judge(server, kind=kind), OTHER)["b"]
+    result = sampled(kept(server, kind), OTHER)["b"]
     if isinstance(result, Refusal):
         assert server.url in result.error
     else:
