@@ -136,6 +136,6 @@ class EndpointAnswers:
         seeds = (np.random.default_rng([self._seed, item, i, _ANSWER]) for i in range(n))
         try:
             texts = tuple(self._server.answer(turns, int(rng.integers(2**31))) for rng in seeds)
-        except ValueError as error:
-            return Refusal(question.id, str(error), passing=True)
+        except (ConnectionError, ValueError) as error:
+            return Refusal(question.id, str(error), passing=isinstance(error, ConnectionError))
         return Answered(question.id, texts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from grm_jax import presets
-from grm_jax.judging.folder import Learns, model_path
+from grm_jax.judging.folder import Learns, model_path, read_settings
 from grm_jax.models import hf
 from grm_jax.models.config import PRESETS
 from grm_jax.models.hf_config import config_from_hf
@@ -60,8 +59,7 @@ def start_settings(start: str) -> dict[str, Any]:
     """What grm.json says in the model folder `start`; nothing where there is none."""
     if start.startswith(NEW) or is_checkpoints(Path(start)):
         return {}
-    path = _folder(start) / "grm.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_settings(_folder(start))
 
 
 def learned_kind(start: str, kind: Learns | None) -> Learns:

@@ -155,10 +155,8 @@ def test_bad_input_is_one_clear_sentence(options: list[str], says: str, capsys) 
 
 
 def test_typos_are_refused(capsys) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["judge", "--temprature", "1"])
-    assert stop.value.code == 2
-    assert "temprature" in capsys.readouterr().err
+    assert main(["judge", "--temprature", "1"]) == 2
+    assert "there is no option --temprature" in capsys.readouterr().err
     assert main(["jugde"]) == 2
     assert "there is no command 'jugde'" in capsys.readouterr().err
 
