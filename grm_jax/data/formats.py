@@ -4,14 +4,17 @@ Files are read as they stand or compressed. A row that could not be decoded come
 that says why; what is wrong with the file ends it with one.
 """
 
+import atexit
 import bz2
 import gzip
 import lzma
+import os
 import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from shutil import copyfileobj
 from typing import Any, BinaryIO, cast
@@ -84,32 +87,31 @@ def row_file(path: Path) -> RowFile | None:
     return RowFile(str(path), path, last) if last in READERS else None
 
 
-class Piped:
-    """What came through a pipe, kept in a file that is gone with it, because it is read twice.
+@cache
+def piped(name: str) -> RowFile:
+    """What comes through a pipe, kept in a file until the process ends, for it is read twice.
 
     It holds JSON lines, JSON or Parquet, compressed or not: its first bytes say which.
     """
-
-    def __init__(self, name: str):
-        self._kept = tempfile.NamedTemporaryFile(prefix="grm-")  # noqa: SIM115
+    handle, kept = tempfile.mkstemp(prefix="grm-")
+    atexit.register(Path(kept).unlink, missing_ok=True)
+    with os.fdopen(handle, "wb") as file:
         if name == "-":
-            copyfileobj(sys.stdin.buffer, self._kept)
+            copyfileobj(sys.stdin.buffer, file)
         else:
             with Path(name).open("rb") as pipe:
-                copyfileobj(pipe, self._kept)
-        self._kept.flush()
-        path = Path(self._kept.name)
-        with path.open("rb") as file:
-            packed = next((MAGIC[magic] for magic in MAGIC if _begins(file, magic)), "")
-            unpacked = cast(BinaryIO, UNPACKED[packed](file) if packed else file)
-            try:
-                start = unpacked.read(64)
-            except (OSError, EOFError, zlib.error, lzma.LZMAError):
-                start = b""  # the error is told when the rows are read
-        form = ".parquet" if start.startswith(b"PAR1") else ".jsonl"
-        if start.decode(encoding_of(start), "ignore").lstrip(BLANK).startswith("["):
-            form = ".json"
-        self.file = RowFile("stdin" if name == "-" else name, path, form, packed)
+                copyfileobj(pipe, file)
+    with Path(kept).open("rb") as file:
+        packed = next((MAGIC[magic] for magic in MAGIC if _begins(file, magic)), "")
+        unpacked = cast(BinaryIO, UNPACKED[packed](file) if packed else file)
+        try:
+            start = unpacked.read(64)
+        except (OSError, EOFError, zlib.error, lzma.LZMAError):
+            start = b""  # the error is told when the rows are read
+    form = ".parquet" if start.startswith(b"PAR1") else ".jsonl"
+    if start.decode(encoding_of(start), "ignore").lstrip(BLANK).startswith("["):
+        form = ".json"
+    return RowFile("stdin" if name == "-" else name, Path(kept), form, packed)
 
 
 def _begins(file: BinaryIO, magic: bytes) -> bool:

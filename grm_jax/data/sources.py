@@ -17,7 +17,7 @@ from typing import Any
 from grm_jax.data.conversation import PLACES, prompt_column
 from grm_jax.data.examples import id_text, own_id, read_row
 from grm_jax.data.folders import files_of, inside
-from grm_jax.data.formats import KNOWN, Piped, RowFile, row_file
+from grm_jax.data.formats import KNOWN, RowFile, piped, row_file
 from grm_jax.data.hub import dataset_rows, hub_dataset, is_saved, saved_dataset
 from grm_jax.paths import expanded
 from grm_jax.text.messages import Example, repair_surrogates
@@ -79,8 +79,8 @@ def load_examples(
         return Source(str(path), (file,))
     if path.is_file() and path.parts[:2] not in (("/", "dev"), ("/", "proc")):
         raise ValueError(f"{path} is none of the kinds of file that are read: {KNOWN}")
-    piped = Piped(str(path))
-    return Source(piped.file.name, (piped.file,), keeps=piped)
+    file = piped(str(path))
+    return Source(file.name, (file,))
 
 
 class Source:
@@ -98,14 +98,11 @@ class Source:
         *,
         dataset: Any = None,
         left_out: str = "",
-        keeps: Any = None,
     ):
-        """keeps: what must live as long as the Source."""
         self.where = where
         self._files = files
         self._dataset = dataset
         self._left_out = left_out
-        self._keeps = keeps
 
     def __iter__(self) -> Iterator[Example | BadRow]:
         names = _Names()

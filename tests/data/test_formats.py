@@ -186,8 +186,8 @@ def test_a_pipe_is_read_once_and_iterated_twice(tmp_path, form, packed):
     source = load_examples(path)
     writer.join()
     assert "chosen is better" in source.mapping
-    for _ in range(2):
-        assert [item.id for item in source] == ["1", "2"]
+    for again in (source, source, load_examples(path)):
+        assert [item.id for item in again] == ["1", "2"]
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
