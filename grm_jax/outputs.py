@@ -79,7 +79,7 @@ def claimed_file(
             )
         _check_mark(mark, path, made, compare=filled)
 
-    with _held(path.with_name(f".{path.name}.lock"), path, check, lambda: _write_mark(mark, made)):
+    with _held(_lock_of(path), path, check, lambda: _write_mark(mark, made)):
         yield path
 
 
@@ -198,6 +198,19 @@ def _held(
 
         from_first(claim)
         yield
+
+
+def hold(path: Path, stack: ExitStack) -> None:
+    """Locks a file in a folder that is there, until the stack is closed.
+
+    Raises:
+        ValueError: another process has it.
+    """
+    _lock(_lock_of(path), path, stack)
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def _lock(lock: Path, path: Path, stack: ExitStack) -> None:

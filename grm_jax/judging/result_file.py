@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from grm_jax.judging.judgment import Refusal, Sampled, Verdict
+from grm_jax.outputs import hold
 from grm_jax.processes import from_first, is_first, wait
 from grm_jax.text.json_line import json_line, plain
 from grm_jax.text.messages import Example
@@ -156,6 +157,15 @@ class ResultFile:
     def _open(self) -> list[int]:
         """Reads what is there, and opens the file to append to; the digests that are done."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return self._read_all()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _read_all(self) -> list[int]:
+        if self._part != self.path:  # else it is an output, and held by its command
+            hold(self.path, self._stack)
         ends = [self._read_back(index, path) for index, path in enumerate(self._paths)]
         file = self._stack.enter_context(self._part.open("a+b"))
         file.truncate(ends[0])

@@ -219,6 +219,19 @@ def test_two_rows_of_one_id_under_way_at_once_keep_their_own_results(tmp_path):
         assert row.prompt[0].content in line["judgments"][0]["text"]
 
 
+def test_two_at_once_do_not_write_one_file(tmp_path):
+    path = tmp_path / "samples.jsonl"
+
+    class Meanwhile(Source):
+        def sample_all(self, examples, k):
+            with pytest.raises(ValueError, match="another process is writing"):
+                collect(Source(), EXAMPLES, 2, path, name="test")
+            return super().sample_all(examples, k)
+
+    assert len(collect(Meanwhile(), EXAMPLES, 2, path, name="test")) == 5
+    assert [p.name for p in tmp_path.iterdir()] == ["samples.jsonl"]
+
+
 def test_whatever_meta_holds_is_a_line_of_valid_json(tmp_path):
     odd = Example(
         "q", ["a", "b"], meta={"x": float("nan"), "\ud83d": b"\xff", "when": date(2020, 1, 2)}
