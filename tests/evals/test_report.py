@@ -232,7 +232,7 @@ def test_a_comparison_by_hand(two):
     difference = found.cells["A"][2]
     # Of a and b only a changed.
     assert difference.value == -50
-    assert -100 < difference.low < -50 < difference.high < 60
+    assert -100 < difference.low < -50 < 0 < difference.high < 80  # of two rows nothing is sure
     assert found.flips == {("right", "wrong"): 1, ("wrong", "right"): 1}
 
 
