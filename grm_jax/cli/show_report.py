@@ -38,12 +38,13 @@ def show_report(report: Row) -> None:
         f"{report['rows']} rows, {samples['judgments']} judgments, {samples['mean_tokens']:.0f} "
         f"tokens each; without scores: {said}. In brackets: 95 % intervals."
     )
-    if unanswered := report["unanswered_rows"]:
-        console.print(
-            f"Incomplete: {rows_had(unanswered)} no answer, and are neither right nor wrong here. "
-            f"The first: {report['unanswered'][0]['error']}",
-            markup=False,
-        )
+    for part, name in ((report, ""), (report["greedy"] or {}, "greedy: ")):
+        if unanswered := part.get("unanswered_rows"):
+            console.print(
+                f"Incomplete: {name}{rows_had(unanswered)} no answer, which is neither right nor "
+                f"wrong. The first: {part['unanswered'][0]['error']}",
+                markup=False,
+            )
     if left_out := sum(report["left_out"].values()):
         console.print(
             f"{left_out} rows were not judged, as the official script leaves them out. The first: "

@@ -76,7 +76,7 @@ def compare(a: Path, b: Path) -> Comparison:
     )
     ours, theirs = cells(benchmark, before), cells(benchmark, after)
     found = differences(benchmark, before, after)
-    whole = Counter(benchmark.found(before[0])) + Counter(reports[0]["left_out"])
+    whole = Counter(benchmark.found(before[0])) + Counter(reports[0].get("left_out"))
     return Comparison(
         title=benchmark.label(whole, unanswered),
         names=_names(reports, (a, b)),

@@ -76,7 +76,8 @@ def write_report(
         FileNotFoundError, ValueError, Unanswered: as `tables`.
     """
     counted = survey(benchmark, folder / SAMPLES)
-    votes = votes_of(counted.k, rated=counted.rated, k_meta=k_meta)
+    # Where nothing was judged, there is no k, and `tables` says why.
+    votes = votes_of(max(counted.k, 1), rated=counted.rated, k_meta=k_meta)
     found = tables(benchmark, folder / SAMPLES, votes, scalar=scalar)
     measured, gains = _measure(benchmark, found, resamples)
     whole = Counter(benchmark.found(found[votes[-1]][0])) + counted.left_out

@@ -129,8 +129,8 @@ def _items(
         seen[subset] += 1
         if (place + 1) * share // count > place * share // count:
             why = benchmark.leaves_out(row, scalar)
-            known = _known(benchmark, row)
-            yield Refusal(row.id, why, row=known | {"left_out": True}) if why else row
+            known = _known(benchmark, row) | {"digest": row.digest, "left_out": True}
+            yield Refusal(row.id, why, row=known) if why else row
 
 
 class Greedy:

@@ -94,7 +94,8 @@ def read_samples(path: Path) -> Iterator[Sampled | Refusal]:
                 row = json.loads(line)
                 if "error" in row:
                     known = row.get("row")
-                    known = known and {**known, "digest": row.get("digest")}
+                    if known and "digest" in row:
+                        known = {**known, "digest": row["digest"]}
                     yield Refusal(row["id"], row["error"], row.get("passing", False), known)
                 else:
                     yield from_json(row)

@@ -112,7 +112,7 @@ def test_same_folder_same_bytes(folders, pages):
 def test_single_responses_have_a_page_without_verdicts(tmp_path):
     """Such as ReaLMistake's rows: a row alone is neither right nor wrong."""
     row = replace(example("1"), responses=("alone",), label=1)
-    single = replace(WHOLE, value=lambda row, totals, scalar: totals or (0,))
+    single = replace(WHOLE, value=lambda row, totals, scalar: (float((totals or (0,))[0] > 5),))
     save(tmp_path / "samples.jsonl", [replace(judged(row, (7,)), example=row)])
     write_report(single, tmp_path, settings={"model": "m"}, resamples=5)
     page = write_page(tmp_path).read_text()

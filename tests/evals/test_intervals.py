@@ -116,9 +116,9 @@ def test_an_area_under_the_curve(rows, apart):
     for seed in range(count):
         values = np.stack([np.full(rows, np.nan), rng.normal(apart * right), right], 1)
         ends = (np.where(right, np.inf, -np.inf), np.where(right, -np.inf, np.inf))
-        extremes = tuple(np.stack([values[:, 0], end, right], 1) for end in ends)
+        best, worst = (np.stack([values[:, 0], end, right], 1) for end in ends)
         judged = Table(
-            np.full(rows, "no ask"), np.arange(rows).astype(str), values, extremes=extremes
+            np.full(rows, "no ask"), np.arange(rows).astype(str), values, extremes=(best, worst)
         )
         found = intervals(WORLD_SINGLE, [judged], resamples=100, seed=seed)["ROC-AUC"]
         held += found.low <= truth <= found.high
