@@ -76,7 +76,6 @@ class Checkpoints:
             save_decision_policy=due,
             preservation_policy=kept,
             cleanup_tmp_directories=True,
-            lightweight_initialize=True,  # nothing is read of steps that may be broken
         )
 
     def __enter__(self) -> Checkpoints:
