@@ -29,7 +29,7 @@ def batch():
 
 def by_hand(model, params, batch, temperature):
     """(log-probabilities of the targets, entropies), [B, T], from all the logits."""
-    hidden = model.hidden(params, batch.tokens, batch.positions)
+    hidden = model.hidden(params, jnp.asarray(batch.tokens), jnp.asarray(batch.positions))
     logits = np.asarray(model.logits(params, hidden), np.float64) / temperature
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     picked = np.take_along_axis(p, batch.targets[..., None], -1)[..., 0]
