@@ -27,6 +27,7 @@ from grm_jax.judging.folder import model_path
 from grm_jax.judging.judgment import Judgment
 from grm_jax.judging.scalar import alone, pair_tokens, reward_tokens
 from grm_jax.judging.sources import JudgeConfig, open_judge
+from grm_jax.metric_names import CORRECT, TARGETS, TOKENS, TOO_LONG
 from grm_jax.models import scalar_head
 from grm_jax.models.model import Model
 from grm_jax.objectives.scalar import bradley_terry_loss
@@ -164,10 +165,10 @@ def pair_loss(model: Model, *, remat: bool = False) -> SumLoss:
             value.sum(),
             total,
             {
-                "data/tokens": jnp.sum(batch.positions >= 0),
-                "data/targets": total,
-                "data/too_long": jnp.sum(batch.too_long),
-                "train/correct": jnp.sum(batch.mask & (chosen > rejected)),
+                TOKENS: jnp.sum(batch.positions >= 0),
+                TARGETS: total,
+                TOO_LONG: jnp.sum(batch.too_long),
+                CORRECT: jnp.sum(batch.mask & (chosen > rejected)),
             },
         )
 

@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from grm_jax.data.pipeline import Batch, BatchConfig, TokenRow
+from grm_jax.metric_names import CORRECT, TARGETS, TOKENS, TOO_LONG
 from grm_jax.models import scalar_head
 from grm_jax.models.model import Model
 from grm_jax.objectives.scalar import binary_loss
@@ -149,11 +150,11 @@ def label_loss(model: Model, *, remat: bool = False) -> SumLoss:
             value.sum(),
             total,
             {
-                "data/tokens": jnp.sum(batch.positions >= 0),
-                "data/targets": total,
+                TOKENS: jnp.sum(batch.positions >= 0),
+                TARGETS: total,
                 "data/right": jnp.sum(jnp.where(batch.mask, batch.targets, 0)),
-                "data/too_long": jnp.sum(batch.too_long),
-                "train/correct": right.sum(),
+                TOO_LONG: jnp.sum(batch.too_long),
+                CORRECT: right.sum(),
             },
         )
 

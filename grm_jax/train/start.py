@@ -18,7 +18,8 @@ from grm_jax.models.hf_config import config_from_hf
 from grm_jax.models.model import Model
 from grm_jax.sharding import TRAIN_RULES, check_divisible, shardings_of
 from grm_jax.text.tokenizer import Tokenizer
-from grm_jax.train.checkpoint import Checkpoints, is_checkpoints, saved_model
+from grm_jax.train.checkpoint import is_checkpoints, load_params, saved_model
+from grm_jax.train.finite import check_finite
 
 NEW = "new:"
 
@@ -125,6 +126,7 @@ def _load(start: str, model: Model, mesh: Mesh) -> Any:
             model.abstract(),
             places,
         )
-        with Checkpoints(Path(start)) as checkpoints:
-            return checkpoints.restore_params(abstract)
+        params = load_params(Path(start), abstract)
+        check_finite(params, f"start is {start}, but its newest checkpoint")
+        return params
     return hf.load_folder(_folder(start), mesh, TRAIN_RULES, param_dtype="float32")[1]
