@@ -194,7 +194,9 @@ class EndpointJudge:
         )
         if self.kind != "token-prob" or judgment.scores is None:
             return judgment
-        return weighed(judgment, told_shares(choice, text, example.n, self.config.url))
+        return weighed(
+            judgment, told_shares(choice, text, example.n, self.config.url, template.label)
+        )
 
     def _complete(self, messages: Any, seed: int) -> Any:
         """The server's chat completion, counted. Raises ValueError: there is none, and why."""

@@ -80,7 +80,8 @@ class IndexReader(Reader[list[float]]):
         """
         if judgment.scores is None:
             return []
-        head = judgment.text[: choice_place(judgment.text)]
+        label = self.folder.templates.judge.label
+        head = judgment.text[: choice_place(judgment.text, label)]
         tokenizer, tokens = self.folder.tokenizer, completion.tokens.tolist()
         for place in reversed(range(len(tokens))):
             text = tokenizer.decode(tokens[:place])
@@ -112,7 +113,7 @@ def next_logits(
 _PROGRAM = jax.jit(next_logits, static_argnums=0)
 
 
-def told_shares(choice: Any, text: str, n: int, url: str) -> tuple[float, ...] | None:
+def told_shares(choice: Any, text: str, n: int, url: str, label: str) -> tuple[float, ...] | None:
     """The shares of n numbers, from the log-probabilities that a server sends with an answer.
 
     None where the chosen number is not a token, or the last letter of one. A number that is not
@@ -120,6 +121,7 @@ def told_shares(choice: Any, text: str, n: int, url: str) -> tuple[float, ...] |
 
     Args:
         choice: of a chat completion, with logprobs.content as OpenAI has it. text: its content.
+        label: of the template's result.
 
     Raises:
         ValueError: the server sent no log-probabilities.
@@ -130,7 +132,7 @@ def told_shares(choice: Any, text: str, n: int, url: str) -> tuple[float, ...] |
             f"{url} sent no top_logprobs of its tokens, which TokenProb is made of: use the kind "
             "judge, or a server that sends them."
         )
-    head, end = text[: choice_place(text)].encode(), 0
+    head, end = text[: choice_place(text, label)].encode(), 0
     for entry in entries:
         start, end = end, end + len(_bytes(entry))
         # "2", or with what the tokenizer puts before it: " 2" or "{2".
