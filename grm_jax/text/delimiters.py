@@ -175,8 +175,9 @@ def _any(patterns: Iterable[str]) -> re.Pattern[str] | None:
 
 
 def _quoted(text: str) -> str:
-    core = re.sub(r"^[\W_]+|[\W_]+$", "", text)
-    return f"(quoted: {core or text.strip()})"
+    """The text in quotes, without the marks around it, unless it is nothing but marks."""
+    written = [i for i, char in enumerate(text) if fold_char(char).isalnum()]
+    return f"(quoted: {text[written[0] : written[-1] + 1] if written else text.strip()})"
 
 
 def _marked(folded: str) -> str:
