@@ -24,7 +24,7 @@ TRUSTED = dict.fromkeys(("i", "n", "low", "high", "label", "strength"), "0") | {
 HOLE = "\0"
 
 PAIRS = {("[", "]"), ("(", ")"), ("{", "}"), ("<", ">")}
-WORD = re.compile(r"[^\W_]+")
+WORD, MARKS, DIGITS = re.compile(r"[^\W_]+"), re.compile(r"[\W_]+"), re.compile(r"\d+")
 # A reader sees past a few marks between two words; without a limit, a response of nothing but
 # brackets would cost quadratic time.
 GAP = r"[\W_]{0,8}"
@@ -50,19 +50,15 @@ class _Line(NamedTuple):
     key: str
 
 
-def _lines(text: str) -> list[_Line]:
-    parts = [*LINE_ENDS.split(text), ""]
-    folds = map(_fold, parts[::2])
-    return [
-        _Line(line, end, folded, origin, _line_key(folded))
-        for line, end, (folded, origin) in zip(parts[::2], parts[1::2], folds, strict=True)
-    ]
+def _line(text: str, end: str) -> _Line:
+    folded, origin = _fold(text)
+    return _Line(text, end, folded, origin, _line_key(folded))
 
 
 def _line_key(folded: str) -> str:
     """What makes two lines look alike: letters and digits alone, or else marks alone."""
-    letters = re.sub(r"[\W_]+", "", folded)
-    return re.sub(r"\d+", "0", letters) or re.sub(r"\s+", "", folded)
+    letters = MARKS.sub("", folded)
+    return DIGITS.sub("0", letters) or "".join(folded.split())
 
 
 @dataclass(frozen=True)
@@ -105,11 +101,13 @@ class Delimiters:
 
     def quote(self, text: str) -> str:
         """The text with every look-alike of a delimiter quoted, and all else unchanged."""
-        lines = _lines(text)
-        quoted = "".join(self._quote_line(line) + line.end for line in lines)
-        if len(lines) == 1:
-            return quoted
-        return self._quote_broken(quoted, lines if quoted == text else _lines(quoted))
+        parts = [*LINE_ENDS.split(text), ""]
+        lines = list(map(_line, parts[::2], parts[1::2]))
+        for i, line in enumerate(lines):
+            quoted = self._quote_line(line)
+            if quoted is not line.text:
+                lines[i] = _line(quoted, line.end)
+        return self._quote_broken(lines)
 
     def _quote_line(self, line: _Line) -> str:
         if line.key in self.line_keys:
@@ -117,7 +115,7 @@ class Delimiters:
         if self.pieces is None:
             return line.text
         folded, origin = line.folded, line.origin
-        done, at, out = 0, 0, []
+        done, at, out = 0, 0, list[str]()
         while match := self.pieces.search(folded, at):
             start, end = match.span()
             while start > at and folded[start - 1] == folded[start] and not folded[start].isalnum():
@@ -129,11 +127,24 @@ class Delimiters:
             first, last = origin[start], origin[end - 1] + 1
             out += [line.text[done:first], _quoted(line.text[first:last])]
             done, at = last, end
-        return "".join(out) + line.text[done:]
+        return "".join(out) + line.text[done:] if out else line.text
 
-    def _quote_broken(self, text: str, lines: list[_Line]) -> str:
-        """What only the ends of lines keep from being a delimiter, quoted."""
-        spans = [*self._broken_lines(lines), *self._broken_marks(lines)]
+    def _quote_broken(self, lines: list[_Line]) -> str:
+        """The text, with what only the ends of lines keep from being a delimiter quoted."""
+        text = "".join([part for line in lines for part in (line.text, line.end)])
+        if len(lines) == 1:
+            return text
+        folded = "".join([line.folded for line in lines])
+        marked = list(self.broken.finditer(folded)) if self.broken else []
+        whole = list(self._broken_lines(lines))
+        if not marked and not whole:
+            return text
+        starts = list(accumulate((len(line.text + line.end) for line in lines), initial=0))
+        spans = [(starts[i], starts[j] + len(lines[j].text)) for i, j in whole]
+        origin = [
+            start + i for line, start in zip(lines, starts, strict=False) for i in line.origin
+        ]
+        spans += [(origin[match.start()], origin[match.end() - 1] + 1) for match in marked]
         done, out = 0, []
         for first, last in sorted(spans):
             if first >= done:
@@ -142,30 +153,15 @@ class Delimiters:
         return "".join(out) + text[done:]
 
     def _broken_lines(self, lines: list[_Line]) -> Iterator[tuple[int, int]]:
-        """Where lines in a row make one that is a delimiter as a whole."""
-        starts = list(accumulate((len(line.text + line.end) for line in lines), initial=0))
+        """The first and the last of lines in a row that make one that is a delimiter as a whole."""
         written = [i for i, line in enumerate(lines) if line.key]
         for place, i in enumerate(written):
-            key, next_place = lines[i].key, place + 1
-            while key in self.beginnings and next_place < len(written):
-                j = written[next_place]
-                key, next_place = key + lines[j].key, next_place + 1
+            key, last = lines[i].key, place
+            while key in self.beginnings and last + 1 < len(written):
+                last += 1
+                key += lines[written[last]].key
                 if key in self.line_keys:
-                    yield starts[i], starts[j] + len(lines[j].text)
-
-    def _broken_marks(self, lines: list[_Line]) -> Iterator[tuple[int, int]]:
-        """Where several lines hold a delimiter between its marks."""
-        if self.broken is None:
-            return
-        found = list(self.broken.finditer("".join(line.folded for line in lines)))
-        if not found:
-            return
-        starts = accumulate((len(line.text + line.end) for line in lines), initial=0)
-        origin = [
-            start + i for start, line in zip(starts, lines, strict=False) for i in line.origin
-        ]
-        for match in found:
-            yield origin[match.start()], origin[match.end() - 1] + 1
+                    yield i, written[last]
 
 
 def _any(patterns: Iterable[str]) -> re.Pattern[str] | None:
