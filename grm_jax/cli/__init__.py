@@ -12,12 +12,14 @@ from typing import Any
 from jsonargparse import auto_cli
 
 from grm_jax.cluster import tpu_chips
+from grm_jax.presets import by_name
 
 SUMMARY = {
     "judge": "judge responses: bundled examples, or the rows of a file",
     "eval": "measure a judge on a benchmark, or on rows with known answers",
     "compare": "compare two evaluations of the same rows: grm compare FOLDER FOLDER",
     "train": "train a model: grm train sft, rft, grpo, meta-rm, scalar, or spct (all of it)",
+    "data": "make rows to train on: grm data math-pairs, of problems with known answers",
     "experiment": "one of the paper's experiments: data, a table, a figure and a page",
     "aot": "compile for a TPU slice, without it, and say the cost (many: grm aot matrix FILE)",
     "bench": "measure speed on this machine, as ratios",
@@ -56,6 +58,10 @@ def _load(command: str) -> tuple[Any, Callable[[Any], int | None]]:
         from grm_jax.cli.train import STAGES, run
 
         return STAGES, run
+    if command == "data":
+        from grm_jax.cli.data import DATA, run
+
+        return DATA, run
     if command == "experiment":
         from grm_jax.cli.experiment import EXPERIMENTS, run
 
@@ -100,7 +106,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         settings = auto_cli(
-            components, args=[*map(_field, rest)], as_positional=False, prog=f"grm {command}"
+            components,
+            args=by_name(command, [*map(_field, rest)]),
+            as_positional=False,
+            prog=f"grm {command}",
         )
         if command in TOGETHER:
             processes.start()

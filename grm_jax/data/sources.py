@@ -19,6 +19,7 @@ from grm_jax.text.messages import Example, kind, repair_surrogates
 
 IDS = ("id", "uid", "uuid", "bon_uid", "pair_uid", "question_id", "prompt_id", "unique_id",
        "pair_id")  # fmt: skip
+SPLIT = re.compile(r"(train|test|dev|val|valid|validation|eval)[-._]")
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 
 
@@ -48,8 +49,9 @@ def load_examples(
 ) -> "Source":
     """The rows of a file, of the files in a folder, or of a data set on the hub.
 
-    split, name (the configuration) and data_dir are those of `datasets.load_dataset` and only
-    for the hub; of a folder, split picks the files whose names begin with it.
+    split, name (the configuration) and data_dir are those of `datasets.load_dataset`; a folder is
+    taken for one in the hub's layout, where data_dir and name are folders inside it and a file's
+    name begins with its split (see `_of_split`).
     Raises FileNotFoundError or ValueError with a sentence where there is nothing to read.
     """
     path = Path(path_or_hub_id)
@@ -61,7 +63,7 @@ def load_examples(
     if not local:
         return Source(str(path_or_hub_id), dataset=_hub(str(path), split, name, data_dir))
     if name or data_dir:
-        raise ValueError(f"name and data_dir are for data sets on the hub, and {path} is local")
+        path = _inside(path, data_dir or "", name or "")
     return Source(str(path), files=_files(path, split))
 
 
@@ -102,6 +104,11 @@ class Source:
         """The columns of the first row that has any; empty where none of the first 100 has."""
         rows = (row for _, _, row in islice(self._rows(), 100) if isinstance(row, Mapping))
         return next((tuple(map(str, row)) for row in rows if row), ())
+
+    def raw(self) -> Iterator[tuple[str, int, Any]]:
+        """(path, line, row) of each row as it stands, for rows that are no Examples; a ValueError
+        in the place of one that could not be decoded."""
+        return self._rows()
 
     def _rows(self) -> Iterator[tuple[str, int, Any]]:
         """(path, line, row) of each row; the row is a ValueError where it could not be decoded."""
@@ -194,11 +201,36 @@ def _files(path: Path, split: str | None) -> tuple[Path, ...]:
             raise ValueError(f"split {split!r} is for folders and the hub, and {path} is one file")
         return (path,)
     found = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
-    chosen = tuple(file for file in found if file.name.startswith(split or ""))
+    chosen = _of_split(found, split)
     if not chosen:
         which = f" whose name begins with {split!r}" if found else ""
         raise ValueError(f"{path} holds no file{which} of the kinds {known}")
     return chosen
+
+
+def _inside(path: Path, *folders: str) -> Path:
+    """The folder of a configuration or of data_dir in a data set's folder, as the hub has it."""
+    if path.is_file():
+        raise ValueError(f"name and data_dir are for folders and the hub, and {path} is one file")
+    inside = path.joinpath(*folders)
+    if not inside.is_dir():
+        there = ", ".join(sorted(item.name for item in path.iterdir() if item.is_dir()))
+        raise FileNotFoundError(
+            f"there is no folder {inside}, where name and data_dir would have it; {path} holds "
+            f"{there or 'no folders'}"
+        )
+    return inside
+
+
+def _of_split(files: list[Path], split: str | None) -> tuple[Path, ...]:
+    """The files of a split: those named by it alone (train.jsonl, train-00000-of-00001.parquet), or
+    else those whose names begin with it. Where no file names any split, all are `train`."""
+    if split is None:
+        return tuple(files)
+    named = [file for file in files if re.match(rf"{re.escape(split)}[-.]", file.name)]
+    begun = named or [file for file in files if file.name.startswith(split)]
+    unnamed = split == "train" and not any(SPLIT.match(file.name) for file in files)
+    return tuple(files if not begun and unnamed else begun)
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:

@@ -198,6 +198,12 @@ class EndpointJudge:
             judgment, told_shares(choice, text, example.n, self.config.url, template.label)
         )
 
+    def answer(self, turns: list[dict[str, str]], seed: int) -> str:
+        """What the server writes after these turns, which ask for no judgment. Raises ValueError:
+        there is none, and why."""
+        said = getattr(self._complete(turns, seed).choices[0].message, "content", None)
+        return repair_surrogates(said) if isinstance(said, str) else ""
+
     def _complete(self, messages: Any, seed: int) -> Any:
         """The server's chat completion, counted. Raises ValueError: there is none, and why."""
         import openai

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,6 +17,7 @@ from jax.sharding import Mesh
 from grm_jax.models import hf
 from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
+from grm_jax.presets import BUNDLED, bundled
 from grm_jax.processes import several
 from grm_jax.sharding import MeshConfig, make_mesh
 from grm_jax.text.prompts import Templates, load_templates
@@ -31,8 +31,6 @@ Writes = Literal["grm", "judge", "token-prob"]  # those that write, and no more
 Learns = Literal["grm", "judge"]  # those of them that differ in what they write
 
 DEFAULT_MAX_NEW_TOKENS = 1024
-# The small world's models: where SPCT starts, what it makes, and the meta RM beside it.
-BUNDLED = ("tiny-start", "tiny", "tiny-meta")
 
 
 @dataclass(frozen=True)
@@ -128,11 +126,6 @@ def model_path(name: str | Path) -> Path:
         FileNotFoundError, ValueError: there is none.
     """
     return bundled(str(name)) if str(name) in BUNDLED else hf.find_folder(name)
-
-
-def bundled(name: str) -> Path:
-    """The folder of a model that comes with the package."""
-    return Path(str(resources.files("grm_jax"))) / "assets" / name
 
 
 def _kind(path: Path, settings: dict[str, Any]) -> Kind:

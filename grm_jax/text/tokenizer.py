@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tokenizers
 
+from grm_jax import presets
 from grm_jax.text.messages import Message, fold_system, repair_surrogates
 
 PAD, EOS, BOS, START, END = "<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"
@@ -78,11 +79,12 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path_or_hub_id: str | Path) -> "Tokenizer":
-        """The tokenizer of a model folder, of a tokenizer.json, or of a hub id.
+        """The tokenizer of a model folder, bundled or not, of a tokenizer.json, or of a hub id.
 
         Raises FileNotFoundError or ValueError with a sentence that says what to do.
         """
-        path = Path(path_or_hub_id)
+        name = str(path_or_hub_id)
+        path = presets.bundled(name) if name in presets.BUNDLED else Path(path_or_hub_id)
         if path.is_dir():
             path = path / "tokenizer.json"
             if not path.is_file():

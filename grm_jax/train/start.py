@@ -11,6 +11,7 @@ from typing import Any, get_args
 import jax
 from jax.sharding import Mesh
 
+from grm_jax import presets
 from grm_jax.judging.folder import Learns, model_path
 from grm_jax.models import hf
 from grm_jax.models.config import PRESETS
@@ -45,9 +46,10 @@ def start_tokenizer(start: str, tokenizer: str | None) -> Tokenizer:
 
 
 def start_templates(start: str, templates: str | None) -> Path | None:
-    """The folder of templates given, or the one in the model folder `start`, if it has one."""
+    """The folder of templates given, by path or by name, or the one in the model folder `start`, if
+    it has one."""
     if templates is not None:
-        return Path(templates)
+        return presets.templates(templates)
     if start.startswith(NEW) or is_checkpoints(Path(start)):
         return None
     own = _folder(start) / "templates"

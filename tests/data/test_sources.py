@@ -382,7 +382,7 @@ def test_what_cannot_be_opened_is_refused_in_a_sentence(tmp_path, monkeypatch):
     path = write(tmp_path / "rows.jsonl")
     with pytest.raises(ValueError, match="split 'test' is for folders and the hub"):
         load_examples(path, "test")
-    with pytest.raises(ValueError, match="are for data sets on the hub"):
+    with pytest.raises(ValueError, match="are for folders and the hub"):
         load_examples(path, name="x")
     assert list(load_examples(path)) == []
 
