@@ -100,6 +100,7 @@ def _evaluation(report: Row) -> Row:
                 "tokens": vote["tokens"],
                 "samples": vote["samples"],
                 "invalid": sum(vote["invalid"].values()) / max(vote["samples"], 1),
+                "unanswered": vote.get("unanswered", 0),
                 "reasons": sorted(vote["invalid"].items(), key=lambda x: (-x[1], x[0])),
             }
             for name, vote in votes.items()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from grm_jax.text.messages import Example
@@ -51,10 +51,19 @@ def restore(shown: Sequence[float], order: Sequence[int]) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Sampled:
-    """An Example and its k judgments, in the order of their numbers, before any vote."""
+    """An Example and its k judgments, in the order of their numbers, before any vote.
+
+    judged: the digest of what was judged, where the Example's texts may not be told.
+    """
 
     example: Example
     judgments: tuple[Judgment, ...]
+    judged: str | None = field(default=None, compare=False)
+
+    @property
+    def digest(self) -> str:
+        """The digest of what was judged."""
+        return self.judged or self.example.digest
 
 
 @dataclass(frozen=True)
@@ -91,10 +100,20 @@ class Verdict:
         """How many judgments are in the sum."""
         return sum(j.counted for j in self.judgments)
 
+    @property
+    def mean_scores(self) -> tuple[float, ...]:
+        """Per response the mean over the counted judgments."""
+        return tuple(total / self.counted for total in self.scores)
+
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict; `judgments[i].scores` is null where a critique had none."""
+        """A JSON-ready dict; `judgments[i].scores` is null where a critique had none.
+
+        Sums fall where a judgment could not be read; mean_scores do not.
+        """
         row = dataclasses.asdict(self)
-        row["invalid_reasons"] = self.invalid_reasons
+        head = {name: row.pop(name) for name in ("id", "scores")}
+        head |= {"mean_scores": self.mean_scores, "counted": self.counted}
+        row = {**head, **row, "invalid_reasons": self.invalid_reasons}
         for judgment in row["judgments"]:
             # The text repeats principles and critique, except where it could not be parsed.
             if judgment["scores"] is not None:
@@ -108,12 +127,18 @@ class Refusal:
 
     passing: the reason may be gone at the next try (a server that was down, memory that was full),
     so that the same command asks again.
+    row: of a benchmark's row what a report must know without its text: subset, unit, label, digest,
+    and whether an official script leaves it out.
     """
 
     id: str
     error: str
     passing: bool = False
+    row: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """{"id": .., "error": ..}, and "passing" where it is so."""
-        return {"id": self.id, "error": self.error} | ({"passing": True} if self.passing else {})
+        """{"id": .., "error": ..}, with "passing" and "row" where there is such a thing."""
+        told: dict[str, Any] = {"id": self.id, "error": self.error}
+        if self.passing:
+            told["passing"] = True
+        return told if self.row is None else told | {"row": dict(self.row)}

@@ -35,7 +35,7 @@ from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train.checkpoint import CheckpointConfig, Checkpoints
 from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.fit import Interruption
-from grm_jax.train.folder import claim
+from grm_jax.train.folder import claimed
 from grm_jax.train.memory import keep_freed_memory
 from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from grm_jax.train.policy_loss import SUMMED, make_scorer, policy_loss
@@ -172,21 +172,21 @@ def run(cfg: GRPOConfig) -> Path | None:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
     keep_freed_memory()
-    output, mesh = Path(cfg.output), make_mesh(cfg.compute.mesh)
+    mesh = make_mesh(cfg.compute.mesh)
     check_rows(prompts_of(cfg) * cfg.group, cfg.compute.microbatches, mesh)
     tokenizer = start_tokenizer(cfg.start, cfg.tokenizer)
     templates = start_templates(cfg.start, cfg.templates)
-    claim(output, cfg)
-    items = _hard_items(cfg, output, templates)
-    with jax.set_mesh(mesh):
-        policy = _Policy(cfg, mesh, tokenizer, load_templates(templates))
-        params = _train(cfg, output, policy, items)
-    if params is None:
-        return None
-    folder, settings = output / "model", kind_setting(policy.kind)
-    return export(
-        policy.model, params, folder, cfg.export, cfg.start, tokenizer, templates, settings
-    )
+    with claimed(cfg, "grm train grpo") as output:
+        items = _hard_items(cfg, output, templates)
+        with jax.set_mesh(mesh):
+            policy = _Policy(cfg, mesh, tokenizer, load_templates(templates))
+            params = _train(cfg, output, policy, items)
+        if params is None:
+            return None
+        folder, settings = output / "model", kind_setting(policy.kind)
+        return export(
+            policy.model, params, folder, cfg.export, cfg.start, tokenizer, templates, settings
+        )
 
 
 def _hard_items(cfg: GRPOConfig, output: Path, templates: Path | None) -> list[Example]:

@@ -28,7 +28,7 @@ from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train.checkpoint import CheckpointConfig, Checkpoints
 from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.fit import fit
-from grm_jax.train.folder import claim
+from grm_jax.train.folder import claimed
 from grm_jax.train.memory import keep_freed_memory
 from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from grm_jax.train.start import (
@@ -143,8 +143,8 @@ def run(cfg: SFTConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    claim(Path(cfg.output), cfg)
-    return train(cfg)
+    with claimed(cfg, "grm train sft"):
+        return train(cfg)
 
 
 def train(cfg: SFTConfig) -> Path | None:
