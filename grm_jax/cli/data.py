@@ -20,10 +20,11 @@ from grm_jax.judging.answers import EndpointAnswers, ModelAnswers, Question
 from grm_jax.judging.endpoint import EndpointConfig
 from grm_jax.judging.folder import load_model_folder
 from grm_jax.judging.judgment import Refusal
+from grm_jax.outputs import write_whole
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.sharding import MeshConfig
 from grm_jax.text.json_line import json_line
-from grm_jax.train.folder import claim
+from grm_jax.train.folder import claimed
 
 SHOWN = 3  # of the rows and questions that fail, so many are shown with the reason
 
@@ -85,8 +86,12 @@ DATA: dict[str, Any] = {"math-pairs": MathPairsConfig}
 
 def run(cfg: MathPairsConfig) -> int:
     """Answers what is not answered yet, and pairs; 1 where no pair or not every answer was had."""
-    folder = Path(cfg.output)
-    claim(folder, cfg)
+    with claimed(cfg, "grm data math-pairs") as folder:
+        return _run(cfg, folder)
+
+
+def _run(cfg: MathPairsConfig, folder: Path) -> int:
+    """As `run`, in a folder that is claimed."""
     counts: Counter[str] = Counter()
     problems = {problem.id: problem for problem in _problems(cfg, counts)}
     counts["problems"] = len(problems)
@@ -96,8 +101,7 @@ def run(cfg: MathPairsConfig) -> int:
     if left:
         _answer(cfg, left, answered, counts)
     _write(folder / "pairs.jsonl", _pairs(cfg, problems.values(), answered, counts))
-    report = json.dumps(dict(counts), indent=2) + "\n"
-    (folder / "report.json").write_text(report, encoding="utf-8")
+    write_whole(folder / "report.json", json.dumps(dict(counts), indent=2) + "\n")
     print(f"{folder / 'pairs.jsonl'}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
     return 0 if counts["pairs"] and not counts["problems without answers"] else 1
 

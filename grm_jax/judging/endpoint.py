@@ -201,7 +201,8 @@ class EndpointJudge:
         )
         if self.kind != "token-prob" or judgment.scores is None:
             return judgment
-        return weighed(judgment, told_shares(answer, example.n, self.config.url))
+        shares = told_shares(answer, example.n, self.config.url, template.label)
+        return weighed(judgment, shares)
 
     def answer(self, turns: list[dict[str, str]], seed: int) -> str:
         """What the server writes after these turns, which ask for no judgment.

@@ -298,11 +298,18 @@ def read_judgment(
     ended it, which is then the reason why it has no scores.
     """
     if template.chooses:
-        parsed = parse_choice(text, len(order))
+        parsed = parse_choice(text, len(order), label=template.label, cut_off=cut_off)
         chosen = parsed.index
         shown = None if chosen is None else [int(i == chosen) for i in range(len(order))]
     else:
-        parsed = parse_judgment(text, len(order), template.low, template.high)
+        parsed = parse_judgment(
+            text,
+            len(order),
+            template.low,
+            template.high,
+            label=template.label,
+            cut_off=cut_off,
+        )
         shown = parsed.scores
     scores = None if shown is None else restore(shown, order)
     return Judgment(

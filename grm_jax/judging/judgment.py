@@ -21,8 +21,8 @@ class Judgment:
         principles, critique: as generated; the critique speaks of places, see `order`.
         scores: one number per response in the *Example's* order, or None if unparsable: 1..10 of a
             pointwise GRM; of another judge a vote (0 or 1), a probability, or a reward.
-        reason: why there are no scores ("no_box", "wrong_count", "truncated", .., and of TokenProb
-            "no_index_token"), else None.
+        reason: why there are no scores ("no_box", "box_elsewhere", "truncated", .., and of
+            TokenProb "no_index_token"), else None.
         text: the whole completion.
         tokens: how many tokens were generated, the stop token included.
         logprob: the sum of their log-probabilities under the model, in nats.

@@ -80,7 +80,8 @@ class IndexReader(Reader[list[float]]):
         """
         if judgment.scores is None:
             return []
-        head = judgment.text[: choice_place(judgment.text)]
+        label = self.folder.templates.judge.label
+        head = judgment.text[: choice_place(judgment.text, label)]
         tokenizer, tokens = self.folder.tokenizer, completion.tokens.tolist()
         for place in reversed(range(len(tokens))):
             text = tokenizer.decode(tokens[:place])
@@ -112,18 +113,21 @@ def next_logits(
 _PROGRAM = jax.jit(next_logits, static_argnums=0)
 
 
-def told_shares(answer: Answer, n: int, url: str) -> tuple[float, ...] | None:
+def told_shares(answer: Answer, n: int, url: str, label: str) -> tuple[float, ...] | None:
     """The shares of n numbers, from the log-probabilities that a server sends with an answer.
 
     None where the chosen number is not a token, or the last letter of one. A number that is not
     among the likeliest tokens, as far as the server sends them, has a share of 0.
+
+    Args:
+        label: of the template's result.
 
     Raises:
         ValueError: the server sent no log-probabilities, or none at the chosen number.
     """
     if not any(token.top for token in answer.tokens):
         raise ValueError(_NO_TOP.format(url, "its tokens"))
-    head, end = answer.text[: choice_place(answer.text)].encode(), 0
+    head, end = answer.text[: choice_place(answer.text, label)].encode(), 0
     for token in answer.tokens:
         start, end = end, end + len(token.data)
         # "2", or with what the tokenizer puts before it: " 2" or "{2".

@@ -38,6 +38,11 @@ SECTIONS = {
 HEADER = re.compile(r"^=== *(\w+) *===[ \t]*$", re.M)
 # A LaTeX command with its argument, which is no field; or a field.
 FIELD = re.compile(r"\\[A-Za-z]+\{[^{}]*\}|\{(\w+)\}")
+# An answer format's line for the result: its label, a colon, and the box, also within <..>.
+LABEL = re.compile(
+    r"^[^\w\n]*([^\W\d_]+(?: [^\W\d_]+){0,2})[*_ ]*:[*_$(\[\s]*(?:<[^<>]*?)?(?:\{box\}|\\boxed\b)",
+    re.M,
+)
 OPTIONAL = re.compile(r"\s*\{(reference|principles|hint|strength)\}\s*")
 
 
@@ -59,6 +64,11 @@ class Template:
     def high(self) -> int:
         """The highest score that the template asks for."""
         return int(self.sections["scale"].split()[1])
+
+    @cached_property
+    def label(self) -> str:
+        """What the answer format puts before the box of the result, such as Scores; or nothing."""
+        return (LABEL.findall(self.sections["prompt"]) or [""])[-1]
 
     @cached_property
     def delimiters(self) -> Delimiters:
