@@ -37,7 +37,8 @@ class JudgeCommand:
     what is missing: rows that are new, or have changed.
 
     Args:
-        input: A JSONL, JSON or Parquet file (or a folder of them, or a hub data set) of rows such
+        input: A file of rows (JSONL, JSON, CSV, TSV or Parquet, also as .gz or .zst), a folder of
+            them, a hub data set, or "-" for standard input; rows such
             as {"prompt", "responses"} or {"prompt", "chosen", "rejected"}.
         output: The JSONL file for the verdicts; without it they are shown on the terminal.
         split: Which split of a folder or a hub data set to read.

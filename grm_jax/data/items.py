@@ -17,6 +17,7 @@ SHOWN = 3  # of the rows that cannot be read, so many are shown with the reason
 # The split that a row names for itself, as HelpSteer2's do; other words may mean anything.
 OWN_SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 NO_LABEL, UNREADABLE, OTHER_SPLIT = "without a label", "that cannot be read", "of another split"
+BLANK = "whose best response is empty"
 AGAIN, CONTRARY = "that came before", "that came before with another label"
 
 
@@ -128,6 +129,7 @@ def _labelled(config: ItemsConfig, left: Counter[str]) -> Iterator[Example]:
     source = load_examples(
         config.rows, split=config.split, name=config.name, data_dir=config.data_dir
     )
+    say(f"{config}: {source.mapping}")
     return islice(_usable(source, config.split, left), config.start, stop)
 
 
@@ -142,8 +144,17 @@ def _usable(source: Source, split: str | None, left: Counter[str]) -> Iterator[E
             left[OTHER_SPLIT] += 1
         elif row.label is None:
             left[NO_LABEL] += 1
+        elif _best_is_blank(row):
+            left[BLANK] += 1
         else:
             yield row
+
+
+def _best_is_blank(row: Example) -> bool:
+    """Whether it would teach that nothing is a good response. A benchmark that has it is judged."""
+    if row.n == 1:
+        return row.label == 1 and not row.responses[0].strip()
+    return row.label is not None and not row.responses[row.label].strip()
 
 
 def _is_of_another(split: str | None, row: Example) -> bool:
