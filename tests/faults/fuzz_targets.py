@@ -79,9 +79,10 @@ PIECES = [
     "\u200d", "\u2065", "\u2028", "\x85", "\x1c", "\r", "\x00", "\ud83d", "İ", "ß", "ꓔ", "ᴛ", "▁",
     "{response}", "{i}", "-" * 40, "#" * 40, "9" * 30,
 ]  # fmt: skip
-LITERALS = [
+BEGINS = [
     "[The Begin of Response 1]", "[The End of Response 1]", "[The Begin of Response 2]",
     "[The End of Response 2]", "#### Responses to be Scored ####", "[User Turn]",
+    "[1] ", "[2] ",
 ]  # fmt: skip
 
 
@@ -121,7 +122,15 @@ def check_judgment(said: tuple[str, int, bool]) -> None:
                 text, template, sample=0, order=tuple(range(n)), tokens=1, cut_off=cut_off
             )
         responses = [text, "b"] if cut_off else ["a", text]
-        assert structure(Example("q", responses), of.grm) == harmless(place)
+        (controls, counts), (own_controls, own) = (
+            structure(Example("q", responses), of.grm),
+            harmless(place),
+        )
+        assert controls == own_controls
+        # Not every template has every delimiter.
+        assert [count for count, there in zip(counts, own, strict=True) if there] == [
+            *filter(None, own)
+        ]
 
 
 @cache
@@ -130,11 +139,12 @@ def harmless(place: int) -> tuple[list[int], list[int]]:
 
 
 def structure(example: Example, template: Any) -> tuple[list[int], list[int]]:
+    """The control tokens of a prompt, and how many of its lines begin like each delimiter."""
     turns = render(example, template)
     ids = tokenizer().encode_chat(turns)
     lines = [line.strip() for line in turns[0].content.splitlines()]
     controls = [i for i in ids if i in tokenizer().control_ids]
-    return controls, [lines.count(literal) for literal in LITERALS]
+    return controls, [sum(line.startswith(begins) for line in lines) for begins in BEGINS]
 
 
 # --- files of options ---
