@@ -11,6 +11,7 @@ from grm_jax.data.demonstrations import WORLD
 from grm_jax.data.sources import BadRow, Source, load_examples
 from grm_jax.data.synthetic import Split, World
 from grm_jax.processes import say
+from grm_jax.text.degenerate import degeneracy
 from grm_jax.text.messages import Example
 
 SHOWN = 3  # of the rows that cannot be read, so many are shown with the reason
@@ -153,8 +154,8 @@ def _usable(source: Source, split: str | None, left: Counter[str]) -> Iterator[E
 def _best_is_blank(row: Example) -> bool:
     """Whether it would teach that nothing is a good response. A benchmark that has it is judged."""
     if row.n == 1:
-        return row.label == 1 and not row.responses[0].strip()
-    return row.label is not None and not row.responses[row.label].strip()
+        return row.label == 1 and degeneracy(row.responses[0]) is not None
+    return row.label is not None and degeneracy(row.responses[row.label]) is not None
 
 
 def _is_of_another(split: str | None, row: Example) -> bool:

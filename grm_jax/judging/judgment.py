@@ -78,6 +78,8 @@ class Verdict:
         tied: the indices that share the highest total (one entry: no tie).
         margin: highest total minus the next one per counted judgment, in score points (n = 1: 0).
         valid, k: how many of the k judgments have scores.
+        degenerate: the responses in which there is nothing to judge, by index, and why: "empty",
+            "blank" or "no visible text". They are judged like any other.
     """
 
     id: str
@@ -89,6 +91,7 @@ class Verdict:
     valid: int
     k: int
     judgments: tuple[Judgment, ...]
+    degenerate: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def invalid_reasons(self) -> dict[str, int]:

@@ -137,15 +137,22 @@ def fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:
 class Example:
     """A prompt and n >= 1 responses to judge, with what is known about them.
 
-    prompt: turns, the last one the user's; a string or a list of {"role", "content"} is accepted.
-    id: the row's own, or else a hash of prompt, responses, reference and principles.
-    label: for n >= 2 the index of the best response; for n == 1 whether it is right (1) or
-        wrong (0); None where unknown or tied.
-    scores: gold scores, one per response. strength: HelpSteer2's preference strength, 1 slight to
-    3 strong, 0 a tie. meta: whatever else the row had. line: where it begins in its text file, or
-    the row's number. own_id: the row's id as it was there, a number or text.
+    Args:
+        prompt: turns, the last one the user's; text or a list of {"role", "content"} is accepted.
+        responses: their texts.
+        id: the row's own, or else a hash of prompt, responses, reference and principles.
+        label: for n >= 2 the index of the best response; for n == 1 whether it is right (1) or
+            wrong (0); None where unknown or tied.
+        scores: gold scores, one per response.
+        reference: the right answer, or a good one.
+        principles: criteria to judge by.
+        strength: HelpSteer2's preference strength, 1 slight to 3 strong, 0 a tie.
+        meta: whatever else the row had.
+        line: where it begins in its text file, or the row's number.
+        own_id: the row's id as it was there, a number or text.
 
-    Raises ValueError, in a sentence, for values that cannot be judged.
+    Raises:
+        ValueError: it cannot be judged, and why.
     """
 
     prompt: tuple[Message, ...]

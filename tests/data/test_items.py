@@ -129,7 +129,7 @@ def test_what_a_hub_set_needs_reaches_the_hubs_library(monkeypatch):
 
     def load_dataset(*args, **options):
         asked.append((args, options))
-        return [pair("a")]
+        return datasets.Dataset.from_list([pair("a")])
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     load_items((ItemsConfig("some/set", "train", name="algebra", data_dir="preference"),), 0)
@@ -159,3 +159,18 @@ def test_a_row_that_names_another_split_is_not_taken(tmp_path, capsys):
 def test_settings_out_of_range_are_refused(options, said):
     with pytest.raises(ValueError, match=said):
         ItemsConfig(**options)
+
+
+@pytest.mark.parametrize("nothing", ["", " \n", "\u200b"])
+def test_a_best_response_of_nothing_teaches_nothing(tmp_path, capsys, nothing):
+    """It is counted and left out; as a worse response it is an item like any other."""
+    rows = [
+        {"prompt": "q", "chosen": nothing, "rejected": "7"},
+        {"prompt": "q", "chosen": "8", "rejected": nothing},
+        {"prompt": "q", "response": nothing + " ", "label": 1},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (item,) = load_items((ItemsConfig(str(path)),), seed=0)
+    assert item.responses == ("8", nothing)
+    assert "whose best response is empty" in capsys.readouterr().err
