@@ -226,16 +226,22 @@ class EndpointJudge:
             sent |= {"logprobs": True, "top_logprobs": _TOP}
         try:
             raw = ask(messages=messages, seed=seed, extra_headers=self._headers, **sent)
+        except UnicodeError as error:  # the client reads an error as its headers say
+            self._count(0)
+            raise ConnectionError(
+                f"{config.url} sent an error whose text is not as its headers say ({error})."
+            ) from None
         except openai.APIError as error:
             self._count(int(error.request.headers.get("x-stainless-retry-count", 0)))
             told = f"gave no answer ({error.__cause__ or error})."
             if isinstance(error, openai.APIStatusError):
-                told = f"answered {error.status_code}: {self._start(error.response.text)}"
+                told = f"answered {error.status_code}: {self._start(_text(error.response.content))}"
             raise ConnectionError(f"{config.url} {told}") from None
-        body = completion(raw.text)
+        said = _text(raw.content)
+        body = completion(said)
         if body is None:
             self._count(raw.retries_taken)
-            raise ConnectionError(f"{config.url} sent no chat completion: {self._start(raw.text)}")
+            raise ConnectionError(f"{config.url} sent no chat completion: {self._start(said)}")
         try:
             answer = read_answer(body, logprobs=self.kind == "token-prob")
         except (ValueError, RecursionError) as error:
@@ -263,6 +269,11 @@ class EndpointJudge:
             if config.price_in is not None and config.price_out is not None:
                 cost = total.prompt_tokens * config.price_in
                 total.cost = (cost + total.completion_tokens * config.price_out) / 1e6
+
+
+def _text(body: bytes) -> str:
+    """What a server sent. JSON is UTF-8, whatever the headers say, which may be wrong."""
+    return body.decode("utf-8-sig", "replace")
 
 
 def _check_url(url: str) -> None:

@@ -101,6 +101,14 @@ def test_a_damaged_file_is_a_bad_row_where_it_ends(tmp_path, packed):
     assert "the file cannot be read from here on" in bad.reason
 
 
+def test_a_table_that_is_cut_within_a_letter_says_how_to_save_it(tmp_path):
+    path = tmp_path / "rows.tsv"
+    path.write_bytes("prompt\tresponse\nq\ta\n".encode("utf-16") + b"\x00")
+    *_, bad = load_examples(path)
+    assert isinstance(bad, BadRow)
+    assert "not utf-16-le text (truncated data); save it as UTF-8" in bad.reason
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 @pytest.mark.parametrize("form", [".jsonl", ".json", ".csv"])
 def test_a_mark_at_the_beginning_tells_the_encoding(tmp_path, form, encoding):

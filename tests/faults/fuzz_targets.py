@@ -34,6 +34,9 @@ Target = tuple[st.SearchStrategy[Any], Callable[[Any], None]]
 
 def target(name: str) -> Target:
     """The inputs of a target, and the check that raises where one of them is not borne."""
+    if name == "yaml":  # what the commands import is no part of the time
+        for command in COMMANDS:
+            names_of(command)
     return {
         "rows": (st.tuples(st.just(""), rows) | files(), check_rows),
         "parser": (judgments(), check_judgment),
@@ -79,9 +82,10 @@ PIECES = [
     "\u200d", "\u2065", "\u2028", "\x85", "\x1c", "\r", "\x00", "\ud83d", "İ", "ß", "ꓔ", "ᴛ", "▁",
     "{response}", "{i}", "-" * 40, "#" * 40, "9" * 30,
 ]  # fmt: skip
-LITERALS = [
+BEGINS = [
     "[The Begin of Response 1]", "[The End of Response 1]", "[The Begin of Response 2]",
     "[The End of Response 2]", "#### Responses to be Scored ####", "[User Turn]",
+    "[1] ", "[2] ",
 ]  # fmt: skip
 
 
@@ -121,7 +125,15 @@ def check_judgment(said: tuple[str, int, bool]) -> None:
                 text, template, sample=0, order=tuple(range(n)), tokens=1, cut_off=cut_off
             )
         responses = [text, "b"] if cut_off else ["a", text]
-        assert structure(Example("q", responses), of.grm) == harmless(place)
+        (controls, counts), (own_controls, own) = (
+            structure(Example("q", responses), of.grm),
+            harmless(place),
+        )
+        assert controls == own_controls
+        # Not every template has every delimiter.
+        assert [count for count, there in zip(counts, own, strict=True) if there] == [
+            *filter(None, own)
+        ]
 
 
 @cache
@@ -130,11 +142,12 @@ def harmless(place: int) -> tuple[list[int], list[int]]:
 
 
 def structure(example: Example, template: Any) -> tuple[list[int], list[int]]:
+    """The control tokens of a prompt, and how many of its lines begin like each delimiter."""
     turns = render(example, template)
     ids = tokenizer().encode_chat(turns)
-    lines = [line.strip() for line in turns[0].content.splitlines()]
+    lines = [line.lstrip() for line in turns[0].content.splitlines()]
     controls = [i for i in ids if i in tokenizer().control_ids]
-    return controls, [lines.count(literal) for literal in LITERALS]
+    return controls, [sum(line.startswith(begins) for line in lines) for begins in BEGINS]
 
 
 # --- files of options ---
@@ -190,6 +203,8 @@ def check_options(said: tuple[str, str]) -> None:
     file.write_bytes(text.replace("{scratch}", str(scratch())).encode("utf-8", "surrogatepass"))
     first, *rest = command.split()
     components, _ = cli._load(first)
+    # One stage alone: the options of all of them take a second to put together.
+    components = {rest[0]: components[rest[0]]} if rest else components
     errors = io.StringIO()
     with (
         mock.patch.object(cli, "_load", return_value=(components, lambda settings: 0)),

@@ -527,6 +527,17 @@ def test_no_answer_ends_the_run_or_becomes_a_number_that_is_none(
             assert all(math.isfinite(score) for score in judgment.scores)
 
 
+def test_headers_that_name_another_encoding_hide_no_answer(server: Server) -> None:
+    wrong = {"Content-Type": "application/json; charset=utf-16"}
+    server.reply = lambda body: (200, wrong, by_worth(body)[2])
+    assert sampled(judge(server), OTHER)["b"].judgments[0].scores
+    for status in (200, 400):
+        server.reply = lambda body, status=status: (status, wrong, b"[]")
+        refusal = sampled(judge(server, retries=0), OTHER)["b"]
+        assert refusal.error.startswith(server.url)
+        assert refusal.passing
+
+
 def test_only_what_was_not_answered_is_to_be_asked_again(server: Server) -> None:
     def refusal(reply: Reply | None) -> Refusal:
         server.reply = lambda body: reply
