@@ -123,9 +123,9 @@ def test_an_installed_package_has_them_all(tmp_path, monkeypatch):
 
 
 def test_every_preset_that_a_text_names_is_there():
-    """In the README, in launch/, in the presets' own comments, in errors and help."""
+    """In the README, in docs/, in launch/, in the presets' own comments, in errors and help."""
     texts = [ROOT / "README.md", *(ROOT / "launch").glob("*.*"), *CONFIGS.glob("*/*.yaml")]
-    texts += (ROOT / "grm_jax").rglob("*.py")
+    texts += (*(ROOT / "docs").rglob("*.md"), *(ROOT / "grm_jax").rglob("*.py"))
     known = {path.removesuffix(".yaml").split("/")[-1] for path in PRESETS}
     named = re.compile(r"--(?:config|[\w.]*mesh)[ =]([a-z][\w./]*)|(configs/\w+/\w+\.yaml)")
     found = [

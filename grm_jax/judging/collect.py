@@ -13,7 +13,7 @@ from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.result_file import Line, ResultFile
 from grm_jax.judging.samples import SampleSource, from_json, read_samples, to_json
-from grm_jax.processes import is_first, several
+from grm_jax.processes import is_first, say, several
 from grm_jax.text.messages import Example
 
 
@@ -22,10 +22,17 @@ def collect(
 ) -> list[Sampled]:
     """k judgments for each Example, from the file where they are there, else sampled.
 
-    As `write_samples`; what cannot be judged is not returned.
+    As `write_samples`; what cannot be judged is not returned, but counted and said.
     """
     write_samples(source, examples, k, path, name=name, total=len(examples))
-    return [row for row in read_samples(path) if isinstance(row, Sampled)]
+    found = list(read_samples(path))
+    refusals = [row for row in found if isinstance(row, Refusal)]
+    if refusals:
+        say(
+            f"{name}: {len(refusals)} of {len(found)} items have no judgments and are left out; "
+            f"the first, {refusals[0].id}: {refusals[0].error}"
+        )
+    return [row for row in found if isinstance(row, Sampled)]
 
 
 def refused(refusal: Refusal, example: Example) -> Line:

@@ -41,10 +41,10 @@ def test_report_counts_what_the_judge_said(tmp_path: Path, capsys) -> None:
     assert (b / "compare-with-a.html").exists()
     # Other settings do not mix with what is there.
     assert main(["eval", *options, "--seed", "1", "--output", str(a)]) == 2
-    assert "made with seed=0, and this run has 1" in capsys.readouterr().err
+    assert "seed was 0 and is now 1" in capsys.readouterr().err
     assert main(["eval", "--limit", "6", "--k", "2", *saved[:2], "--output", f"{b}2"]) == 0
     assert main(["compare", str(a), f"{b}2"]) == 2
-    assert "the rows differ" in capsys.readouterr().err
+    assert "says nothing of the other" in capsys.readouterr().err
 
 
 def test_accuracy_of_a_file_by_hand(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_accuracy_of_a_file_by_hand(tmp_path: Path) -> None:
     assert main(["judge", *same, "--input", str(path), "--output", str(output)]) == 0
     assert main(["eval", *same, "--data", str(path), "--output", str(tmp_path / "report")]) == 0
     verdicts = [json.loads(line) for line in output.read_text().splitlines()]
-    by_hand = 100 * sum(credit(tuple(v["scores"]), 0) for v in verdicts) / len(rows)
+    by_hand = 100 * sum(credit(v.get("scores"), 0) for v in verdicts) / len(rows)
     report = read(tmp_path / "report")
     assert report["title"] == str(path)
     assert report["votes"][-1]["label"] == "Voting@2"

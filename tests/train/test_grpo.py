@@ -284,7 +284,8 @@ def test_items_that_the_reference_judge_always_gets_right_are_left_out(cfg, tmp_
                 for i, s in enumerate(scores)
             ]  # fmt: skip
             row = {"id": item.id, "prompt": item.prompt[-1].content, "label": item.label}
-            row |= {"responses": list(item.responses), "judgments": judgments}
+            row |= {"responses": list(item.responses), "reference": item.reference}
+            row |= {"judgments": judgments}
             file.write(json.dumps(row) + "\n")
     other = replace(
         cfg,
