@@ -107,7 +107,7 @@ def run(command: JudgeCommand) -> int:
         folder = expanded(where)
         with VerdictFile(path, folder if folder.is_dir() else None) as file:
             if file.found:
-                say(f"{path}: {file.found} rows are there already.")
+                say(f"{path} is there (rows: {file.found}): those that have not changed stay.")
             _drive(command, source, file)
             say(file.summary())
             return 0 if file.verdicts else 1
