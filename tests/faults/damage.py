@@ -103,14 +103,18 @@ def all_broken(scene: Scene, work: Path) -> Round:
     shutil.copytree(_killed(scene, work), output)
     for checkpoint in _steps(output):
         _cut(checkpoint)
-    before = sum(path.is_file() for path in output.rglob("*"))
+    before = _files_of(output)
     command = run(scene.arguments(output), work / "damaged.log")
     result = Round("every checkpoint: damaged", 1)
     if command.poll() == 0 or "Traceback" in command.said:
         result.different.append(f"exit {command.poll()}: {command.said[-600:]}")
-    if sum(path.is_file() for path in output.rglob("*")) < before:
-        result.different.append("files were deleted")
+    if _files_of(output) != before:
+        result.different.append("checkpoints were deleted or moved")
     return result
+
+
+def _files_of(output: Path) -> list[Path]:
+    return sorted(path for path in output.rglob("checkpoints/**/*") if path.is_file())
 
 
 def _steps(output: Path) -> list[Path]:
