@@ -7,9 +7,12 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
+from tests.faults.run import SHARE
+
+PARTS = [*(f"kill {name}" for name in SHARE), "damage", "all broken", "full", "two", "not finite"]
 
 
-@pytest.mark.parametrize("part", ["kill", "damage", "all broken", "full", "two", "not finite"])
+@pytest.mark.parametrize("part", PARTS)
 def test_nothing_is_lost_doubled_or_different(part, work):
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.run", "--share", "--only", part, "--work", str(work)],
