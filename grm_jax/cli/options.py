@@ -34,7 +34,7 @@ def read_options(components: Any, arguments: Sequence[str], command: str) -> Any
             prog=f"grm {command}",
             exit_on_error=False,
         )
-    except (ArgumentError, ValueError) as error:
+    except (ArgumentError, ValueError, RecursionError) as error:
         files = _files(arguments)
         faults = [fault for path in files if (fault := _file_fault(path)) is not None]
         told = faults[0] if faults else _sentence(error, files, arguments)

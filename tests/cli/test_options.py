@@ -33,6 +33,7 @@ from grm_jax.cli import main
         ("judge --config list.yaml", "list.yaml holds no options: write one option per line"),
         ("judge --config bytes.yaml", "bytes.yaml is not UTF-8 text (invalid start byte)"),
         ("judge --config broken.yaml", "broken.yaml:2 is not YAML: mapping values are not allowed"),
+        ("judge --config deep.yaml", "deep.yaml cannot be read as YAML: "),
         ("judge --config typo.yaml", "typo.yaml:3: there is no option kk."),
         ("judge --config type.yaml", "type.yaml:4: strategy.temperature is 'warm'; give a number."),
     ],
@@ -47,6 +48,7 @@ def test_an_error_begins_with_what_is_wrong(
         "list": b"- 1\n",
         "bytes": b"k: \xff",
         "broken": b"k: 1\n  - x: [\n",
+        "deep": b"[" * 5000,
         "typo": b"k: 1\n\nkk: 2\n",
         "type": b"k: 1\nstrategy:\n  top_k: 0\n  temperature: warm\n",
     }.items():

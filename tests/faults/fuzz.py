@@ -89,7 +89,7 @@ def main() -> int:
         return _guided(inputs, found.watched(check), found, end, chosen.seed)
     numbers = random.Random(chosen.seed)
     while time.monotonic() < end:
-        run = settings(FAST, max_examples=200)(given(inputs)(found.watched(check)))
+        run = settings(FAST, max_examples=20)(given(inputs)(found.watched(check)))
         seed(numbers.randrange(2**32))(run)()
     return found.report()
 
