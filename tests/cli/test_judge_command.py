@@ -187,7 +187,9 @@ def test_the_show_says_in_which_response_there_is_nothing(capsys) -> None:
     judgment = Judgment(0, (0, 1, 2), "p", "c", (9, 1, 1), None, "text", 3, -1.0)
     why = {1: "empty", 2: "no visible text"}
     verdict = Verdict("a", (9, 1, 1), 0, (0, 1, 2), (0,), 8.0, 1, 1, (judgment,), why)
-    Showcase().write(verdict, example)
+    show = Showcase()
+    list(show.left([example]))
+    show.write(verdict)
     shown = capsys.readouterr().out
     assert shown.count("(empty)") == shown.count("(no visible text)") == 1
 
