@@ -37,7 +37,7 @@ def kill(scene: Scene, work: Path, kills: int, seed: int = 0) -> Round:
         number += 1
         if number > 4 * kills:
             raise RuntimeError(f"grm {scene.name} ends before it can be killed")
-        output, going = work / "killed" / f"{scene.name}-{number}", True
+        output, going = work / "killed" / str(number) / scene.name, True  # pages show the name
         while done < kills and going:
             going = _kill_once(Command(scene.arguments(output), log), output, total, rng)
             done += going

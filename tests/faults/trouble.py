@@ -25,7 +25,7 @@ def full_disk(scene: Scene, work: Path, size: str) -> Round:
         if grow is None:
             result.what += " (not run: it needs the right to mount)"
             return result
-        output = disk / "run"
+        output = disk / scene.name
         command = run(scene.arguments(output), log)
         result.count = 1
         if command.poll() == 0:
