@@ -118,7 +118,11 @@ def _files_of(output: Path) -> list[Path]:
 
 
 def _steps(output: Path) -> list[Path]:
-    return [path for path in output.rglob("checkpoints/*") if path.name.isdigit()]
+    # os.walk passes over what a running command renames meanwhile; Path.rglob raises.
+    folders = (
+        (Path(root), names) for root, names, _ in os.walk(output) if Path(root).name == "checkpoints"
+    )
+    return [root / name for root, names in folders for name in names if name.isdigit()]
 
 
 def _killed(scene: Scene, work: Path) -> Path:
