@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from grm_jax.evals.comparison import Comparison, flipped, pairs
-from grm_jax.evals.eval_page import TEMPLATES, shown, telling
-from grm_jax.evals.report import SAMPLES, known, listed
+from grm_jax.evals.page_parts import TEMPLATES, shown, turns, typical
+from grm_jax.evals.report import parse, read_lines
 from grm_jax.evals.template import FILTERS, render, write
-from grm_jax.judging.judgment import Refusal
+from grm_jax.judging.judgment import Sampled
+from grm_jax.text.json_line import plain
 
 SHOWN = 8  # rows in each direction
 
@@ -18,7 +19,7 @@ Row = dict[str, Any]
 
 
 def write_page(path: Path, comparison: Comparison, a: Path, b: Path) -> Path:
-    """Writes the page of what `compare` found in the folders a and b; returns its path."""
+    """Writes the page of a comparison of the folders a and b; returns its path."""
     page = render(
         TEMPLATES / "compare.html",
         FILTERS,
@@ -27,8 +28,8 @@ def write_page(path: Path, comparison: Comparison, a: Path, b: Path) -> Path:
         cells=[
             {
                 "name": name,
-                "values": [known(value) for value in values],
-                "difference": known(asdict(difference)),
+                "values": [plain(value) for value in values],
+                "difference": plain(asdict(difference)),
             }
             for name, (*values, difference) in comparison.cells.items()
         ],
@@ -46,28 +47,30 @@ def write_page(path: Path, comparison: Comparison, a: Path, b: Path) -> Path:
 
 def _rows(a: Path, b: Path) -> list[Row]:
     """The first rows that only the second judge has right, and that only the first has."""
-    found: dict[bool, list[Row]] = {True: [], False: []}
-    both = listed(a / SAMPLES), listed(b / SAMPLES)
-    for (first, second), one, other in zip(pairs(a, b), *both, strict=True):
+    rows: dict[bool, list[Row]] = {True: [], False: []}
+    for (first, second), *lines in zip(pairs(a, b), read_lines(a), read_lines(b), strict=True):
         better = second["verdict"] == "right"
-        if isinstance(one, Refusal) or isinstance(other, Refusal):
+        if "unanswered" in (first["verdict"], second["verdict"]):
             continue
-        if not flipped(first, second) or len(found[better]) == SHOWN:
+        if not flipped(first, second) or len(rows[better]) == SHOWN:
             continue
-        found[better].append(
+        both = [(first, parse(lines[0])), (second, parse(lines[1]))]
+        rows[better].append(
             {
                 "better": better,
                 "subset": first["subset"],
-                "prompt": [{"role": t.role, "content": t.content} for t in one.example.prompt],
-                "judgments": [
-                    {
-                        "verdict": row["verdict"],
-                        "scores": row["scores"] and [row["scores"][i] for i in judgment.order],
-                        **shown(whole.example, judgment),
-                    }
-                    for row, whole in ((first, one), (second, other))
-                    for judgment in [telling(whole, row["verdict"])]
-                ],
+                "prompt": turns(both[0][1].example),
+                "judgments": [_judgment(row, sampled) for row, sampled in both],
             }
         )
-    return found[True] + found[False]
+    return rows[True] + rows[False]
+
+
+def _judgment(row: Row, sampled: Sampled) -> Row:
+    """One judgment of a row, and its mean scores in the order in which that judge saw them."""
+    judgment, scores = typical(sampled, row["verdict"]), row["scores"]
+    return {
+        "verdict": row["verdict"],
+        "scores": scores and [scores[i] for i in judgment.order],
+        **shown(sampled.example, judgment),
+    }

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from grm_jax.evals.benchmark import Benchmark
-from grm_jax.evals.benchmarks import find, rows
+from grm_jax.evals.benchmarks import find
+from grm_jax.evals.benchmarks import rows as own_rows
+from grm_jax.evals.bootstrap import differences, shared
 from grm_jax.evals.eval_page import judge_name
 from grm_jax.evals.intervals import Interval
 from grm_jax.evals.report import SAMPLES, read_report, read_rows, verdict_vote
-from grm_jax.evals.scoring import cells, differences, shared, tables
+from grm_jax.evals.scoring import cells, tables
 
 Row = dict[str, Any]
 
@@ -56,8 +58,8 @@ def compare(a: Path, b: Path) -> Comparison:
         )
     flips: Counter[tuple[str, str]] = Counter()
     unanswered = 0
-    for found in pairs(a, b):
-        first, second = (row["verdict"] for row in found)
+    for pair in pairs(a, b):
+        first, second = (row["verdict"] for row in pair)
         if "unanswered" in (first, second):
             unanswered += 1
         elif first != second:
@@ -75,12 +77,12 @@ def compare(a: Path, b: Path) -> Comparison:
         )
     )
     ours, theirs = cells(benchmark, before), cells(benchmark, after)
-    found = differences(benchmark, before, after)
-    whole = Counter(benchmark.found(before[0])) + Counter(reports[0].get("left_out"))
+    gained = differences(benchmark, before, after)
+    rows = Counter(benchmark.count(before[0])) + Counter(reports[0].get("left_out"))
     return Comparison(
-        title=benchmark.label(whole, unanswered),
+        title=benchmark.label(rows, unanswered),
         names=_names(reports, (a, b)),
-        cells={name: (ours[name], theirs[name], found[name]) for name in found},
+        cells={name: (ours[name], theirs[name], gained[name]) for name in gained},
         flips=dict(flips.most_common()),
         unanswered=unanswered,
         secret=reports[0]["secret"],
@@ -93,16 +95,16 @@ def pairs(a: Path, b: Path) -> Iterator[tuple[Row, Row]]:
     Raises:
         ValueError: they are not of the same rows in the same order, with the same labels.
     """
-    number, differ, first_told = 0, 0, ""
+    number, differ, where = 0, 0, ""
     for number, (first, second) in enumerate(zip_longest(read_rows(a), read_rows(b)), 1):
         if why := _differ(first, second):
             differ += 1
-            first_told = first_told or f"row {number}: {why}"
+            where = where or f"row {number}: {why}"
         elif not differ:
             yield first, second
     if differ:
         raise ValueError(
-            f"{differ} of {number} rows of {a} and {b} differ, the first one is {first_told}. A "
+            f"{differ} of {number} rows of {a} and {b} differ, the first one is {where}. A "
             "verdict on one says nothing of the other: evaluate both on the same rows."
         )
 
@@ -129,7 +131,7 @@ def flipped(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 def open_benchmark(report: Mapping[str, Any]) -> Benchmark:
     """The benchmark that a report is of."""
     if report["benchmark"] == "rows":
-        return rows(report["settings"]["data"])
+        return own_rows(report["settings"]["data"])
     return find(report["benchmark"])
 
 

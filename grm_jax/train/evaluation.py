@@ -1,0 +1,99 @@
+"""How every model of an SPCT run is measured: Voting@k and MetaRM@k on items of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from grm_jax.data.items import ItemsConfig, load_items
+from grm_jax.evals.items import measure_items
+from grm_jax.judging.collect import Rated, write_samples
+from grm_jax.judging.judge import Judge
+from grm_jax.judging.meta import MetaRM
+from grm_jax.judging.samples import SampleSource, read_samples
+from grm_jax.outputs import write_whole
+from grm_jax.processes import is_first
+from grm_jax.sampling.strategy import Strategy
+from grm_jax.text.messages import Example
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How every model of the pipeline is measured.
+
+    Args:
+        items: labelled items that no stage learned from.
+        k: samples per item of the trained models; accuracies are for 1, 2, 4 .. k.
+        k_start: samples per item of the start model.
+        strategy: how tokens are drawn (temperature 1, as in training).
+        rows: samples decoded at once.
+
+    Raises:
+        ValueError: a count that is not positive.
+    """
+
+    items: tuple[ItemsConfig, ...] = (ItemsConfig(split="heldout", limit=2000),)
+    k: int = 32
+    k_start: int = 8
+    strategy: Strategy = field(default_factory=Strategy)
+    rows: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("k", "k_start", "rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
+
+
+def evaluate(
+    cfg: EvaluationConfig,
+    models: Mapping[str, str],
+    folder: Path,
+    *,
+    tokenizer: str | None,
+    templates: str | None,
+    seed: int,
+) -> Path:
+    """Measures every model that writes, with and without the meta RM; writes report.json."""
+    items = [item for item in load_items(cfg.items, seed) if item.n > 1]
+    meta = MetaRM.load(models["meta_rm"], rows=cfg.rows) if "meta_rm" in models else None
+    sampled, greedy = cfg.strategy, replace(cfg.strategy, temperature=0.0)
+
+    def load(model: str, strategy: Strategy) -> Judge:
+        return Judge.load(
+            model,
+            tokenizer=tokenizer,
+            templates=templates,
+            strategy=strategy,
+            seed=seed,
+            rows=cfg.rows,
+        )
+
+    def rated(judge: Judge) -> SampleSource:
+        return judge if meta is None else Rated(judge, meta)
+
+    # One model at a time: only the call that measures a judge holds it.
+    stages: dict[str, Any] = {}
+    for name, model in models.items():
+        if name == "meta_rm":
+            continue
+        k = cfg.k_start if name == "start" else cfg.k
+        path = folder / f"{name}.jsonl"
+        stages[name] = {
+            "voting": _measure(rated(load(model, sampled)), items, k, path),
+            "greedy": _measure(
+                load(model, greedy), items, 1, path.with_name(f"{name}_greedy.jsonl")
+            ),
+        }
+    if is_first():
+        report = {"items": len(items), "k": cfg.k, "stages": stages}
+        write_whole(folder / "report.json", json.dumps(report, indent=1) + "\n")
+    return folder
+
+
+def _measure(source: SampleSource, items: Sequence[Example], k: int, path: Path) -> dict[str, Any]:
+    """The accuracies of a judge, which writes every judgment to the file."""
+    write_samples(source, items, k, path, name=path.stem, total=len(items))
+    return measure_items(read_samples(path), k).to_json()
