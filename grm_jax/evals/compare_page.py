@@ -8,7 +8,8 @@ from typing import Any
 
 from grm_jax.evals.comparison import Comparison, flipped, pairs
 from grm_jax.evals.page_parts import TEMPLATES, shown, turns, typical
-from grm_jax.evals.report import parse, read_lines
+from grm_jax.evals.report import SAMPLES
+from grm_jax.evals.sample_lines import parse, read_lines
 from grm_jax.evals.template import FILTERS, render, write
 from grm_jax.judging.judgment import Sampled
 from grm_jax.text.json_line import plain
@@ -48,19 +49,20 @@ def write_page(path: Path, comparison: Comparison, a: Path, b: Path) -> Path:
 def _rows(a: Path, b: Path) -> list[Row]:
     """The first rows that only the second judge has right, and that only the first has."""
     rows: dict[bool, list[Row]] = {True: [], False: []}
-    for (first, second), *lines in zip(pairs(a, b), read_lines(a), read_lines(b), strict=True):
+    both = read_lines(a / SAMPLES), read_lines(b / SAMPLES)
+    for (first, second), *lines in zip(pairs(a, b), *both, strict=True):
         better = second["verdict"] == "right"
         if "unanswered" in (first["verdict"], second["verdict"]):
             continue
         if not flipped(first, second) or len(rows[better]) == SHOWN:
             continue
-        both = [(first, parse(lines[0])), (second, parse(lines[1]))]
+        sampled = [parse(line) for line in lines]
         rows[better].append(
             {
                 "better": better,
                 "subset": first["subset"],
-                "prompt": turns(both[0][1].example),
-                "judgments": [_judgment(row, sampled) for row, sampled in both],
+                "prompt": turns(sampled[0].example),
+                "judgments": [*map(_judgment, (first, second), sampled)],
             }
         )
     return rows[True] + rows[False]

@@ -27,7 +27,7 @@ from grm_jax.evals.scoring import Scorer, cells, score
 from grm_jax.evals.survey import Survey, had_no_answer
 from grm_jax.evals.votes import Vote, votes_of
 from grm_jax.judging.judgment import Refusal, Sampled
-from grm_jax.judging.samples import from_json, read_samples
+from grm_jax.judging.samples import read_samples
 from grm_jax.text.json_line import json_line, plain
 
 SAMPLES, GREEDY, REPORT, ROWS = "samples.jsonl", "greedy.jsonl", "report.json", "rows.jsonl"
@@ -128,21 +128,6 @@ def read_rows(folder: Path) -> Iterator[Row]:
     value and verdict."""
     with (folder / ROWS).open(encoding="utf-8") as file:
         yield from map(json.loads, file)
-
-
-def read_lines(folder: Path) -> Iterator[str]:
-    """The lines of `samples.jsonl` that have one in `rows.jsonl`, in the same order. They are not
-    parsed, for a page shows few of them; see `parse`."""
-    with (folder / SAMPLES).open(encoding="utf-8") as file:
-        for line in file:
-            # No text holds this: in JSON its quotes would be escaped.
-            if '"judgments": [' in line or _has_a_row(json.loads(line)):
-                yield line
-
-
-def parse(line: str) -> Sampled:
-    """The sampled judgments of a line."""
-    return from_json(json.loads(line))
 
 
 def verdict(summed: Totals | None, label: int | None, n: int) -> str | None:
@@ -255,11 +240,6 @@ def _row(scored: _Scored, vote: Vote, values: Iterator[list[float]]) -> Row:
         "value": next(values),
         "verdict": verdict(summed, scored.known["label"], scored.responses),
     }
-
-
-def _has_a_row(line: Mapping[str, Any]) -> bool:
-    row = line.get("row")
-    return "judgments" in line or (row is not None and not row.get("left_out"))
 
 
 def _write(path: Path, lines: Any) -> None:

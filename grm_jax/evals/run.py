@@ -55,7 +55,7 @@ def judge_benchmark(
         raise ValueError(f"limit is {limit}; give at least one row, or leave it out.")
     path = folder / f"{name}.jsonl"
     rows = benchmark.read(data)
-    if limit is not None:
+    if limit is not None:  # shares follow from how many rows each subset has
         rows = _spread(benchmark, rows, _count(benchmark, benchmark.read(data)), limit)
     write_samples(
         source,
@@ -125,8 +125,11 @@ def _item(benchmark: Benchmark, row: Example | BadRow, scalar: bool) -> Example 
         # What is wrong with a row may be said by quoting it.
         return Refusal(row.id or where, where if benchmark.secret else str(row))
     why = benchmark.leaves_out(row, scalar)
-    known = _known(benchmark, row) | {"digest": row.digest, "left_out": True}
-    return Refusal(row.id, why, row=known) if why else row
+    if not why:
+        return row
+    return Refusal(
+        row.id, why, row=_known(benchmark, row) | {"digest": row.digest, "left_out": True}
+    )
 
 
 class Greedy:

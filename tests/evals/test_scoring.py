@@ -7,18 +7,9 @@ import numpy as np
 import pytest
 
 from grm_jax.evals.benchmark import Table, credit
-from grm_jax.evals.scoring import (
-    CHOICES,
-    Unanswered,
-    Vote,
-    bootstrap,
-    cells,
-    choices,
-    differences,
-    intervals,
-    tables,
-    totals,
-)
+from grm_jax.evals.bootstrap import bootstrap, differences, intervals
+from grm_jax.evals.scoring import Unanswered, cells, tables
+from grm_jax.evals.votes import CHOICES, Vote, choices, totals
 from grm_jax.judging.judgment import Refusal
 from tests.evals.judged import NONE, RIGHT, TIED, WRONG, benchmark, example, judged, save
 
@@ -131,8 +122,8 @@ def test_rows_without_an_answer_are_in_no_table(tmp_path):
     path = save(tmp_path / "some.jsonl", [down, judged(example("a"), RIGHT), left_out])
     (found,) = tables(AB, path, [Vote(1)])[Vote(1)]
     assert found.values.ravel().tolist() == [1]
-    assert found.place is not None
-    assert found.place.tolist() == [1]
+    assert found.line is not None
+    assert found.line.tolist() == [1]
     path = save(tmp_path / "none.jsonl", [down, down])
     with pytest.raises(
         Unanswered, match=r"none of 2 rows had an answer\. The first: the server is"

@@ -61,7 +61,8 @@ class VoteValue(NamedTuple):
 
 
 def _vote_value(example: Example, totals: Totals | None, scalar: bool) -> VoteValue:
-    return VoteValue(*_credit(example, totals, scalar), float(example.meta["votes"]))
+    (value,) = _credit(example, totals, scalar)
+    return VoteValue(value, float(example.meta["votes"]))
 
 
 PREFERENCE = Benchmark(

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.figures import Figure, Panel, Series
-from grm_jax.evals.experiments.findings import Findings, Grid, grid, plain, shown
-from grm_jax.evals.experiments.measure import Measured, doublings, measure
-from grm_jax.evals.experiments.setting import Setting, benchmark_of, is_scalar, named_judges, sample
-from grm_jax.evals.experiments.theirs import THEIRS
-from grm_jax.evals.scoring import Vote
+from grm_jax.evals.experiments.findings import THEIRS, Findings, Grid, grid, plain, shown
+from grm_jax.evals.experiments.measure import Measured
+from grm_jax.evals.experiments.setting import Setting, benchmark_of, measure_judges
+from grm_jax.evals.votes import Vote, doublings
 
 COLUMNS = (1, 8, 32)  # the k that the paper has
 
@@ -28,21 +27,10 @@ class ScalingConfig(Setting):
 
 def run(cfg: ScalingConfig, folder: Path) -> Findings:
     """Samples a pool of k judgments per row and judge, and measures every smaller number."""
-    sizes, benchmark = doublings(cfg.k), benchmark_of(cfg)
+    sizes = doublings(cfg.k)
     votes = [Vote(k, guided) for guided in (False, True) for k in sizes]
-    return findings(
-        [
-            measure(
-                name,
-                benchmark,
-                sample(cfg, benchmark, folder / name, judge),
-                votes,
-                scalar=is_scalar(judge),
-            )
-            for name, judge in named_judges(cfg).items()
-        ],
-        sizes,
-    )
+    measured = measure_judges(cfg, benchmark_of(cfg), folder, votes)
+    return findings([*measured.values()], sizes)
 
 
 def findings(judges: Sequence[Measured], sizes: Sequence[int]) -> Findings:
@@ -92,8 +80,8 @@ def _ours(judges: Sequence[Measured], sizes: Sequence[int]) -> Grid:
             lines.append([f"{judge.label}, {'MetaRM' if guided else 'Voting'}@k", *values])
         if judge.rated:
             gains = [judge.gain(Vote(k, True), judge, Vote(k)) for k in sizes]
-            told = [shown(gain, sign=True) for gain in gains]
-            lines.append([f"{judge.label}, gain of MetaRM, paired", *told])
+            cells = [shown(gain, sign=True) for gain in gains]
+            lines.append([f"{judge.label}, gain of MetaRM, paired", *cells])
         if judge.tokens:
             lines.append([f"{judge.label}, tokens", *(f"{k * judge.tokens:,.0f}" for k in sizes)])
     caption = f"Ours: {judges[0].title}, percent [95 % interval]"
@@ -101,11 +89,11 @@ def _ours(judges: Sequence[Measured], sizes: Sequence[int]) -> Grid:
 
 
 def _paper() -> Grid:
-    found: dict[str, dict[int, float]] = {}
+    by_model: dict[str, dict[int, float]] = {}
     for row in paper.table("table03_scaling_overall"):
         if row["k"]:
-            found.setdefault(row["model"], {})[int(row["k"])] = row["Overall"]
-    lines = [[model, *(plain(v.get(k)) for k in COLUMNS)] for model, v in found.items()]
+            by_model.setdefault(row["model"], {})[int(row["k"])] = row["Overall"]
+    lines = [[model, *(plain(v.get(k)) for k in COLUMNS)] for model, v in by_model.items()]
     return grid(
         f"The paper's Table 3: {THEIRS} and others, overall of four benchmarks",
         ["model", *(f"k = {k}" for k in COLUMNS)],

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from grm_jax.evals.experiments.ablations import ITEMS
 from grm_jax.evals.experiments.figures import Figure, Panel, Series, draw_png, draw_svg, short
 from grm_jax.evals.experiments.findings import Findings, grid, shown, write_findings
-from grm_jax.evals.experiments.measure import doublings, measure
+from grm_jax.evals.experiments.measure import measure
 from grm_jax.evals.intervals import Interval
-from grm_jax.evals.scoring import Vote
+from grm_jax.evals.items import ITEMS
+from grm_jax.evals.votes import Vote, doublings
 
 HOSTILE = "<script>alert(1)</script> | `x`"
 
