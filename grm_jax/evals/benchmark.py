@@ -19,8 +19,8 @@ from grm_jax.data.sources import BadRow
 from grm_jax.text.messages import Example
 
 # Per response the sum of its counted scores (equations 12-14), in the Example's order, over the
-# number of counted samples: so that rows of which some samples were unreadable stay comparable
-# with the others where a rule compares rows (ReaLMistake's ROC-AUC, RewardBench 2's Ties).
+# number of counted samples: a rule that compares rows (ReaLMistake's ROC-AUC, RewardBench 2's Ties)
+# can then compare those in which some samples were unreadable with the others.
 Totals = tuple[float, ...]
 
 
@@ -69,8 +69,8 @@ class Benchmark:
         hub: where `read` looks by default: a hub id, or a few words where there is none.
         full: how many rows each subset has in the benchmark's own files; with fewer, or more, an
             evaluation is partial, which is said wherever the title is printed.
-        headline: the one of `cells` that stands for the benchmark.
-        read: Examples from a hub id or a local path (None: the official place), each with
+        headline: the one of `cells` that sums up the benchmark.
+        read: Examples from a hub id or a local path (None: the official source), each with
             meta["subset"], and BadRows. Raises FileNotFoundError or ValueError with a sentence that
             says what is missing.
         value: (Example, Totals or None where no sample could be read, scalar) -> W numbers, as a
@@ -78,12 +78,13 @@ class Benchmark:
             some benchmarks have a rule of their own.
         cells: a Table -> percentages by name, in the order in which they are shown; nan where a
             subset has no rows, and then in what is made of it.
-        count: how many of the rows that `full` counts a Table stands for, by subset. Not always
-            one each: a question with five pairs is one row, and so is a vote that was a tie.
+        count: how many of the rows that `full` counts are in a Table, by subset. Not always one
+            each: a question with five pairs is one row, and a vote that was a tie is counted with
+            the next one.
         leaves_out: (Example, scalar) -> a sentence on why the official script for this kind of
             judge leaves the row out, or nothing. Such a row is not judged, and is not missing.
         sections: the subsets behind a cell, where its name does not say so.
-        secret: its authors ask that no text of it be published: of its rows, ids and numbers may be
+        secret: its authors ask that no text of it be published: ids and numbers of its rows may be
             written to a file, but no prompt, response or critique.
     """
 

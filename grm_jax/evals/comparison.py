@@ -1,4 +1,4 @@
-"""Two evaluations of the same rows: paired differences of every cell, and the rows that flipped."""
+"""Two evaluations of the same rows: paired differences of every cell, and flipped verdicts."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two reports say of the same rows, by the last vote of each.
+    """What two reports say about the same rows, by the last vote of each.
 
     Attributes:
         title: the benchmark's, with "partial" where it is.
         names: what to call the two judges.
         cells: by cell (of a, of b, b - a with its paired interval).
         flips: (verdict of a, verdict of b) -> how many rows, where the two differ.
-        unanswered: rows to which one of the two had no answer: they are in no number.
+        unanswered: rows to which one of the two had no answer; they are in no number.
         secret: whether the rows' texts may be shown.
     """
 
@@ -136,7 +136,7 @@ def open_benchmark(report: Mapping[str, Any]) -> Benchmark:
 
 
 def _names(reports: Sequence[Row], folders: tuple[Path, Path]) -> tuple[str, str]:
-    """The judges, with their votes; and the folders, where that is not enough to tell."""
+    """The judges, with their votes; and the folders, where these are the same."""
     first, second = (f"{judge_name(r)}, {verdict_vote(r).label}" for r in reports)
     if first == second:
         return f"{first} ({folders[0]})", f"{second} ({folders[1]})"

@@ -18,10 +18,10 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Seen on white and on black, and told apart by most colour-blind eyes.
+# Visible on white and on black, and distinct to most colour-blind eyes.
 COLOURS = ("#8b929c", "#3f8fd6", "#e0792f", "#9a6bd0", "#3a9d68", "#c4577f")
 MARKERS = "os^DvP"
-# Any colour that nothing else has: it stands for currentColor until the SVG is text.
+# A colour that nothing else has, in the place of currentColor until the SVG is text.
 INK = "#010203"
 # Any, for matplotlib's stubs name every key, and only since 3.11.
 STYLE: Any = {

@@ -36,7 +36,7 @@ def _read_votes(path: str | None) -> Rows:
 
 
 def _without_ties(items: Iterable[Example | BadRow]) -> Rows:
-    """The votes with a winner; meta["votes"] says how many votes each stands for: itself and the
+    """The votes with a winner; meta["votes"] says for how many votes each counts: itself and the
     ties between it and the next (and of the first one, those before it too)."""
     held, votes = None, 0
     for item in items:
@@ -54,7 +54,7 @@ def _without_ties(items: Iterable[Example | BadRow]) -> Rows:
 
 
 class VoteValue(NamedTuple):
-    """The credit of a verdict on a vote, and how many votes that one stands for."""
+    """The credit of a verdict on a vote, and for how many votes it counts."""
 
     credit: Any
     votes: Any
@@ -80,23 +80,23 @@ PREFERENCE = Benchmark(
 
 
 def _open_sets(path: str | None) -> dict[str, Source]:
-    """The sets that are at the path: one of them, or a folder that holds some of their folders."""
-    places = {name: path for name in SETS if path is None or f"PPE-{name}-Best-of-K" in path}
-    if not places and path is not None:
+    """The sets at the path: one of them, or those whose folders it holds."""
+    paths = {name: path for name in SETS if path is None or f"PPE-{name}-Best-of-K" in path}
+    if not paths and path is not None:
         inside = {
             name: [Path(path) / f"{owner}PPE-{name}-Best-of-K" for owner in ("lmarena-ai__", "")]
             for name in SETS
         }
-        places = {name: path for name, dirs in inside.items() if any(p.is_dir() for p in dirs)}
-    if not places:
+        paths = {name: path for name, dirs in inside.items() if any(p.is_dir() for p in dirs)}
+    if not paths:
         raise FileNotFoundError(
             f"{path} is none of PPE's sets {', '.join(SETS)} and holds none: name the folders as "
             "the hub does, lmarena-ai__PPE-MMLU-Pro-Best-of-K"
         )
     columns = ("prompt", "response_1", "response_2", "scores", "sampled_conflict_pairs")
     return {
-        name: open_rows(place, f"lmarena-ai/PPE-{name}-Best-of-K", columns, "train")
-        for name, place in places.items()
+        name: open_rows(where, f"lmarena-ai/PPE-{name}-Best-of-K", columns, "train")
+        for name, where in paths.items()
     }
 
 

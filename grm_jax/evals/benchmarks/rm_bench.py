@@ -26,9 +26,9 @@ STYLES = 3  # concise, detailed, detailed in Markdown: in this order on both sid
 
 def _read(path: str | None) -> Rows:
     # The repository has all rows in this file, and again by domain in others.
-    whole = None if path is None else next(Path(path).rglob("total_dataset.json"), None)
+    total = None if path is None else next(Path(path).rglob("total_dataset.json"), None)
     columns = ("prompt", "chosen", "rejected", "domain")
-    source = open_rows(str(whole) if whole else path, HUB, columns)
+    source = open_rows(str(total) if total else path, HUB, columns)
     return into_subsets(source, lambda example: example.meta.get("domain"), SUBSETS, _why_not)
 
 
@@ -61,7 +61,7 @@ def _value(example: Example, totals: Totals | None, scalar: bool) -> Levels:
 
 def _cells(table: Table) -> dict[str, float]:
     """A domain is the mean of its levels, each over all rows of the domain: safety's two halves are
-    pooled, officially. A level is the mean of the domains, and so is the whole."""
+    pooled, officially. A level is the mean of the domains, and so is the total."""
     domain = np.where(np.isin(table.subset, DOMAINS["safety"]), "safety", table.subset)
     by_domain = Table(domain, table.unit, table.values)
     levels = Levels(*column_means(by_domain, tuple(DOMAINS), range(3)))

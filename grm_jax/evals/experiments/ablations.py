@@ -16,7 +16,7 @@ from grm_jax.evals.items import ITEMS
 from grm_jax.evals.votes import Vote
 
 STAGES = {"rft": "RFT", "grpo": "RFT, GRPO"}
-# Which line of Table 4 a run and the model of a stage stand for.
+# The line of Table 4 that a run and a stage correspond to.
 PAPER = {
     ("full", "rft"): "DeepSeek-GRM-27B-RFT",
     ("full", "grpo"): "DeepSeek-GRM-27B",
