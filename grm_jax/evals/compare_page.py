@@ -8,8 +8,7 @@ from typing import Any
 
 from grm_jax.evals.comparison import Comparison, flipped, pairs
 from grm_jax.evals.page_parts import TEMPLATES, shown, turns, typical
-from grm_jax.evals.report import SAMPLES
-from grm_jax.evals.sample_lines import parse, read_lines
+from grm_jax.evals.report import SAMPLES, judged_lines, parse
 from grm_jax.evals.template import FILTERS, render, write
 from grm_jax.judging.judgment import Sampled
 from grm_jax.text.json_line import plain
@@ -49,10 +48,12 @@ def write_page(path: Path, comparison: Comparison, a: Path, b: Path) -> Path:
 def _rows(a: Path, b: Path) -> list[Row]:
     """The first rows that only the second judge has right, and that only the first has."""
     rows: dict[bool, list[Row]] = {True: [], False: []}
-    both = read_lines(a / SAMPLES), read_lines(b / SAMPLES)
-    for (first, second), *lines in zip(pairs(a, b), *both, strict=True):
+    both = judged_lines(a / SAMPLES), judged_lines(b / SAMPLES)
+    for first, second in pairs(a, b):
+        verdicts = first["verdict"], second["verdict"]
+        lines = [next(file) for v, file in zip(verdicts, both, strict=True) if v != "unanswered"]
         better = second["verdict"] == "right"
-        if "unanswered" in (first["verdict"], second["verdict"]):
+        if "unanswered" in verdicts:
             continue
         if not flipped(first, second) or len(rows[better]) == SHOWN:
             continue

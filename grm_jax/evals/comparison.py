@@ -16,7 +16,7 @@ from grm_jax.evals.bootstrap import differences, shared
 from grm_jax.evals.eval_page import judge_name
 from grm_jax.evals.intervals import Interval
 from grm_jax.evals.report import SAMPLES, read_report, read_rows, verdict_vote
-from grm_jax.evals.scoring import cells, tables
+from grm_jax.evals.scoring import cells, score
 
 Row = dict[str, Any]
 
@@ -65,15 +65,11 @@ def compare(a: Path, b: Path) -> Comparison:
         elif first != second:
             flips[first, second] += 1
     benchmark = open_benchmark(reports[0])
+    votes = [verdict_vote(report) for report in reports]
     before, after = shared(
         *(
-            tables(
-                benchmark,
-                folder / SAMPLES,
-                [vote := verdict_vote(report)],
-                scalar=report["scalar"],
-            )[vote]
-            for folder, report in zip((a, b), reports, strict=True)
+            score(benchmark, folder / SAMPLES, [vote], scalar=report["scalar"]).tables_of(vote)
+            for folder, report, vote in zip((a, b), reports, votes, strict=True)
         )
     )
     ours, theirs = cells(benchmark, before), cells(benchmark, after)

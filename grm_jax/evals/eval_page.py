@@ -11,8 +11,7 @@ import yaml
 
 from grm_jax.evals.page_parts import TEMPLATES, shown, turns, typical
 from grm_jax.evals.plots import COLOURS, Band, reliability_plot, scaling_plot
-from grm_jax.evals.report import SAMPLES, read_report, read_rows
-from grm_jax.evals.sample_lines import parse, read_lines
+from grm_jax.evals.report import SAMPLES, judged_lines, parse, read_report, read_rows
 from grm_jax.evals.template import FILTERS, is_known, render, write
 from grm_jax.judging.judgment import Sampled
 
@@ -146,7 +145,8 @@ def _examples(folder: Path) -> list[Row]:
     each = {kind: -(-most // max(len(subsets), 1)) for kind, most in SHOWN.items()}
     examples: dict[str, list[Row]] = {kind: [] for kind in SHOWN}
     taken: Counter[tuple[str, str]] = Counter()
-    for row, line in zip(read_rows(folder), read_lines(folder / SAMPLES), strict=True):
+    judged = (row for row in read_rows(folder) if row["verdict"] != "unanswered")
+    for row, line in zip(judged, judged_lines(folder / SAMPLES), strict=True):
         kind, subset = row["verdict"], row["subset"]
         if kind not in SHOWN or len(examples[kind]) == SHOWN[kind]:
             continue

@@ -27,7 +27,7 @@ from grm_jax.evals.scoring import Scorer, cells, score
 from grm_jax.evals.survey import Survey, had_no_answer
 from grm_jax.evals.votes import Vote, votes_of
 from grm_jax.judging.judgment import Refusal, Sampled
-from grm_jax.judging.samples import read_samples
+from grm_jax.judging.samples import from_json, read_samples
 from grm_jax.text.json_line import json_line, plain
 
 SAMPLES, GREEDY, REPORT, ROWS = "samples.jsonl", "greedy.jsonl", "report.json", "rows.jsonl"
@@ -128,6 +128,18 @@ def read_rows(folder: Path) -> Iterator[Row]:
     value and verdict."""
     with (folder / ROWS).open(encoding="utf-8") as file:
         yield from map(json.loads, file)
+
+
+def judged_lines(samples: Path) -> Iterator[str]:
+    """The lines of a file of samples that have judgments, for a page that parses few of them."""
+    with samples.open(encoding="utf-8") as file:
+        # No text holds this: in JSON its quotes would be escaped.
+        yield from (line for line in file if '"judgments": [' in line)
+
+
+def parse(line: str) -> Sampled:
+    """The sampled judgments of a line."""
+    return from_json(json.loads(line))
 
 
 def verdict(summed: Totals | None, label: int | None, n: int) -> str | None:

@@ -21,14 +21,6 @@ class Unanswered(Exception):
 
 
 @dataclass
-class _Column:
-    """The values of one vote as they come in: C groups of k sample numbers, W numbers for each."""
-
-    vote: Vote
-    groups: np.ndarray
-    values: array[float] = field(default_factory=lambda: array("d"))
-
-
 class Scorer:
     """Scores the rows of an evaluation as they come, each once.
 
@@ -36,69 +28,58 @@ class Scorer:
     counts with totals None. A Refusal is in no table: neither a row that had no answer, nor one
     that could not be read or that the official script leaves out.
 
-    Args:
+    Attributes:
         benchmark: whose rules turn totals into values.
         samples: where the rows come from, for errors.
         votes: how to vote, given the number of samples of each row.
         scalar: the judge is a scalar model, for which some benchmarks have a rule of their own.
         groups: (pool, k) -> the groups [C, k] of a pool of samples that a vote is averaged over.
-
-    Attributes:
         survey: what else the rows hold.
     """
 
-    def __init__(
-        self,
-        benchmark: Benchmark,
-        samples: object,
-        votes: Callable[[int], Sequence[Vote]],
-        *,
-        scalar: bool = False,
-        groups: Callable[[int, int], np.ndarray] = choices,
-    ):
-        self.survey = Survey()
-        self._benchmark, self._samples, self._scalar = benchmark, samples, scalar
-        self._votes, self._groups = votes, groups
-        self._columns: list[_Column] = []
-        self._subset: list[str] = []
-        self._unit: list[str] = []
-        self._line: list[int] = []
-        self._extremes = array("d")
-        self._lines = 0
+    benchmark: Benchmark
+    samples: object
+    votes: Callable[[int], Sequence[Vote]]
+    scalar: bool = False
+    groups: Callable[[int, int], np.ndarray] = choices
+    survey: Survey = field(default_factory=Survey)
+    _drawn: dict[Vote, np.ndarray] = field(default_factory=dict)
+    _values: dict[Vote, array[float]] = field(default_factory=dict)
+    _extremes: array[float] = field(default_factory=lambda: array("d"))
+    _names: list[tuple[str, str, int]] = field(default_factory=list)  # subset, unit, line
+    _lines: int = 0
 
     def add(self, row: Sampled | Refusal) -> dict[Vote, list[Totals | None]]:
         """Scores a row.
 
         Returns:
-            For each vote the totals of its groups of samples; nothing of a Refusal.
+            For each vote the totals of its groups of samples; nothing for a Refusal.
 
         Raises:
             ValueError: rows with different numbers of samples, or fewer than a vote needs.
         """
+        pool, line = self.survey.k, self._lines
         self._lines += 1
-        pool = self.survey.k
-        self.survey.add(self._benchmark, row)
+        self.survey.add(self.benchmark, row)
         if isinstance(row, Refusal):
             return {}
-        benchmark, example = self._benchmark, row.example
-        if not self._subset:
-            pool = len(row.judgments)
-            votes = dict.fromkeys(self._votes(pool))
-            self._columns = [_Column(vote, self._groups(pool, vote.k)) for vote in votes]
-        if len(row.judgments) != pool:
+        example, count = row.example, len(row.judgments)
+        if not self._names:
+            pool = count
+            self._drawn = {vote: self.groups(pool, vote.k) for vote in self.votes(pool)}
+            self._values = {vote: array("d") for vote in self._drawn}
+        if count != pool:
             raise ValueError(
-                f"{self._samples}: {example.id} has {len(row.judgments)} judgments, and the rows "
-                f"before it {pool}: an evaluation samples every row alike."
+                f"{self.samples}: {example.id} has {count} judgments, and the rows before it "
+                f"{pool}: an evaluation samples every row alike."
             )
-        self._subset.append(benchmark.subset(example))
-        self._unit.append(benchmark.unit(example))
-        self._line.append(self._lines - 1)
+        self._names.append((self.benchmark.subset(example), self.benchmark.unit(example), line))
         for extreme in extreme_totals(example):
-            self._extremes.extend(benchmark.value(example, extreme, self._scalar))
-        summed = {c.vote: totals(row, c.vote, c.groups) for c in self._columns}
-        for column in self._columns:
-            for scores in summed[column.vote]:
-                column.values.extend(benchmark.value(example, scores, self._scalar))
+            self._extremes.extend(self.benchmark.value(example, extreme, self.scalar))
+        summed = {vote: totals(row, vote, groups) for vote, groups in self._drawn.items()}
+        for vote, values in self._values.items():
+            for scores in summed[vote]:
+                values.extend(self.benchmark.value(example, scores, self.scalar))
         return summed
 
     def tables(self) -> dict[Vote, list[Table]]:
@@ -109,34 +90,39 @@ class Scorer:
             ValueError: there is no row at all.
             Unanswered: there are rows, and none has an answer.
         """
-        count, unanswered = len(self._subset), self.survey.unanswered
+        count, unanswered = len(self._names), self.survey.unanswered
         if not count and unanswered:
             had = rows_had(self.survey.unanswered_rows.total())
             raise Unanswered(
-                f"{self._samples}: none of {had} an answer. The first: {unanswered[0]['error']}"
+                f"{self.samples}: none of {had} an answer. The first: {unanswered[0]['error']}"
             )
         if not count:
             raise ValueError(
-                f"{self._samples} has no row that was judged: there is nothing to score."
+                f"{self.samples} has no row that was judged: there is nothing to score."
             )
-        subsets, units, lines = map(np.array, (self._subset, self._unit, self._line))
+        subsets, units, lines = map(np.array, zip(*self._names, strict=True))
         best, worst = np.array(self._extremes).reshape(count, 2, -1).transpose(1, 0, 2)
         return {
-            column.vote: [
-                Table(
-                    subsets,
-                    units,
-                    np.ascontiguousarray(values),
-                    extremes=(best, worst),
-                    line=lines,
-                )
-                for values in np.array(column.values)
-                .reshape(count, len(column.groups), -1)
-                .transpose(1, 0, 2)
+            vote: [
+                Table(subsets, units, np.ascontiguousarray(v), extremes=(best, worst), line=lines)
+                for v in np.array(values).reshape(count, len(self._drawn[vote]), -1).swapaxes(0, 1)
             ]
-            for column in self._columns
-            if self.survey.rated or not column.vote.guided
+            for vote, values in self._values.items()
+            if self.survey.rated or not vote.guided
         }
+
+    def tables_of(self, vote: Vote) -> list[Table]:
+        """The Tables of one vote.
+
+        Raises:
+            ValueError, Unanswered: as `tables`; no meta score for a guided vote.
+        """
+        tables = self.tables()
+        if vote not in tables:
+            raise ValueError(
+                f"{self.samples} has no meta scores, which a guided vote needs: give a --meta-rm."
+            )
+        return tables[vote]
 
 
 def score(
@@ -147,27 +133,10 @@ def score(
     Raises:
         FileNotFoundError, ValueError: as `read_samples` and `Scorer.add`.
     """
-    scorer = Scorer(benchmark, samples, lambda pool: votes, scalar=scalar)
+    scorer = Scorer(benchmark, samples, lambda pool: votes, scalar)
     for row in read_samples(samples):
         scorer.add(row)
     return scorer
-
-
-def tables(
-    benchmark: Benchmark, samples: Path, votes: Sequence[Vote], *, scalar: bool = False
-) -> dict[Vote, list[Table]]:
-    """The Tables of a file of samples, for just these votes.
-
-    Raises:
-        FileNotFoundError, ValueError, Unanswered: as `score` and `Scorer.tables`; no meta score for
-            a guided vote.
-    """
-    results = score(benchmark, samples, votes, scalar=scalar).tables()
-    if set(votes) - set(results):
-        raise ValueError(
-            f"{samples} has no meta scores, which a guided vote needs: give a --meta-rm."
-        )
-    return results
 
 
 def cells(benchmark: Benchmark, choices: Sequence[Table]) -> dict[str, float]:

@@ -13,8 +13,10 @@ from grm_jax.evals.benchmark import rows_had
 from grm_jax.evals.experiments.figures import Figure, draw_png, draw_svg
 from grm_jax.evals.intervals import Interval
 from grm_jax.evals.page_parts import TEMPLATES
-from grm_jax.evals.sample_lines import errors
+from grm_jax.evals.survey import had_no_answer
 from grm_jax.evals.template import render, write
+from grm_jax.judging.judgment import Refusal
+from grm_jax.judging.samples import read_samples
 
 NONE = "–"
 # What the paper's numbers are called wherever they stand beside ours.
@@ -63,12 +65,13 @@ class Findings:
 def unanswered(folder: Path) -> dict[str, tuple[int, str]]:
     """How many rows had no answer, and why the first of them had none, by the folder of each file
     of samples below this one that has such rows."""
-    by_path = {path: errors(path) for path in sorted(folder.rglob("samples.jsonl"))}
-    return {
-        str(path.parent.relative_to(folder)): (len(reasons), reasons[0])
-        for path, reasons in by_path.items()
-        if reasons
-    }
+    result: dict[str, tuple[int, str]] = {}
+    for path in sorted(folder.rglob("samples.jsonl")):
+        rows = (row for row in read_samples(path) if had_no_answer(row))
+        errors = [row.error for row in rows if isinstance(row, Refusal)]
+        if errors:
+            result[str(path.parent.relative_to(folder))] = len(errors), errors[0]
+    return result
 
 
 def incomplete(findings: Findings, lacking: Mapping[str, tuple[int, str]]) -> Findings:

@@ -155,16 +155,11 @@ def measure_judges(
     training: bool = False,
 ) -> dict[str, Measured]:
     """Every judge on the benchmark, by name, each with its samples in a folder of its own."""
-    return {
-        name: measure(
-            name,
-            benchmark,
-            sample(setting, benchmark, folder / name, judge, training=training),
-            votes,
-            scalar=is_scalar(judge),
-        )
-        for name, judge in named_judges(setting).items()
-    }
+    measured = {}
+    for name, judge in named_judges(setting).items():
+        path = sample(setting, benchmark, folder / name, judge, training=training)
+        measured[name] = measure(name, benchmark, path, votes, scalar=is_scalar(judge))
+    return measured
 
 
 def _open(setting: Setting, judge: JudgeConfig, wrap: Wrap | None, training: bool) -> SampleSource:
