@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from grm_jax.evals.page_parts import TEMPLATES, shown, turns, typical
-from grm_jax.evals.plots import COLOURS, Band, reliability_plot, scaling_plot
+from grm_jax.evals.plots import COLOURS, Line, reliability_plot, scaling_plot
 from grm_jax.evals.report import SAMPLES, judged_lines, parse, read_report, read_rows
 from grm_jax.evals.template import FILTERS, is_known, render, write
 from grm_jax.judging.judgment import Sampled
@@ -56,7 +56,8 @@ def write_page(folder: Path) -> Path:
             }
             for name in last["cells"]
         ],
-        costs=_costs(report),
+        costs=[{"name": "Samples", **report["samples"]}]
+        + ([{"name": "Greedy", **report["greedy"]["samples"]}] if report["greedy"] else []),
         left_out=[
             (sentence, report[f"{kind}_rows"], report[kind])
             for kind, sentence in (
@@ -128,15 +129,8 @@ def _plot(report: Row) -> Any:
             if all(map(is_known, cell.values()))
         }
         if points:
-            bands.append(Band(label, points, COLOURS[1 + guided], dashed=guided))
+            bands.append(Line(label, points, COLOURS[1 + guided], dashed=guided))
     return scaling_plot("scaling", report["headline"], bands) if bands else None
-
-
-def _costs(report: Row) -> list[Row]:
-    rows = [{"name": "Samples", **report["samples"]}]
-    if report["greedy"]:
-        rows.append({"name": "Greedy", **report["greedy"]["samples"]})
-    return rows
 
 
 def _examples(folder: Path) -> list[Row]:

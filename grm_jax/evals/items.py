@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,10 +86,6 @@ class ItemsReport:
     invalid: dict[str, int]
     tokens: float
     unanswered: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict."""
-        return asdict(self)
 
 
 def measure_items(rows: Iterable[Sampled | Refusal], k: int) -> ItemsReport:

@@ -55,10 +55,11 @@ _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 @dataclass(frozen=True)
 class Line:
-    """One line of `accuracy_plot`: k -> (percent, standard error in percent; nan: not known)."""
+    """A line against the number of samples. Of each k it has a percentage, and for `accuracy_plot`
+    its standard error (nan: not known), for `scaling_plot` the ends of its interval."""
 
     label: str
-    points: Mapping[int, tuple[float, float]]
+    points: Mapping[int, tuple[float, ...]]
     colour: str
     dashed: bool = False
 
@@ -99,17 +100,7 @@ def accuracy_plot(name: str, lines: Sequence[Line]) -> Markup:
         return svg(figure, name, f"Accuracy against the number of samples: {ends}.")
 
 
-@dataclass(frozen=True)
-class Band:
-    """One line of `scaling_plot`: k -> (value, low, high) in percent."""
-
-    label: str
-    points: Mapping[int, tuple[float, float, float]]
-    colour: str
-    dashed: bool = False
-
-
-def scaling_plot(name: str, unit: str, bands: Sequence[Band]) -> Markup:
+def scaling_plot(name: str, unit: str, bands: Sequence[Line]) -> Markup:
     """An <svg> of a percentage against the number of samples, each line in its interval.
 
     Args:

@@ -7,11 +7,10 @@ The folder holds `samples.jsonl` (every judgment, see `judge_benchmark`) and per
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from grm_jax.evals.bootstrap import bootstrap
 from grm_jax.evals.intervals import Interval, difference, percentage
 from grm_jax.evals.scoring import Scorer, cells, score
 from grm_jax.evals.survey import Survey, had_no_answer
+from grm_jax.evals.template import write
 from grm_jax.evals.votes import Vote, votes_of
 from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.samples import from_json, read_samples
@@ -64,7 +64,7 @@ def write_report(
         FileNotFoundError, ValueError, Unanswered: as `read_samples` and `Scorer`.
     """
     scorer = Scorer(benchmark, folder / SAMPLES, partial(votes_of, k_meta=k_meta), scalar=scalar)
-    scored = [_scored(benchmark, scorer, row) for row in read_samples(folder / SAMPLES)]
+    lines = [_lines(benchmark, scorer, row) for row in read_samples(folder / SAMPLES)]
     survey, tables = scorer.survey, scorer.tables()
     last = list(tables)[-1]
     measured, gains = _measure(benchmark, tables, resamples)
@@ -102,9 +102,9 @@ def write_report(
             },
         }
     )
-    values = iter(tables[last][0].values.tolist())
-    _write(folder / ROWS, (json_line(_row(row, last, values)) for row in scored if row))
-    _write(folder / REPORT, [json.dumps(report, indent=2, ensure_ascii=False) + "\n"])
+    rows_file = (known | by_vote.get(last, {}) for known, by_vote in filter(None, lines))
+    write(folder / ROWS, "".join(map(json_line, rows_file)))
+    write(folder / REPORT, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     return report
 
 
@@ -213,22 +213,16 @@ def _greedy(benchmark: Benchmark, path: Path, scalar: bool, resamples: int) -> R
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    """What `rows.jsonl` says of a row by any vote, and its totals by the votes of all samples; none
-    where it had no answer."""
-
-    known: Row
-    responses: int
-    totals: Mapping[Vote, Totals | None]
-
-
-def _scored(benchmark: Benchmark, scorer: Scorer, row: Sampled | Refusal) -> _Scored | None:
-    """Scores a row; None where it was not to be judged."""
-    totals = scorer.add(row)
+def _lines(
+    benchmark: Benchmark, scorer: Scorer, row: Sampled | Refusal
+) -> tuple[Row, dict[Vote, Row]] | None:
+    """Scores a row: the part of its line in `rows.jsonl` that is known, and the rest by each vote
+    of all samples. None where the row was not to be judged."""
+    groups = scorer.add(row)
     if isinstance(row, Refusal):
         known = {name: (row.row or {}).get(name) for name in ("digest", "subset", "unit", "label")}
-        return _Scored({"id": row.id, **known}, 0, {}) if had_no_answer(row) else None
+        rest = {"scores": None, "value": None, "verdict": "unanswered"}
+        return ({"id": row.id, **known, **rest}, {}) if had_no_answer(row) else None
     example = row.example
     known = {
         "id": example.id,
@@ -237,26 +231,12 @@ def _scored(benchmark: Benchmark, scorer: Scorer, row: Sampled | Refusal) -> _Sc
         "unit": benchmark.unit(example),
         "label": example.label,
     }
-    whole = {vote: groups[0] for vote, groups in totals.items() if vote.k == len(row.judgments)}
-    return _Scored(known, example.n, whole)
-
-
-def _row(scored: _Scored, vote: Vote, values: Iterator[list[float]]) -> Row:
-    """The line of a row; `values` has what this vote gave the next row that was judged."""
-    if not scored.totals:
-        return {**scored.known, "scores": None, "value": None, "verdict": "unanswered"}
-    summed = scored.totals[vote]
-    return {
-        **scored.known,
-        "scores": summed,
-        "value": next(values),
-        "verdict": verdict(summed, scored.known["label"], scored.responses),
+    return known, {
+        vote: {
+            "scores": summed,
+            "value": benchmark.value(example, summed, scorer.scalar),
+            "verdict": verdict(summed, example.label, example.n),
+        }
+        for vote, (summed, *_) in groups.items()
+        if vote.k == len(row.judgments)
     }
-
-
-def _write(path: Path, lines: Any) -> None:
-    """Writes a file so that it is there whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", errors="replace") as file:
-        file.writelines(lines)
-    os.replace(part, path)

@@ -56,7 +56,8 @@ def judge_benchmark(
     path = folder / f"{name}.jsonl"
     rows = benchmark.read(data)
     if limit is not None:  # shares follow from how many rows each subset has
-        rows = _spread(benchmark, rows, _count(benchmark, benchmark.read(data)), limit)
+        examples = (row for row in benchmark.read(data) if isinstance(row, Example))
+        rows = _spread(benchmark, rows, Counter(map(benchmark.subset, examples)), limit)
     write_samples(
         source,
         (_item(benchmark, row, scalar) for row in rows),
@@ -96,11 +97,6 @@ def shares(counts: Mapping[str, int], limit: int) -> dict[str, int]:
             taken[subset] += 1
             left -= 1
     return taken
-
-
-def _count(benchmark: Benchmark, rows: Iterable[Example | BadRow]) -> Counter[str]:
-    """How many Examples each subset has, in the order of their first ones."""
-    return Counter(benchmark.subset(row) for row in rows if isinstance(row, Example))
 
 
 def _spread(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,4 +96,4 @@ def evaluate(
 def _measure(source: SampleSource, items: Sequence[Example], k: int, path: Path) -> dict[str, Any]:
     """The accuracies of a judge, which writes every judgment to the file."""
     write_samples(source, items, k, path, name=path.stem, total=len(items))
-    return measure_items(read_samples(path), k).to_json()
+    return asdict(measure_items(read_samples(path), k))

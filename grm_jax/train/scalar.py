@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -284,7 +284,7 @@ def _report(
     )
     report = measure_items(judge.sample_all(heldout, cfg.k), cfg.k)
     train = {"items": items, "rows": rows}
-    path = write_report(output, {"train": train, "heldout": report.to_json()})
+    path = write_report(output, {"train": train, "heldout": asdict(report)})
     shares = ", ".join(
         f"{100 * e.mean:.1f} ± {100 * e.error:.1f} % at k = {k}" for k, e in report.credited.items()
     )

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from grm_jax.evals.auc import auc
-from grm_jax.evals.ranking import rank
+from grm_jax.evals.ranking import auc, rank
 
 
 def auc_of(pairs):

@@ -18,10 +18,10 @@ import numpy as np
 
 from grm_jax.data.sources import BadRow, load_examples
 from grm_jax.data.synthetic import ASKS, World
-from grm_jax.evals.auc import auc
 from grm_jax.evals.benchmark import Benchmark, Table, Totals, credit
 from grm_jax.evals.benchmarks.averages import means
 from grm_jax.evals.benchmarks.reading import Rows, into_subsets, put
+from grm_jax.evals.ranking import auc
 from grm_jax.processes import say
 from grm_jax.text.messages import Example
 

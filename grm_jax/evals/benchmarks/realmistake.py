@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from zipfile import BadZipFile, ZipFile
 
 from grm_jax.data.sources import BadRow, to_example
-from grm_jax.evals.auc import auc
 from grm_jax.evals.benchmark import Benchmark, Table, Totals
 from grm_jax.evals.benchmarks.averages import mean_of
 from grm_jax.evals.benchmarks.reading import Rows
+from grm_jax.evals.ranking import auc
 from grm_jax.text.messages import Example
 
 PASSWORD = b"open-realmistake"

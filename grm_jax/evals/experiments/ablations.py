@@ -10,7 +10,7 @@ from pathlib import Path
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.arms import Arm, arms_json
 from grm_jax.evals.experiments.figures import Figure, Panel, Series
-from grm_jax.evals.experiments.findings import NONE, THEIRS, Findings, Grid, grid, plain, shown
+from grm_jax.evals.experiments.findings import NONE, THEIRS, Findings, Grid, plain, shown
 from grm_jax.evals.experiments.measure import measure
 from grm_jax.evals.items import ITEMS
 from grm_jax.evals.votes import Vote
@@ -122,7 +122,7 @@ def findings(runs: Mapping[str, Run]) -> Findings:
         ),
         grids=(
             *(_grid(stage, group) for stage, group in groups.items()),
-            grid(
+            Grid(
                 f"The paper's Table 4: {THEIRS}",
                 ["setting", "method", "overall"],
                 [
@@ -161,7 +161,7 @@ def _grid(stage: str, group: Mapping[str, Ways]) -> Grid:
         cells = [part for way in ways for part in _cells(arms.get(way), ways[way])]
         lines.append([name, *cells, theirs.get(PAPER.get((name, stage), ""), "")])
     columns = [part for way in ways for part in (way, f"minus {first}")]
-    return grid(f"{STAGES[stage]}: ours", ["run", *columns, "the paper's"], lines)
+    return Grid(f"{STAGES[stage]}: ours", ["run", *columns, "the paper's"], lines)
 
 
 def _cells(arm: Arm | None, base: Arm) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.figures import Panel, Series
-from grm_jax.evals.experiments.findings import Grid, grid, plain, shown
+from grm_jax.evals.experiments.findings import Grid, plain, shown
 from grm_jax.evals.experiments.measure import Measured, as_json
 from grm_jax.evals.intervals import Interval
 from grm_jax.evals.votes import Vote
@@ -44,7 +44,7 @@ def compare(caption: str, arms: Sequence[Arm], cells: Sequence[str] = ()) -> Gri
         ]
         for place, arm in enumerate(arms)
     ]
-    return grid(caption, columns, lines)
+    return Grid(caption, columns, lines)
 
 
 def paper_grid(
@@ -55,7 +55,7 @@ def paper_grid(
         [*(line[name] for name in names), *(plain(line[value]) for value in values)]
         for line in lines
     ]
-    return grid(caption, [*names, *values], rows)
+    return Grid(caption, [*names, *values], rows)
 
 
 def arms_panel(title: str, arms: Sequence[Arm], y: str = "accuracy, %") -> Panel:

@@ -25,11 +25,22 @@ THEIRS = "DeepSeek-GRM-27B on the real benchmarks"
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of words: a caption, the heads of its columns, and rows of as many cells."""
+    """A table of words: a caption, the heads of its columns, and rows of as many cells.
+
+    Raises:
+        ValueError: a row has not one cell per column.
+    """
 
     caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"the row {row} has {len(row)} cells for {len(self.columns)} columns."
+                )
 
     def markdown(self) -> str:
         """The table in GitHub's Markdown, numbers to the right, the caption before it."""
@@ -134,14 +145,6 @@ def shown(value: Interval | None, *, sign: bool = False) -> str:
 def plain(value: float | None) -> str:
     """A number of the paper's; a dash where it prints none."""
     return NONE if value is None else f"{value:.1f}"
-
-
-def grid(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
-    """A Grid from lists. Raises ValueError where a row has not one cell per column."""
-    for row in rows:
-        if len(row) != len(columns):
-            raise ValueError(f"the row {row} has {len(row)} cells for {len(columns)} columns.")
-    return Grid(caption, tuple(columns), tuple(tuple(row) for row in rows))
 
 
 def _cell(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.figures import Figure, Panel, Series
-from grm_jax.evals.experiments.findings import THEIRS, Findings, grid, plain, shown
+from grm_jax.evals.experiments.findings import THEIRS, Findings, Grid, plain, shown
 from grm_jax.evals.experiments.measure import Measured
 from grm_jax.evals.experiments.setting import Setting, benchmark_of, measure_judges
 from grm_jax.evals.votes import Vote, doublings
@@ -42,7 +42,7 @@ def findings(judges: Sequence[Measured], k: int, kept: Sequence[int]) -> Finding
         ValueError: a judge has no meta scores.
     """
     for judge in judges:
-        if not judge.rated:
+        if not judge.survey.rated:
             raise ValueError(f"{judge.label} has no meta scores: a scalar model is not rated.")
     title, theirs = judges[0].title, _theirs()
     series = tuple(
@@ -64,8 +64,8 @@ def findings(judges: Sequence[Measured], k: int, kept: Sequence[int]) -> Finding
             f"Ours are small models on {title}; the paper's are {THEIRS}, of 32 samples.",
         ),
         grids=(
-            grid(f"Ours: {title}, MetaRM@{k}", ["judge", *(f"k_meta = {m}" for m in kept)], lines),
-            grid(
+            Grid(f"Ours: {title}, MetaRM@{k}", ["judge", *(f"k_meta = {m}" for m in kept)], lines),
+            Grid(
                 f"The paper's Table 4: {THEIRS}, overall of four benchmarks, MetaRM@32",
                 ["model", *(f"k_meta = {m}" for m in theirs)],
                 [["DeepSeek-GRM-27B", *map(plain, theirs.values())]],

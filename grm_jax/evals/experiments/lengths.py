@@ -13,7 +13,7 @@ from scipy import stats
 from grm_jax.evals import paper
 from grm_jax.evals.benchmarks import reward_bench
 from grm_jax.evals.experiments.figures import Figure, Panel, Series
-from grm_jax.evals.experiments.findings import Findings, grid
+from grm_jax.evals.experiments.findings import Findings, Grid
 from grm_jax.evals.experiments.measure import as_json
 from grm_jax.evals.intervals import Interval
 from grm_jax.judging.judgment import Refusal, Sampled
@@ -115,8 +115,8 @@ def findings(models: Mapping[str, Mapping[str, Interval]]) -> Findings:
             "DeepSeek-R1, on the sections of RewardBench.",
         ),
         grids=(
-            grid("Ours: tokens", ["model", *sections], lines),
-            grid(
+            Grid("Ours: tokens", ["model", *sections], lines),
+            Grid(
                 "The paper's Figure 7: tokens, by section of RewardBench",
                 ["model", *SECTIONS],
                 [

@@ -41,16 +41,6 @@ class Measured:
         rows = Counter(self.benchmark.count(table)) + self.survey.left_out
         return self.benchmark.label(rows, self.survey.unanswered_rows.total())
 
-    @property
-    def rated(self) -> bool:
-        """Whether there are meta scores."""
-        return self.survey.rated
-
-    @property
-    def tokens(self) -> float:
-        """The mean number of generated tokens per sample."""
-        return self.survey.mean_tokens
-
     def value(self, vote: Vote, cell: str | None = None) -> Interval:
         """A cell; by default the benchmark's headline."""
         return self.cells[vote][cell or self.benchmark.headline]
@@ -65,9 +55,12 @@ class Measured:
         return {
             "label": self.label,
             "unanswered_rows": self.survey.unanswered_rows.total(),
-            "tokens_per_sample": self.tokens,
+            "tokens_per_sample": self.survey.mean_tokens,
             "votes": [
-                {**asdict(vote), "cells": {name: as_json(value) for name, value in cells.items()}}
+                {
+                    **asdict(vote),
+                    "cells": {name: as_json(value) for name, value in cells.items()},
+                }
                 for vote, cells in self.cells.items()
             ],
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.arms import Arm, arms_json, arms_panel, compare, paper_panel
 from grm_jax.evals.experiments.figures import Figure
-from grm_jax.evals.experiments.findings import THEIRS, Findings, grid, plain
+from grm_jax.evals.experiments.findings import THEIRS, Findings, Grid, plain
 from grm_jax.evals.experiments.measure import Measured, measure
 from grm_jax.evals.experiments.setting import (
     Setting,
@@ -56,7 +56,7 @@ def findings(measured: list[Measured], k: int) -> Findings:
         [
             Arm(f"{without.label}, k = 1", without, Vote(1)),
             Arm(f"{without.label}, Voting@{k}", without, Vote(k)),
-            *([Arm(f"{without.label}, MetaRM@{k}", without, Vote(k, True))] * without.rated),
+            *([Arm(f"{without.label}, MetaRM@{k}", without, Vote(k, True))] * without.survey.rated),
             Arm(f"{shown.label}, k = 1", shown, Vote(1)),
             Arm(f"{shown.label}, Voting@{k}", shown, Vote(k)),
         ]
@@ -73,7 +73,7 @@ def findings(measured: list[Measured], k: int) -> Findings:
         ),
         grids=(
             *(compare(f"Ours: {title}", group) for group in arms),
-            grid(
+            Grid(
                 "The paper's Table 12: PPE Correctness",
                 ["method", "accuracy"],
                 [[method, plain(value)] for method, value in theirs.items()],

@@ -8,7 +8,7 @@ from pathlib import Path
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.arms import Arm, arms_json, arms_panel, compare, paper_panel
 from grm_jax.evals.experiments.figures import Figure
-from grm_jax.evals.experiments.findings import Findings, grid, plain
+from grm_jax.evals.experiments.findings import Findings, Grid, plain
 from grm_jax.evals.experiments.setting import Setting, benchmark_of, measure_judges
 from grm_jax.evals.votes import Vote
 
@@ -59,7 +59,7 @@ def findings(arms: list[Arm]) -> Findings:
         ),
         grids=(
             compare(f"Ours: {title}, ROC-AUC [95 % interval]", arms, further),
-            grid(
+            Grid(
                 "The paper's Table 13: ReaLMistake",
                 ["model", "ROC-AUC"],
                 [[model, plain(value)] for model, value in theirs.items()],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.figures import Figure, Panel, Series, short
-from grm_jax.evals.experiments.findings import Findings, Grid, grid, plain, shown
+from grm_jax.evals.experiments.findings import Findings, Grid, plain, shown
 from grm_jax.evals.experiments.measure import Measured
 from grm_jax.evals.experiments.setting import (
     Setting,
@@ -100,7 +100,7 @@ def findings(models: Sequence[tuple[int, Measured]], sizes: Sequence[int]) -> Fi
             "no number, the height was read off the figure.",
         ),
         grids=(
-            grid(
+            Grid(
                 f"Ours: {title}, Voting@k",
                 ["model", "parameters", *(f"k = {k}" for k in sizes)],
                 lines,
@@ -155,4 +155,4 @@ def _paper() -> Grid:
         ]
         for row in paper.table("figure4_scaling_vs_size")
     ]
-    return grid("The paper's Figure 4", ["line", "k, or size", "RewardBench"], lines)
+    return Grid("The paper's Figure 4", ["line", "k, or size", "RewardBench"], lines)
