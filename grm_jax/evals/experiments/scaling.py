@@ -41,11 +41,8 @@ def findings(judges: Sequence[Measured], sizes: Sequence[int]) -> Findings:
             label = f"{judge.label}, {'MetaRM' if guided else 'Voting'}"
             values = {float(k): judge.value(Vote(k, guided)) for k in sizes}
             by_k.append(Series(label, values, colour, guided))
-            tokens = {
-                k * judge.survey.mean_tokens: value
-                for k, value in values.items()
-                if judge.survey.mean_tokens
-            }
+            tokens = judge.survey.mean_tokens
+            costs = {k * tokens: value for k, value in values.items()} if tokens else {}
             by_tokens.append(Series(label, costs, colour, guided))
     title = judges[0].title
     figure = Figure(
