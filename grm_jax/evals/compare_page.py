@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from grm_jax.evals.comparison import Comparison, flipped, pairs
+from grm_jax.evals.comparison import Comparison, pairs
 from grm_jax.evals.page_parts import TEMPLATES, shown, turns, typical
 from grm_jax.evals.report import SAMPLES, judged_lines, parse
 from grm_jax.evals.template import FILTERS, render, write
@@ -52,10 +52,9 @@ def _rows(a: Path, b: Path) -> list[Row]:
     for first, second in pairs(a, b):
         verdicts = first["verdict"], second["verdict"]
         lines = [next(file) for v, file in zip(verdicts, both, strict=True) if v != "unanswered"]
-        better = second["verdict"] == "right"
-        if "unanswered" in verdicts:
-            continue
-        if not flipped(first, second) or len(rows[better]) == SHOWN:
+        better = verdicts[1] == "right"
+        flipped = (verdicts[0] == "right") != better
+        if "unanswered" in verdicts or not flipped or len(rows[better]) == SHOWN:
             continue
         sampled = [parse(line) for line in lines]
         rows[better].append(

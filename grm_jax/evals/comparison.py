@@ -119,11 +119,6 @@ def _differ(a: Row | None, b: Row | None) -> str:
     return ""
 
 
-def flipped(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether just one of two verdicts is right."""
-    return (a["verdict"] == "right") != (b["verdict"] == "right")
-
-
 def open_benchmark(report: Mapping[str, Any]) -> Benchmark:
     """The benchmark that a report is of."""
     if report["benchmark"] == "rows":

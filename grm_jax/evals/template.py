@@ -31,7 +31,7 @@ def render(path: Path, filters: Mapping[str, Callable[..., Any]], **values: Any)
 
 def write(path: Path, page: str) -> Path:
     """Writes a page so that it is there whole or not at all."""
-    part = path.with_suffix(".part")
+    part = path.with_name(f"{path.name}.part")
     # JSON can hold lone surrogates, which no file takes.
     part.write_bytes(page.encode("utf-8", errors="replace"))
     os.replace(part, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,32 +60,21 @@ def evaluate(
     """Measures every model that writes, with and without the meta RM; writes report.json."""
     items = [item for item in load_items(cfg.items, seed) if item.n > 1]
     meta = MetaRM.load(models["meta_rm"], rows=cfg.rows) if "meta_rm" in models else None
-    sampled, greedy = cfg.strategy, replace(cfg.strategy, temperature=0.0)
+    load = partial(Judge.load, tokenizer=tokenizer, templates=templates, seed=seed, rows=cfg.rows)
+    greedy = replace(cfg.strategy, temperature=0.0)
 
-    def load(model: str, strategy: Strategy) -> Judge:
-        return Judge.load(
-            model,
-            tokenizer=tokenizer,
-            templates=templates,
-            strategy=strategy,
-            seed=seed,
-            rows=cfg.rows,
-        )
-
-    def rated(judge: Judge) -> SampleSource:
+    def sampler(model: str) -> SampleSource:
+        judge = load(model, strategy=cfg.strategy)
         return judge if meta is None else Rated(judge, meta)
 
-    # One model at a time: only the call that measures a judge holds it.
     stages: dict[str, Any] = {}
-    for name, model in models.items():
-        if name == "meta_rm":
-            continue
-        k = cfg.k_start if name == "start" else cfg.k
-        path = folder / f"{name}.jsonl"
+    for name in (name for name in models if name != "meta_rm"):
+        model, k = models[name], cfg.k_start if name == "start" else cfg.k
+        # Only the call that measures a judge holds it: one model at a time.
         stages[name] = {
-            "voting": _measure(rated(load(model, sampled)), items, k, path),
+            "voting": _measure(sampler(model), items, k, folder / f"{name}.jsonl"),
             "greedy": _measure(
-                load(model, greedy), items, 1, path.with_name(f"{name}_greedy.jsonl")
+                load(model, strategy=greedy), items, 1, folder / f"{name}_greedy.jsonl"
             ),
         }
     if is_first():

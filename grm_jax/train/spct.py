@@ -108,9 +108,7 @@ def _run(cfg: SPCTConfig, output: Path) -> Path | None:
         files = made_from({"evaluation": config, **shared}, TRAINING)
         return {"config": config, "seed": cfg.seed, "files": files, **made}
 
-    def measure() -> Path:
-        return evaluate(cfg.evaluation, models, evaluation, seed=cfg.seed, **shared)
-
+    measure = partial(evaluate, cfg.evaluation, models, evaluation, seed=cfg.seed, **shared)
     _once(evaluation, inputs, measure)
     return Path(from_first(lambda: str(write_page(output))))
 
