@@ -31,7 +31,7 @@ def responses(texts: Sequence[str], best: int | None, scores: Sequence[float] | 
             "place": index + 1,
             "text": text,
             "best": index == best,
-            "score": None if scores is None else f"{scores[index]:g}",
+            "score": f"{scores[index]:g}" if scores else None,
         }
         for index, text in enumerate(texts)
     ]
