@@ -12,9 +12,9 @@ from grm_jax.cli.show_report import shown
 from grm_jax.evals.benchmark import rows_had
 from grm_jax.evals.compare_page import write_page
 from grm_jax.evals.comparison import Comparison, compare
-from grm_jax.evals.report import known
 from grm_jax.outputs import check_file
 from grm_jax.paths import expanded
+from grm_jax.text.json_line import plain
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class CompareCommand:
 
     Args:
         a: The folder of the first evaluation.
-        b: The folder of the second one, of which the first is taken away.
+        b: The folder of the second one, from which the first is subtracted.
         output: The page; by default compare-with-A.html in the second folder.
     """
 
@@ -41,9 +41,9 @@ def run(command: CompareCommand) -> int:
     page = b / f"compare-with-{a.resolve().name}.html"
     if command.output is not None:
         page = check_file(command.output, _is_page, "a page of grm")
-    found = compare(a, b)
-    _show(found)
-    print(f"Open {write_page(page, found, a, b)} in a browser.")
+    comparison = compare(a, b)
+    _show(comparison)
+    print(f"Open {write_page(page, comparison, a, b)} in a browser.")
     return 0
 
 
@@ -52,16 +52,18 @@ def _is_page(path: Path) -> bool:
         return b'<meta name="generator" content="grm">' in file.read(500)
 
 
-def _show(found: Comparison) -> None:
-    table = Table("", *found.names, "difference", title=found.title, title_justify="left")
-    for name, (before, after, difference) in found.cells.items():
-        values = [shown({"value": known(x), "low": None}) for x in (before, after)]
-        table.add_row(name, *values, shown(known(asdict(difference)), sign=True))
+def _show(comparison: Comparison) -> None:
+    table = Table("", *comparison.names, "difference", title=comparison.title, title_justify="left")
+    for name, (before, after, difference) in comparison.cells.items():
+        values = [shown({"value": plain(x), "low": None}) for x in (before, after)]
+        table.add_row(name, *values, shown(plain(asdict(difference)), sign=True))
     console = Console()
     console.print(table)
-    for (before, after), count in found.flips.items():
+    for (before, after), count in comparison.flips.items():
         console.print(f"{count} rows: {before} → {after}", markup=False)
-    if found.unanswered:
-        console.print(f"{rows_had(found.unanswered)} no answer from one of the two.", markup=False)
-    if not found.flips:
+    if comparison.unanswered:
+        console.print(
+            f"{rows_had(comparison.unanswered)} no answer from one of the two.", markup=False
+        )
+    if not comparison.flips:
         console.print("No verdict on a row has changed.")

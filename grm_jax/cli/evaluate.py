@@ -253,7 +253,7 @@ def lacks(report: Mapping[str, Any], share: float) -> bool:
 
 def _paper(command: EvalCommand, judges: Judges) -> int:
     """The four benchmarks of Overall, each in a folder of its own."""
-    # Before anything is judged, what is missing is said; the last first, which is not on the hub.
+    # Says what is missing before anything is judged; the last first, which is not on the hub.
     for benchmark in reversed(PAPER):
         benchmark.read(command.data)
     paper = folder_of(command) / "paper.json"

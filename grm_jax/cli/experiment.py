@@ -33,66 +33,56 @@ from grm_jax.evals.scoring import Unanswered
 from grm_jax.processes import is_first, say
 from grm_jax.train.folder import claimed
 
-EXPERIMENTS: dict[str, Any] = {
-    "scaling": scaling.ScalingConfig,
-    "k-meta": k_meta.KMetaConfig,
-    "input": list_pair.InputConfig,
-    "reference": reference.ReferenceConfig,
-    "single": single.SingleConfig,
-    "principles": principles.PrinciplesConfig,
-    "size": size.SizeConfig,
-    "lengths": lengths.LengthsConfig,
-    "ablations": ablations.AblationsConfig,
-    "judges": judges.JudgesConfig,
+_EXPERIMENTS: dict[str, tuple[type, Callable[[Any, Path], Findings]]] = {
+    "scaling": (scaling.ScalingConfig, scaling.run),
+    "k-meta": (k_meta.KMetaConfig, k_meta.run),
+    "input": (list_pair.InputConfig, list_pair.run),
+    "reference": (reference.ReferenceConfig, reference.run),
+    "single": (single.SingleConfig, single.run),
+    "principles": (principles.PrinciplesConfig, principles.run),
+    "size": (size.SizeConfig, size.run),
+    "lengths": (lengths.LengthsConfig, lengths.run),
+    "ablations": (ablations.AblationsConfig, ablations.run),
+    "judges": (judges.JudgesConfig, judges.run),
 }
-_RUN: dict[type, Callable[[Any, Path], Findings]] = {
-    scaling.ScalingConfig: scaling.run,
-    k_meta.KMetaConfig: k_meta.run,
-    list_pair.InputConfig: list_pair.run,
-    reference.ReferenceConfig: reference.run,
-    single.SingleConfig: single.run,
-    principles.PrinciplesConfig: principles.run,
-    size.SizeConfig: size.run,
-    lengths.LengthsConfig: lengths.run,
-    ablations.AblationsConfig: ablations.run,
-    judges.JudgesConfig: judges.run,
-}
+# What the command line takes its options from.
+EXPERIMENTS: dict[str, Any] = {name: kind for name, (kind, _) in _EXPERIMENTS.items()}
 
 
 def run(config: Any) -> int:
     """Samples what is not there yet, measures it, prints the tables and writes the files; 1 where
     rows had no answer."""
-    name = next(name for name, kind in EXPERIMENTS.items() if kind is type(config))
+    name, conduct = next(
+        (name, conduct) for name, (kind, conduct) in _EXPERIMENTS.items() if kind is type(config)
+    )
     output = config.output or f"runs/experiments/{name}"
     with claimed(config, f"grm experiment {name}", output=output, looks_at_rows=True) as folder:
-        return _run(config, folder)
+        try:
+            findings = conduct(config, folder)
+        except Unanswered as error:
+            print(f"grm experiment: {error}", file=sys.stderr)
+            return 1
+        return _report(findings, folder) if is_first() else 0
 
 
-def _run(config: Any, folder: Path) -> int:
-    """As `run`, in a folder that is claimed."""
-    try:
-        found = _RUN[type(config)](config, folder)
-    except Unanswered as error:
-        print(f"grm experiment: {error}", file=sys.stderr)
-        return 1
-    if is_first():
-        lacking = unanswered(folder)
-        found = incomplete(found, lacking)
-        page = write_findings(found, folder)
-        console = Console()
-        for grid in found.grids:
-            console.print(_table(grid))
-        for sentence in found.text[: len(lacking)]:
-            say(sentence)
-        say(f"Open {page} in a browser; the table is {folder / 'table.md'}.")
-        return int(bool(lacking))
-    return 0
+def _report(findings: Findings, folder: Path) -> int:
+    """Prints the tables and writes the files; 1 where rows had no answer."""
+    lacking = unanswered(folder)
+    findings = incomplete(findings, lacking)
+    page = write_findings(findings, folder)
+    console = Console()
+    for grid in findings.grids:
+        console.print(_table(grid))
+    for sentence in findings.text[: len(lacking)]:
+        say(sentence)
+    say(f"Open {page} in a browser; the table is {folder / 'table.md'}.")
+    return int(bool(lacking))
 
 
 def _table(grid: Grid) -> Table:
     table = Table(title=grid.caption, title_justify="left")
-    for place, name in enumerate(grid.columns):
-        table.add_column(name, justify="right" if place else "left", overflow="fold")
+    for index, name in enumerate(grid.columns):
+        table.add_column(name, justify="right" if index else "left", overflow="fold")
     for row in grid.rows:
         table.add_row(*row)
     return table

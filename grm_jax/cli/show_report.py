@@ -1,4 +1,4 @@
-"""Reports for the eye: the cells of an evaluation, and Overall beside the paper's rows."""
+"""Reports on the terminal: the cells of an evaluation, and Overall beside the paper's rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 
 def show_report(report: Row) -> None:
-    """Prints the headline of every vote, every cell of the last one, and how the samples were."""
+    """Prints the headline of every vote, every cell of the last one, and counts of the samples."""
     console = Console()
     console.print(_headline(report))
     last = report["votes"][-1]
@@ -29,14 +29,14 @@ def show_report(report: Row) -> None:
         cells = Table("", *(name for name, _ in columns), title="every cell", title_justify="left")
         for name in last["cells"]:
             lacking = report["lacking"].get(name)
-            told = f"{name} (lacks {lacking})" if lacking else name
-            cells.add_row(told, *(shown(found[name]) for _, found in columns))
+            label = f"{name} (lacks {lacking})" if lacking else name
+            cells.add_row(label, *(shown(column[name]) for _, column in columns))
         console.print(cells)
     samples = report["samples"]
-    said = ", ".join(f"{count} {reason}" for reason, count in samples["invalid"].items()) or "none"
+    invalid = [f"{count} {reason}" for reason, count in samples["invalid"].items()]
     console.print(
         f"{report['rows']} rows, {samples['judgments']} judgments, {samples['mean_tokens']:.0f} "
-        f"tokens each; without scores: {said}. In brackets: 95 % intervals."
+        f"tokens each; without scores: {', '.join(invalid) or 'none'}. In brackets: 95 % intervals."
     )
     for part, name in ((report, ""), (report["greedy"] or {}, "greedy: ")):
         if unanswered := part.get("unanswered_rows"):
@@ -69,16 +69,16 @@ def show_paper(reports: Mapping[str, Row]) -> dict[str, Any]:
         total = overall(known) if len(known) == len(cells) else None
         rows.append({"judge": f"{judge_name(some)}, {label}", "cells": cells | {"Overall": total}})
     columns = [*reports, "Overall"]
-    told = [f"incomplete: {', '.join(incomplete)} not all answered"] * bool(incomplete)
-    told += [f"partial: {', '.join(partial)} not whole"] * bool(partial)
-    title = f"Overall ({'; '.join(told)})" if told else "Overall"
+    notes = [f"incomplete: {', '.join(incomplete)} not all answered"] * bool(incomplete)
+    notes += [f"partial: {', '.join(partial)} not whole"] * bool(partial)
+    title = f"Overall ({'; '.join(notes)})" if notes else "Overall"
     shown_table = Table(Column(no_wrap=True), *columns, title=title, title_justify="left")
     for row in rows:
         shown_table.add_row(row["judge"], *_numbers([row["cells"][name] for name in columns]))
-    for group, found in groupby(table("table02_main"), key=itemgetter("group")):
+    for group, lines in groupby(table("table02_main"), key=itemgetter("group")):
         shown_table.add_section()
         shown_table.add_row(f"[dim]paper, {group}")
-        for row in found:
+        for row in lines:
             shown_table.add_row(row["model"], *_numbers([row.get(name) for name in columns]))
     Console().print(shown_table)
     return {"title": title, "partial": partial, "incomplete": incomplete, "rows": rows}
@@ -97,15 +97,15 @@ def shown(cell: Row | None, sign: bool = False) -> str:
 
 def _headline(report: Row) -> Table:
     name, gains = report["headline"], {vote["k"]: vote for vote in report["gains"]}
-    found = Table("", name, *(["gain"] if gains else []), title=report["title"])
-    found.title_justify = "left"
+    headline = Table("", name, *(["gain"] if gains else []), title=report["title"])
+    headline.title_justify = "left"
     if report["greedy"]:
-        found.add_row("greedy", shown(report["greedy"]["cells"][name]))
+        headline.add_row("greedy", shown(report["greedy"]["cells"][name]))
     for vote in report["votes"]:
         gain = gains.get(vote["k"]) if vote["guided"] else None
         cells = [shown(vote["cells"][name])] + ([shown(gain["cells"][name], True)] if gain else [])
-        found.add_row(vote["label"], *cells)
-    return found
+        headline.add_row(vote["label"], *cells)
+    return headline
 
 
 def _value(report: Row, label: str) -> float | None:

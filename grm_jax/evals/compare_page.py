@@ -6,11 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from grm_jax.evals.comparison import Comparison, flipped, pairs
-from grm_jax.evals.eval_page import TEMPLATES, shown, telling
-from grm_jax.evals.report import SAMPLES, known, listed
+from grm_jax.evals.comparison import Comparison, pairs
+from grm_jax.evals.page_parts import TEMPLATES, shown, turns, typical
+from grm_jax.evals.report import SAMPLES, judged_lines, parse
 from grm_jax.evals.template import FILTERS, render, write
-from grm_jax.judging.judgment import Refusal
+from grm_jax.judging.judgment import Sampled
+from grm_jax.text.json_line import plain
 
 SHOWN = 8  # rows in each direction
 
@@ -18,7 +19,7 @@ Row = dict[str, Any]
 
 
 def write_page(path: Path, comparison: Comparison, a: Path, b: Path) -> Path:
-    """Writes the page of what `compare` found in the folders a and b; returns its path."""
+    """Writes the page of a comparison of the folders a and b; returns its path."""
     page = render(
         TEMPLATES / "compare.html",
         FILTERS,
@@ -27,8 +28,8 @@ def write_page(path: Path, comparison: Comparison, a: Path, b: Path) -> Path:
         cells=[
             {
                 "name": name,
-                "values": [known(value) for value in values],
-                "difference": known(asdict(difference)),
+                "values": [plain(value) for value in values],
+                "difference": plain(asdict(difference)),
             }
             for name, (*values, difference) in comparison.cells.items()
         ],
@@ -46,28 +47,32 @@ def write_page(path: Path, comparison: Comparison, a: Path, b: Path) -> Path:
 
 def _rows(a: Path, b: Path) -> list[Row]:
     """The first rows that only the second judge has right, and that only the first has."""
-    found: dict[bool, list[Row]] = {True: [], False: []}
-    both = listed(a / SAMPLES), listed(b / SAMPLES)
-    for (first, second), one, other in zip(pairs(a, b), *both, strict=True):
-        better = second["verdict"] == "right"
-        if isinstance(one, Refusal) or isinstance(other, Refusal):
+    rows: dict[bool, list[Row]] = {True: [], False: []}
+    both = judged_lines(a / SAMPLES), judged_lines(b / SAMPLES)
+    for first, second in pairs(a, b):
+        verdicts = first["verdict"], second["verdict"]
+        lines = [next(file) for v, file in zip(verdicts, both, strict=True) if v != "unanswered"]
+        better = verdicts[1] == "right"
+        flipped = (verdicts[0] == "right") != better
+        if "unanswered" in verdicts or not flipped or len(rows[better]) == SHOWN:
             continue
-        if not flipped(first, second) or len(found[better]) == SHOWN:
-            continue
-        found[better].append(
+        sampled = [parse(line) for line in lines]
+        rows[better].append(
             {
                 "better": better,
                 "subset": first["subset"],
-                "prompt": [{"role": t.role, "content": t.content} for t in one.example.prompt],
-                "judgments": [
-                    {
-                        "verdict": row["verdict"],
-                        "scores": row["scores"] and [row["scores"][i] for i in judgment.order],
-                        **shown(whole.example, judgment),
-                    }
-                    for row, whole in ((first, one), (second, other))
-                    for judgment in [telling(whole, row["verdict"])]
-                ],
+                "prompt": turns(sampled[0].example),
+                "judgments": [*map(_judgment, (first, second), sampled)],
             }
         )
-    return found[True] + found[False]
+    return rows[True] + rows[False]
+
+
+def _judgment(row: Row, sampled: Sampled) -> Row:
+    """One judgment of a row, and its mean scores in the order in which that judge saw them."""
+    judgment, scores = typical(sampled, row["verdict"]), row["scores"]
+    return {
+        "verdict": row["verdict"],
+        "scores": scores and [scores[i] for i in judgment.order],
+        **shown(sampled.example, judgment),
+    }

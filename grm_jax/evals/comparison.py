@@ -1,4 +1,4 @@
-"""Two evaluations of the same rows: paired differences of every cell, and the rows that flipped."""
+"""Two evaluations of the same rows: paired differences of every cell, and flipped verdicts."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from grm_jax.evals.benchmark import Benchmark
-from grm_jax.evals.benchmarks import find, rows
+from grm_jax.evals.benchmarks import find
+from grm_jax.evals.benchmarks import rows as own_rows
+from grm_jax.evals.bootstrap import differences, shared
 from grm_jax.evals.eval_page import judge_name
 from grm_jax.evals.intervals import Interval
 from grm_jax.evals.report import SAMPLES, read_report, read_rows, verdict_vote
-from grm_jax.evals.scoring import cells, differences, shared, tables
+from grm_jax.evals.scoring import cells, score
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two reports say of the same rows, by the last vote of each.
+    """What two reports say about the same rows, by the last vote of each.
 
     Attributes:
         title: the benchmark's, with "partial" where it is.
         names: what to call the two judges.
         cells: by cell (of a, of b, b - a with its paired interval).
         flips: (verdict of a, verdict of b) -> how many rows, where the two differ.
-        unanswered: rows to which one of the two had no answer: they are in no number.
+        unanswered: rows to which one of the two had no answer; they are in no number.
         secret: whether the rows' texts may be shown.
     """
 
@@ -56,31 +58,27 @@ def compare(a: Path, b: Path) -> Comparison:
         )
     flips: Counter[tuple[str, str]] = Counter()
     unanswered = 0
-    for found in pairs(a, b):
-        first, second = (row["verdict"] for row in found)
+    for pair in pairs(a, b):
+        first, second = (row["verdict"] for row in pair)
         if "unanswered" in (first, second):
             unanswered += 1
         elif first != second:
             flips[first, second] += 1
     benchmark = open_benchmark(reports[0])
+    votes = [verdict_vote(report) for report in reports]
     before, after = shared(
         *(
-            tables(
-                benchmark,
-                folder / SAMPLES,
-                [vote := verdict_vote(report)],
-                scalar=report["scalar"],
-            )[vote]
-            for folder, report in zip((a, b), reports, strict=True)
+            score(benchmark, folder / SAMPLES, [vote], scalar=report["scalar"]).tables_of(vote)
+            for folder, report, vote in zip((a, b), reports, votes, strict=True)
         )
     )
     ours, theirs = cells(benchmark, before), cells(benchmark, after)
-    found = differences(benchmark, before, after)
-    whole = Counter(benchmark.found(before[0])) + Counter(reports[0].get("left_out"))
+    gained = differences(benchmark, before, after)
+    rows = Counter(benchmark.count(before[0])) + Counter(reports[0].get("left_out"))
     return Comparison(
-        title=benchmark.label(whole, unanswered),
+        title=benchmark.label(rows, unanswered),
         names=_names(reports, (a, b)),
-        cells={name: (ours[name], theirs[name], found[name]) for name in found},
+        cells={name: (ours[name], theirs[name], gained[name]) for name in gained},
         flips=dict(flips.most_common()),
         unanswered=unanswered,
         secret=reports[0]["secret"],
@@ -93,16 +91,16 @@ def pairs(a: Path, b: Path) -> Iterator[tuple[Row, Row]]:
     Raises:
         ValueError: they are not of the same rows in the same order, with the same labels.
     """
-    number, differ, first_told = 0, 0, ""
+    number, differ, where = 0, 0, ""
     for number, (first, second) in enumerate(zip_longest(read_rows(a), read_rows(b)), 1):
         if why := _differ(first, second):
             differ += 1
-            first_told = first_told or f"row {number}: {why}"
+            where = where or f"row {number}: {why}"
         elif not differ:
             yield first, second
     if differ:
         raise ValueError(
-            f"{differ} of {number} rows of {a} and {b} differ, the first one is {first_told}. A "
+            f"{differ} of {number} rows of {a} and {b} differ, the first one is {where}. A "
             "verdict on one says nothing of the other: evaluate both on the same rows."
         )
 
@@ -121,20 +119,15 @@ def _differ(a: Row | None, b: Row | None) -> str:
     return ""
 
 
-def flipped(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether just one of two verdicts is right."""
-    return (a["verdict"] == "right") != (b["verdict"] == "right")
-
-
 def open_benchmark(report: Mapping[str, Any]) -> Benchmark:
     """The benchmark that a report is of."""
     if report["benchmark"] == "rows":
-        return rows(report["settings"]["data"])
+        return own_rows(report["settings"]["data"])
     return find(report["benchmark"])
 
 
 def _names(reports: Sequence[Row], folders: tuple[Path, Path]) -> tuple[str, str]:
-    """The judges, with their votes; and the folders, where that is not enough to tell."""
+    """The judges, with their votes; and the folders, where these are the same."""
     first, second = (f"{judge_name(r)}, {verdict_vote(r).label}" for r in reports)
     if first == second:
         return f"{first} ({folders[0]})", f"{second} ({folders[1]})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,14 +9,12 @@ from typing import Any
 
 import yaml
 
-from grm_jax.evals.plots import COLOURS, Band, reliability_plot, scaling_plot
-from grm_jax.evals.report import SAMPLES, listed, read_report, read_rows
-from grm_jax.evals.template import FILTERS, known, render, write
-from grm_jax.judging.judgment import Judgment, Refusal, Sampled
-from grm_jax.judging.reward import is_correct
-from grm_jax.text.messages import Example
+from grm_jax.evals.page_parts import TEMPLATES, shown, turns, typical
+from grm_jax.evals.plots import COLOURS, Line, reliability_plot, scaling_plot
+from grm_jax.evals.report import SAMPLES, judged_lines, parse, read_report, read_rows
+from grm_jax.evals.template import FILTERS, is_known, render, write
+from grm_jax.judging.judgment import Sampled
 
-TEMPLATES = Path(__file__).parent / "templates"
 # How many rows of each verdict are shown.
 SHOWN = {"wrong": 6, "tied": 2, "unread": 2, "right": 3}
 
@@ -55,14 +52,15 @@ def write_page(folder: Path) -> Path:
             {
                 "name": name,
                 "lacking": report["lacking"].get(name, 0),
-                "cells": [{"cell": found.get(name), "sign": sign} for _, found, sign in columns],
+                "cells": [{"cell": cells.get(name), "sign": sign} for _, cells, sign in columns],
             }
             for name in last["cells"]
         ],
-        costs=_costs(report),
+        costs=[{"name": "Samples", **report["samples"]}]
+        + ([{"name": "Greedy", **report["greedy"]["samples"]}] if report["greedy"] else []),
         left_out=[
-            (told, report[f"{kind}_rows"], report[kind])
-            for kind, told in (
+            (sentence, report[f"{kind}_rows"], report[kind])
+            for kind, sentence in (
                 ("unanswered", "rows had no answer; they are in no number"),
                 ("unread", "rows could not be read; they are in no number"),
             )
@@ -87,54 +85,22 @@ def judge_name(report: Mapping[str, Any]) -> str:
     return f"{name} with {settings['meta_rm']}" if settings.get("meta_rm") else str(name)
 
 
-def shown(example: Example, judgment: Judgment) -> Row:
-    """A judgment with the responses as its judge saw them, for the macro `critique`."""
-    scores = judgment.scores or [None] * example.n
-    several = example.label is not None and example.n > 1
-    return {
-        "responses": [
-            {
-                "place": place + 1,
-                "text": example.responses[index],
-                "best": several and index == example.label,
-                "score": None if scores[index] is None else f"{scores[index]:g}",
-            }
-            for place, index in enumerate(judgment.order)
-        ],
-        "text": judgment.text,
-        "reason": judgment.reason,
-        "meta": judgment.meta,
-        "tokens": judgment.tokens,
-    }
-
-
-def telling(sampled: Sampled, verdict: str) -> Judgment:
-    """The first judgment that says what the verdict says, best rated ones first; else the first
-    that has scores, else the first."""
-    judgments, label = sampled.judgments, sampled.example.label or 0
-    # Without meta scores this leaves them as they are.
-    rated = sorted(judgments, key=lambda j: -math.inf if j.meta is None else j.meta, reverse=True)
-    readable = [j for j in rated if j.scores is not None]
-    agreeing = [j for j in readable if is_correct(j.scores, label) == (verdict == "right")]
-    return next(iter(agreeing or readable or judgments))
-
-
 def _by_size(report: Row, sizes: Sequence[int]) -> Iterator[Row]:
-    """The headline's cells by k: of greedy, of Voting, of MetaRM, and what the last gains."""
+    """The headline's cells by k: greedy, Voting, MetaRM, and the gain of the last."""
     name = report["headline"]
     if report["greedy"]:
         cells = [report["greedy"]["cells"][name] if k == 1 else None for k in sizes]
         yield {"name": "Greedy", "sign": False, "cells": cells}
     plain = [vote for vote in report["votes"] if not vote["guided"]]
     guided = [vote for vote in report["votes"] if vote["guided"]]
-    for told, votes, sign in (
+    for row, votes, sign in (
         ("Voting", plain, False),
         ("MetaRM", guided, False),
         ("Gain", report["gains"], True),
     ):
-        found = {vote["k"]: vote["cells"][name] for vote in votes}
-        if found:
-            yield {"name": told, "sign": sign, "cells": [found.get(k) for k in sizes]}
+        by_size = {vote["k"]: vote["cells"][name] for vote in votes}
+        if by_size:
+            yield {"name": row, "sign": sign, "cells": [by_size.get(k) for k in sizes]}
 
 
 def _columns(report: Row) -> list[tuple[str, Row, bool]]:
@@ -157,42 +123,36 @@ def _plot(report: Row) -> Any:
             for vote in report["votes"]
             if vote["guided"] == guided
         }
-        found = {
+        points = {
             k: (cell["value"], cell["low"], cell["high"])
             for k, cell in cells.items()
-            if all(map(known, cell.values()))
+            if all(map(is_known, cell.values()))
         }
-        if found:
-            bands.append(Band(label, found, COLOURS[1 + guided], dashed=guided))
+        if points:
+            bands.append(Line(label, points, COLOURS[1 + guided], dashed=guided))
     return scaling_plot("scaling", report["headline"], bands) if bands else None
 
 
-def _costs(report: Row) -> list[Row]:
-    rows = [{"name": "Samples", **report["samples"]}]
-    if report["greedy"]:
-        rows.append({"name": "Greedy", **report["greedy"]["samples"]})
-    return rows
-
-
 def _examples(folder: Path) -> list[Row]:
-    """The first rows of each verdict, from as many subsets as there are."""
+    """The first rows of each verdict, spread over the subsets."""
     subsets = {row["subset"] for row in read_rows(folder)}
     each = {kind: -(-most // max(len(subsets), 1)) for kind, most in SHOWN.items()}
-    found: dict[str, list[Row]] = {kind: [] for kind in SHOWN}
+    examples: dict[str, list[Row]] = {kind: [] for kind in SHOWN}
     taken: Counter[tuple[str, str]] = Counter()
-    for row, whole in zip(read_rows(folder), listed(folder / SAMPLES), strict=True):
+    judged = (row for row in read_rows(folder) if row["verdict"] != "unanswered")
+    for row, line in zip(judged, judged_lines(folder / SAMPLES), strict=True):
         kind, subset = row["verdict"], row["subset"]
-        if kind not in found or isinstance(whole, Refusal):
+        if kind not in SHOWN or len(examples[kind]) == SHOWN[kind]:
             continue
-        if len(found[kind]) == SHOWN[kind] or taken[kind, subset] == each[kind]:
+        if taken[kind, subset] == each[kind]:
             continue
         taken[kind, subset] += 1
-        found[kind].append(_example(row, whole))
-    return [row for rows in found.values() for row in rows]
+        examples[kind].append(_example(row, parse(line)))
+    return [row for rows in examples.values() for row in rows]
 
 
 def _example(row: Row, sampled: Sampled) -> Row:
-    """A row with one of its judgments, and what every judgment gave."""
+    """A row with one of its judgments, and the scores of all of them."""
     example, judgments = sampled.example, sampled.judgments
     votes = [
         " ".join("–" if j.scores is None else f"{j.scores[i]:g}" for j in judgments)
@@ -201,7 +161,7 @@ def _example(row: Row, sampled: Sampled) -> Row:
     return {
         "verdict": row["verdict"],
         "subset": row["subset"],
-        "prompt": [{"role": turn.role, "content": turn.content} for turn in example.prompt],
-        "judgment": shown(example, telling(sampled, row["verdict"])),
+        "prompt": turns(example),
+        "judgment": shown(example, typical(sampled, row["verdict"])),
         "votes": votes,
     }

@@ -1,8 +1,8 @@
 """95 % intervals of percentages and of their differences, which cover on few rows too.
 
-The spread of a cell's redrawings (see `scoring.bootstrap`) says of how many independent yes-or-no
-rows it is worth (Korn and Graubard, Survey Methodology 24, 1998: the effective sample size); of so
-many rows the interval is the exact one, with the observed outcome counted half (mid-P). So it lies
+The spread of a cell's redrawings (see `bootstrap`) says how many independent yes-or-no rows it is
+worth (Korn and Graubard, Survey Methodology 24, 1998: the effective sample size); for that many
+rows the interval is the exact one, with the observed outcome counted half (mid-P). So it lies
 within the scale, has a width where all rows agree, and on many rows is the familiar one.
 """
 
@@ -60,7 +60,7 @@ def exact(share: float, count: float) -> tuple[float, float]:
 
 
 def effective_count(draws: np.ndarray) -> float:
-    """Of how many yes-or-no rows the mean varies as these draws (from 0 to 1) do; at least one."""
+    """How many yes-or-no rows have a mean that varies as these draws (0 to 1) do; at least one."""
     variance = float(draws.var())
     mean = float(draws.mean())
     return max(mean * (1 - mean) / variance, 1.0) if variance > 0 else math.inf

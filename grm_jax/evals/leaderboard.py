@@ -14,6 +14,7 @@ from typing import Any
 
 from grm_jax.evals.benchmark import Benchmark
 from grm_jax.evals.eval_page import judge_name
+from grm_jax.evals.page_parts import turns
 from grm_jax.evals.report import SAMPLES, read_rows
 from grm_jax.judging.judgment import Sampled
 from grm_jax.judging.samples import read_samples
@@ -85,6 +86,5 @@ def _texts(folder: Path, *, chosen: bool) -> Iterator[list[dict[str, str]]]:
         if isinstance(row, Sampled):
             example = row.example
             best = example.label or 0
-            turns = [{"role": turn.role, "content": turn.content} for turn in example.prompt]
             answer = example.responses[best if chosen else 1 - best]
-            yield [*turns, {"role": "assistant", "content": answer}]
+            yield [*turns(example), {"role": "assistant", "content": answer}]

@@ -1,6 +1,6 @@
 """Figures for a page: SVG text that goes into HTML as it is, the same bytes for the same numbers.
 
-Ink is `currentColor` and the ground is clear, so that a figure takes its page's colours.
+Lines are drawn in `currentColor` on no background, so that a figure takes its page's colours.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Seen on white and on black, and told apart by most colour-blind eyes.
+# Visible on white and on black, and distinct to most colour-blind eyes.
 COLOURS = ("#8b929c", "#3f8fd6", "#e0792f", "#9a6bd0", "#3a9d68", "#c4577f")
 MARKERS = "os^DvP"
-# Any colour that nothing else has: it stands for currentColor until the SVG is text.
+# A colour that nothing else has, in the place of currentColor until the SVG is text.
 INK = "#010203"
 # Any, for matplotlib's stubs name every key, and only since 3.11.
 STYLE: Any = {
@@ -55,10 +55,11 @@ _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 @dataclass(frozen=True)
 class Line:
-    """One line of `accuracy_plot`: k -> (percent, standard error in percent; nan: not known)."""
+    """A line against the number of samples. Of each k it has a percentage, and for `accuracy_plot`
+    its standard error (nan: not known), for `scaling_plot` the ends of its interval."""
 
     label: str
-    points: Mapping[int, tuple[float, float]]
+    points: Mapping[int, tuple[float, ...]]
     colour: str
     dashed: bool = False
 
@@ -90,32 +91,16 @@ def accuracy_plot(name: str, lines: Sequence[Line]) -> Markup:
                 markersize=4.5,
                 capsize=2.5,
             )
-        axes.set_xscale("log", base=2)
-        axes.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25)
-        axes.set_xticks(sizes, labels=[str(k) for k in sizes])
-        axes.minorticks_off()
-        axes.set_xlabel("samples per item, k")
-        axes.set_ylabel("accuracy, %")
-        axes.legend(loc="best")
-        told = "; ".join(
+        _label_axes(axes, sizes, "samples per item, k", "accuracy, %")
+        ends = "; ".join(
             f"{line.label} {line.points[min(line.points)][0]:.1f} % at k = {min(line.points)}, "
             f"{line.points[max(line.points)][0]:.1f} % at k = {max(line.points)}"
             for line in lines
         )
-        return svg(figure, name, f"Accuracy against the number of samples: {told}.")
+        return svg(figure, name, f"Accuracy against the number of samples: {ends}.")
 
 
-@dataclass(frozen=True)
-class Band:
-    """One line of `scaling_plot`: k -> (value, low, high) in percent."""
-
-    label: str
-    points: Mapping[int, tuple[float, float, float]]
-    colour: str
-    dashed: bool = False
-
-
-def scaling_plot(name: str, unit: str, bands: Sequence[Band]) -> Markup:
+def scaling_plot(name: str, unit: str, bands: Sequence[Line]) -> Markup:
     """An <svg> of a percentage against the number of samples, each line in its interval.
 
     Args:
@@ -140,26 +125,20 @@ def scaling_plot(name: str, unit: str, bands: Sequence[Band]) -> Markup:
                 linewidth=1.6,
                 markersize=4.5,
             )
-        axes.set_xscale("log", base=2)
-        axes.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25)
-        axes.set_xticks(sizes, labels=[str(k) for k in sizes])
-        axes.minorticks_off()
-        axes.set_xlabel("samples per row, k")
-        axes.set_ylabel(f"{unit}, %")
-        axes.legend(loc="best")
-        told = "; ".join(
+        _label_axes(axes, sizes, "samples per row, k", f"{unit}, %")
+        ends = "; ".join(
             f"{band.label} {band.points[k][0]:.1f} % at k = {k}"
             for band in bands
             for k in sorted({min(band.points), max(band.points)})
         )
-        return svg(figure, name, f"{unit} against the number of samples: {told}.")
+        return svg(figure, name, f"{unit} against the number of samples: {ends}.")
 
 
 def curve(
     name: str, title: str, steps: Sequence[int], values: Sequence[float], colour: str = COLOURS[1]
 ) -> Markup | None:
     """An <svg> of a number over steps, every value faintly and their running mean; None without
-    a finite value. `title` is only told to those who cannot see it."""
+    a finite value. `title` is only in the text for those who cannot see it."""
     heights = np.array([v if math.isfinite(v) else math.nan for v in values], np.float64)
     if not np.isfinite(heights).any():
         return None
@@ -190,8 +169,8 @@ def reliability_plot(name: str, bins: Sequence[tuple[float, float, int]]) -> Mar
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         axes.set_xlabel("predicted chance of being right")
         axes.set_ylabel("share that is right")
-        told = ", ".join(f"{p:.2f} → {r:.2f}" for p, r, _ in bins)
-        return svg(figure, name, f"Predicted chance → share that is right, per bin: {told}.")
+        shares = ", ".join(f"{p:.2f} → {r:.2f}" for p, r, _ in bins)
+        return svg(figure, name, f"Predicted chance → share that is right, per bin: {shares}.")
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
@@ -203,6 +182,17 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), math.nan)
 
 
+def _label_axes(axes: Axes, sizes: Sequence[int], x: str, y: str) -> None:
+    """Labels, a legend, and a tick at every number of samples."""
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(sizes[0] / 1.25, sizes[-1] * 1.25)
+    axes.set_xticks(sizes, labels=[str(k) for k in sizes])
+    axes.minorticks_off()
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.legend(loc="best")
+
+
 def _empty(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
     axes = figure.add_subplot()
@@ -210,13 +200,13 @@ def _empty(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def svg(figure: Figure, name: str, told: str) -> Markup:
+def svg(figure: Figure, name: str, words: str) -> Markup:
     """The figure as one <svg> element with a text for those who cannot see it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    # A style element would hold for the whole page: the page has these rules itself.
+    # A style element would apply to the whole page, which has these rules itself.
     text = re.sub(r"<style.*?</style>|<!--.*?-->\s*", "", text, flags=re.DOTALL)
     text = text.replace(INK, "currentColor").replace("xlink:href", "href")
     text = text.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
@@ -224,4 +214,4 @@ def svg(figure: Figure, name: str, told: str) -> Markup:
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(url\(|href=")#', rf"\1#{name}-", text)
     head, rest = text.split(">", 1)
-    return Markup(f'{head} role="img" aria-label="{escape(told)}">{rest.strip()}')
+    return Markup(f'{head} role="img" aria-label="{escape(words)}">{rest.strip()}')

@@ -5,12 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
-from scipy.stats import mannwhitneyu
+from scipy.stats import rankdata
 
 BINS = 10
+
+
+class Bin(NamedTuple):
+    """Judgments of similar scores: the mean predicted probability, the share right, how many."""
+
+    predicted: float
+    right: float
+    count: int
 
 
 @dataclass(frozen=True)
@@ -18,7 +27,7 @@ class Ranking:
     """Of rated judgments, each right or wrong.
 
     Attributes:
-        items, judgments, right_share: what was rated.
+        items, judgments, right_share: what was rated, and how much of it was right.
         mixed_items: items with right and with wrong judgments, the only ones where a choice
             between judgments can matter.
         auc: the chance that a right judgment is rated above a wrong one, over all (ties half).
@@ -26,7 +35,7 @@ class Ranking:
             `auc_within_error` is its standard error.
         calibration_error: the mean distance between the predicted probability (the sigmoid of the
             score) and the share of right ones, over bins of equal count weighted by it.
-        bins: per bin (mean predicted, share right, count).
+        bins: from the lowest scores to the highest.
     """
 
     items: int
@@ -37,7 +46,7 @@ class Ranking:
     auc_within: float
     auc_within_error: float
     calibration_error: float
-    bins: tuple[tuple[float, float, int], ...]
+    bins: tuple[Bin, ...]
 
 
 def rank(items: Sequence[Sequence[tuple[float, bool]]]) -> Ranking:
@@ -49,45 +58,60 @@ def rank(items: Sequence[Sequence[tuple[float, bool]]]) -> Ranking:
     pairs = [pair for item in items for pair in item]
     if not pairs:
         raise ValueError("there is no rated judgment to measure: keep out more items.")
-    within = [value for value in map(auc, items) if not math.isnan(value)]
+    within = [value for item in items if not math.isnan(value := _auc(item))]
     bins = _bins(pairs)
     return Ranking(
         items=len(items),
         judgments=len(pairs),
         right_share=float(np.mean([right for _, right in pairs])),
         mixed_items=len(within),
-        auc=auc(pairs),
+        auc=_auc(pairs),
         auc_within=float(np.mean(within)) if within else math.nan,
         auc_within_error=(
             float(np.std(within, ddof=1) / math.sqrt(len(within))) if len(within) > 1 else math.nan
         ),
-        calibration_error=sum(abs(p - s) * n for p, s, n in bins) / len(pairs),
+        calibration_error=sum(abs(b.predicted - b.right) * b.count for b in bins) / len(pairs),
         bins=bins,
     )
 
 
-def auc(pairs: Sequence[tuple[float, bool]]) -> float:
-    """The area under the ROC curve; nan unless there are right and wrong ones."""
-    right = [score for score, is_right in pairs if is_right]
-    wrong = [score for score, is_right in pairs if not is_right]
-    if not right or not wrong:
-        return math.nan
-    statistic = mannwhitneyu(right, wrong, method="asymptotic").statistic
-    return float(statistic / (len(right) * len(wrong)))
+def auc(scores: np.ndarray, right: np.ndarray, scale: float = 1.0) -> float:
+    """The chance that a right one scores above a wrong one, a tie counting half, times `scale`.
 
+    What has no score (nan) says nothing, so that each pair with it counts half too *(ours)*. nan
+    where all are right or all are wrong.
 
-def _bins(pairs: Sequence[tuple[float, bool]]) -> tuple[tuple[float, float, int], ...]:
-    """(mean predicted probability, share right, count) of BINS parts of equal count.
-
-    Judgments with one score are as right as they are on the mean, so that it does not matter which
-    of them come into which part.
+    Args:
+        scores, right: [R] a number, and 1 or 0.
     """
-    scores, places, counts = np.unique(
+    right = right.astype(bool)
+    pairs = int(right.sum()) * int((~right).sum())
+    if not pairs:
+        return math.nan
+    read = ~np.isnan(scores)
+    good = int(right[read].sum())
+    known = good * int((~right[read]).sum())
+    above = rankdata(scores[read])[right[read]].sum() - good * (good + 1) / 2
+    return float(scale * (above + (pairs - known) / 2) / pairs)
+
+
+def _auc(pairs: Sequence[tuple[float, bool]]) -> float:
+    """nan unless there are right and wrong ones."""
+    return auc(np.array([score for score, _ in pairs]), np.array([right for _, right in pairs]))
+
+
+def _bins(pairs: Sequence[tuple[float, bool]]) -> tuple[Bin, ...]:
+    """BINS of equal count.
+
+    Judgments of one score count with the share of them that is right, so that it does not matter
+    which of them fall into which bin.
+    """
+    scores, groups, counts = np.unique(
         [score for score, _ in pairs], return_inverse=True, return_counts=True
     )
-    share = np.bincount(places, [is_right for _, is_right in pairs]) / counts
-    order = np.sort(places)
+    share = np.bincount(groups, [is_right for _, is_right in pairs]) / counts
+    order = np.sort(groups)
     parts = zip(
         np.array_split(expit(scores)[order], BINS), np.array_split(share[order], BINS), strict=True
     )
-    return tuple((float(p.mean()), float(r.mean()), len(p)) for p, r in parts if len(p))
+    return tuple(Bin(float(p.mean()), float(r.mean()), len(p)) for p, r in parts if len(p))

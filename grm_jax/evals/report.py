@@ -7,12 +7,11 @@ The folder holds `samples.jsonl` (every judgment, see `judge_benchmark`) and per
 from __future__ import annotations
 
 import json
-import math
-import os
 import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +20,19 @@ import numpy as np
 
 from grm_jax import __version__
 from grm_jax.evals.benchmark import Benchmark, Table, Totals
+from grm_jax.evals.bootstrap import bootstrap
 from grm_jax.evals.intervals import Interval, difference, percentage
-from grm_jax.evals.scoring import (
-    Vote,
-    bootstrap,
-    cells,
-    choices,
-    had_no_answer,
-    tables,
-    totals,
-)
-from grm_jax.evals.survey import Survey, survey
+from grm_jax.evals.scoring import Scorer, cells, score
+from grm_jax.evals.survey import Survey, had_no_answer
+from grm_jax.evals.template import write
+from grm_jax.evals.votes import Vote, votes_of
 from grm_jax.judging.judgment import Refusal, Sampled
-from grm_jax.judging.samples import read_samples
-from grm_jax.text.json_line import json_line
+from grm_jax.judging.samples import from_json, read_samples
+from grm_jax.text.json_line import json_line, plain
 
 SAMPLES, GREEDY, REPORT, ROWS = "samples.jsonl", "greedy.jsonl", "report.json", "rows.jsonl"
 
 Row = dict[str, Any]
-
-
-def votes_of(k: int, *, rated: bool, k_meta: int | None = None) -> list[Vote]:
-    """Voting@1, 2, 4 .. k, and with meta scores MetaRM@k for the same k, where it differs."""
-    sizes = sorted({2**i for i in range(k.bit_length()) if 2**i <= k} | {k})
-    guided = [Vote(n, True, k_meta) for n in sizes if n > 1 and n >= (k_meta or 1)] if rated else []
-    return [Vote(n) for n in sizes] + guided
 
 
 def verdict_vote(report: Mapping[str, Any]) -> Vote:
@@ -68,53 +55,57 @@ def write_report(
 
     Args:
         settings: what the evaluation was asked for, for the record.
-        k_meta, scalar: as for `tables`.
+        k_meta: how many samples a guided vote counts.
+        scalar: as for `Scorer`.
         usage: what an endpoint counted.
         resamples: of the bootstrap.
 
     Raises:
-        FileNotFoundError, ValueError, Unanswered: as `tables`.
+        FileNotFoundError, ValueError, Unanswered: as `read_samples` and `Scorer`.
     """
-    counted = survey(benchmark, folder / SAMPLES)
-    # Where nothing was judged, there is no k, and `tables` says why.
-    votes = votes_of(max(counted.k, 1), rated=counted.rated, k_meta=k_meta)
-    found = tables(benchmark, folder / SAMPLES, votes, scalar=scalar)
-    measured, gains = _measure(benchmark, found, resamples)
-    whole = Counter(benchmark.found(found[votes[-1]][0])) + counted.left_out
-    report = {
-        "benchmark": benchmark.name,
-        "title": benchmark.label(whole, counted.unanswered_rows.total()),
-        "missing": benchmark.missing(whole),
-        "headline": benchmark.headline,
-        "secret": benchmark.secret,
-        "rows": counted.rows,
-        "data": counted.data,
-        "subsets": dict(counted.subsets),
-        "k": counted.k,
-        "verdict": asdict(votes[-1]),
-        "scalar": scalar,
-        "votes": measured,
-        "gains": gains,
-        "samples": counted.to_json(),
-        "greedy": _greedy(benchmark, folder / GREEDY, scalar, resamples),
-        **_unanswered(benchmark, counted, list(measured[-1]["cells"])),
-        "unread_rows": counted.unread_rows,
-        "unread": counted.unread,
-        "left_out": dict(counted.left_out),
-        "why_left_out": counted.why_left_out,
-        "meta": counted.meta and asdict(counted.meta),
-        "usage": usage and dict(usage),
-        "settings": dict(settings),
-        "versions": {
-            "grm_jax": __version__,
-            "jax": jax.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-    }
-    _write(folder / ROWS, map(json_line, _rows(benchmark, folder / SAMPLES, votes[-1], scalar)))
-    _write(folder / REPORT, [json.dumps(known(report), indent=2, ensure_ascii=False) + "\n"])
-    return known(report)
+    scorer = Scorer(benchmark, folder / SAMPLES, partial(votes_of, k_meta=k_meta), scalar=scalar)
+    lines = [_lines(benchmark, scorer, row) for row in read_samples(folder / SAMPLES)]
+    survey, tables = scorer.survey, scorer.tables()
+    last = list(tables)[-1]
+    measured, gains = _measure(benchmark, tables, resamples)
+    rows = Counter(benchmark.count(tables[last][0])) + survey.left_out
+    report = plain(
+        {
+            "benchmark": benchmark.name,
+            "title": benchmark.label(rows, survey.unanswered_rows.total()),
+            "missing": benchmark.missing(rows),
+            "headline": benchmark.headline,
+            "secret": benchmark.secret,
+            "rows": survey.rows,
+            "data": survey.data,
+            "subsets": dict(survey.subsets),
+            "k": survey.k,
+            "verdict": asdict(last),
+            "scalar": scalar,
+            "votes": measured,
+            "gains": gains,
+            "samples": survey.to_json(),
+            "greedy": _greedy(benchmark, folder / GREEDY, scalar, resamples),
+            **_unanswered(benchmark, survey, list(measured[-1]["cells"])),
+            "unread_rows": survey.unread_rows,
+            "unread": survey.unread,
+            "left_out": dict(survey.left_out),
+            "why_left_out": survey.why_left_out,
+            "meta": survey.meta and asdict(survey.meta),
+            "usage": usage and dict(usage),
+            "settings": dict(settings),
+            "versions": {
+                "grm_jax": __version__,
+                "jax": jax.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        }
+    )
+    rows_file = (known | by_vote.get(last, {}) for known, by_vote in filter(None, lines))
+    write(folder / ROWS, "".join(map(json_line, rows_file)))
+    write(folder / REPORT, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    return report
 
 
 def read_report(folder: Path) -> Row:
@@ -133,10 +124,22 @@ def read_report(folder: Path) -> Row:
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
-    """The lines of `rows.jsonl`: of each row its id, digest, subset, unit and label, and what was
-    found: scores, value, verdict."""
+    """The lines of `rows.jsonl`: each row's id, digest, subset, unit and label, and its scores,
+    value and verdict."""
     with (folder / ROWS).open(encoding="utf-8") as file:
         yield from map(json.loads, file)
+
+
+def judged_lines(samples: Path) -> Iterator[str]:
+    """The lines of a file of samples that have judgments, for a page that parses few of them."""
+    with samples.open(encoding="utf-8") as file:
+        # No text holds this: in JSON its quotes would be escaped.
+        yield from (line for line in file if '"judgments": [' in line)
+
+
+def parse(line: str) -> Sampled:
+    """The sampled judgments of a line."""
+    return from_json(json.loads(line))
 
 
 def verdict(summed: Totals | None, label: int | None, n: int) -> str | None:
@@ -151,47 +154,47 @@ def verdict(summed: Totals | None, label: int | None, n: int) -> str | None:
     return "right" if summed.count(max(summed)) == 1 else "tied"
 
 
-def _unanswered(benchmark: Benchmark, counted: Survey, names: Sequence[str]) -> Row:
+def _unanswered(benchmark: Benchmark, survey: Survey, names: Sequence[str]) -> Row:
     """How many rows had no answer, which those are, and how many of them each cell lacks."""
-    lacking = {name: benchmark.lacking(name, counted.unanswered_rows) for name in names}
-    count = counted.unanswered_rows.total()
+    lacking = {name: benchmark.lacking(name, survey.unanswered_rows) for name in names}
+    count = survey.unanswered_rows.total()
     return {
         "unanswered_rows": count,
-        "unanswered_share": count / max(count + counted.rows, 1),
-        "unanswered": counted.unanswered,
+        "unanswered_share": count / max(count + survey.rows, 1),
+        "unanswered": survey.unanswered,
         "lacking": {name: rows for name, rows in lacking.items() if rows},
     }
 
 
 def _measure(
-    benchmark: Benchmark, found: Mapping[Vote, Sequence[Table]], resamples: int
+    benchmark: Benchmark, tables: Mapping[Vote, Sequence[Table]], resamples: int
 ) -> tuple[list[Row], list[Row]]:
     """Cells with intervals by vote, and what guiding gains at the same k, on the same rows."""
-    values = {vote: cells(benchmark, chosen) for vote, chosen in found.items()}
+    values = {vote: cells(benchmark, choices) for vote, choices in tables.items()}
     draws = {
-        vote: bootstrap(benchmark, chosen, resamples=resamples) for vote, chosen in found.items()
+        vote: bootstrap(benchmark, choices, resamples=resamples) for vote, choices in tables.items()
     }
     measured = [
         _entry(vote, {name: percentage(value, draws[vote][name]) for name, value in cell.items()})
         for vote, cell in values.items()
     ]
     gains = []
-    for vote in filter(lambda vote: vote.guided, found):
-        plain = Vote(vote.k)
-        turned = bootstrap(benchmark, found[vote], resamples=resamples, turned=True)
+    for vote in filter(lambda vote: vote.guided, tables):
+        voting = Vote(vote.k)
+        turned = bootstrap(benchmark, tables[vote], resamples=resamples, turned=True)
         gained = {
-            name: difference(value - values[plain][name], turned[name] - draws[plain][name])
+            name: difference(value - values[voting][name], turned[name] - draws[voting][name])
             for name, value in values[vote].items()
         }
         gains.append(_entry(vote, gained))
     return measured, gains
 
 
-def _entry(vote: Vote, found: Mapping[str, Interval]) -> Row:
+def _entry(vote: Vote, intervals: Mapping[str, Interval]) -> Row:
     return {
         "label": vote.label,
         **asdict(vote),
-        "cells": {name: asdict(value) for name, value in found.items()},
+        "cells": {name: asdict(interval) for name, interval in intervals.items()},
     }
 
 
@@ -199,61 +202,41 @@ def _greedy(benchmark: Benchmark, path: Path, scalar: bool, resamples: int) -> R
     """The cells of one judgment without chance; None where there is none."""
     if not path.exists():
         return None
-    counted = survey(benchmark, path)
-    if not counted.rows:
+    scorer = score(benchmark, path, [Vote(1)], scalar=scalar)
+    if not scorer.survey.rows:
         return None
-    found = tables(benchmark, path, [Vote(1)], scalar=scalar)
-    (entry,), _ = _measure(benchmark, found, resamples)
+    (entry,), _ = _measure(benchmark, scorer.tables(), resamples)
     return {
         "cells": entry["cells"],
-        "samples": counted.to_json(),
-        **_unanswered(benchmark, counted, list(entry["cells"])),
+        "samples": scorer.survey.to_json(),
+        **_unanswered(benchmark, scorer.survey, list(entry["cells"])),
     }
 
 
-def _rows(benchmark: Benchmark, samples: Path, vote: Vote, scalar: bool) -> Iterator[Row]:
-    for row in listed(samples):
-        if isinstance(row, Refusal):
-            known_of = row.row or {}
-            yield {
-                "id": row.id,
-                **{name: known_of.get(name) for name in ("digest", "subset", "unit", "label")},
-                "scores": None,
-                "value": None,
-                "verdict": "unanswered",
-            }
-            continue
-        example = row.example
-        (summed,) = totals(row, vote, choices(len(row.judgments), vote.k))
-        yield {
-            "id": example.id,
-            "digest": row.digest,
-            "subset": benchmark.subset(example),
-            "unit": str(example.meta.get("unit", example.id)),
-            "label": example.label,
+def _lines(
+    benchmark: Benchmark, scorer: Scorer, row: Sampled | Refusal
+) -> tuple[Row, dict[Vote, Row]] | None:
+    """Scores a row: the part of its line in `rows.jsonl` that is known, and the rest by each vote
+    of all samples. None where the row was not to be judged."""
+    groups = scorer.add(row)
+    if isinstance(row, Refusal):
+        known = {name: (row.row or {}).get(name) for name in ("digest", "subset", "unit", "label")}
+        rest = {"scores": None, "value": None, "verdict": "unanswered"}
+        return ({"id": row.id, **known, **rest}, {}) if had_no_answer(row) else None
+    example = row.example
+    known = {
+        "id": example.id,
+        "digest": row.digest,
+        "subset": benchmark.subset(example),
+        "unit": benchmark.unit(example),
+        "label": example.label,
+    }
+    return known, {
+        vote: {
             "scores": summed,
-            "value": benchmark.value(example, summed, scalar),
+            "value": benchmark.value(example, summed, scorer.scalar),
             "verdict": verdict(summed, example.label, example.n),
         }
-
-
-def listed(samples: Path) -> Iterator[Sampled | Refusal]:
-    """The rows of a file of samples with a line in `rows.jsonl`: all that were to be judged."""
-    return (r for r in read_samples(samples) if isinstance(r, Sampled) or had_no_answer(r))
-
-
-def known(value: Any) -> Any:
-    """The same with None for every number that is none: JSON has no nan."""
-    if isinstance(value, Mapping):
-        return {name: known(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [known(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _write(path: Path, lines: Any) -> None:
-    """Writes lines to another file, then gives it its name."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", errors="replace") as file:
-        file.writelines(lines)
-    os.replace(part, path)
+        for vote, (summed, *_) in groups.items()
+        if vote.k == len(row.judgments)
+    }

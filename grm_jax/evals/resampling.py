@@ -11,24 +11,25 @@ from grm_jax.evals.benchmark import Table
 
 @dataclass(frozen=True)
 class Redrawn(Table):
-    """A Table whose rows lie by subset, so that those of a subset are found without a search."""
+    """A Table whose rows are sorted by subset, so that those of a subset need no search."""
 
     parts: dict[str, slice]
 
     def of(self, *subsets: str) -> np.ndarray:
         """As `Table.of`."""
-        found = [self.values[self.parts[name]] for name in subsets if name in self.parts]
-        if len(found) == 1:
-            return found[0]
-        return np.concatenate(found) if found else self.values[:0]
+        parts = [self.values[self.parts[name]] for name in subsets if name in self.parts]
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else self.values[:0]
 
 
 @dataclass(frozen=True)
 class Units:
-    """The rows of a Table by subset and unit; units are told apart within subsets.
+    """The rows of a Table by subset and unit; a unit is one within its subset.
 
     Attributes:
-        order: [R] the rows so that those of a subset, and in it those of a unit, lie together.
+        order: [R] the rows, sorted so that those of a subset, and in it those of a unit, are
+            neighbours.
         subset: [R] their subsets, in that order.
         starts, sizes: [U] where a unit's rows begin in `order`, and how many they are.
         firsts, counts: [U] the first unit of the same subset, and how many it has.
@@ -67,8 +68,8 @@ class Units:
     def draw(
         self, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, dict[str, slice], np.ndarray]:
-        """As many units of each subset as it has, from these and two more, which are any of them
-        judged perfectly (their rows R .. 2 R - 1) or as wrongly as can be (2 R .. 3 R - 1).
+        """Draws as many units of each subset as it has, from these and two more: any of them judged
+        perfectly (rows R .. 2 R - 1), and any judged as wrongly as can be (2 R .. 3 R - 1).
 
         Returns:
             The rows, their subsets, where each subset's rows are, and each row's draw: a unit that
@@ -79,10 +80,10 @@ class Units:
         drawn = self.firsts + np.where(beyond, rng.integers(self.counts), drawn)
         sizes = self.sizes[drawn]
         ends = np.cumsum(sizes)
-        places = np.repeat(self.starts[drawn] - (ends - sizes), sizes) + np.arange(ends[-1])
+        index = np.repeat(self.starts[drawn] - (ends - sizes), sizes) + np.arange(ends[-1])
         parts, start = {}, 0
         for name, last in self.last.items():
             parts[name] = slice(start, int(ends[last]))
             start = int(ends[last])
-        rows = self.order[places] + len(self.order) * np.repeat(beyond, sizes)
-        return rows, self.subset[places], parts, np.repeat(np.arange(len(drawn)), sizes)
+        rows = self.order[index] + len(self.order) * np.repeat(beyond, sizes)
+        return rows, self.subset[index], parts, np.repeat(np.arange(len(drawn)), sizes)

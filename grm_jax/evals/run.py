@@ -35,10 +35,10 @@ def judge_benchmark(
     """k judgments of each row in `folder`/`name`.jsonl, as `write_samples` (so it can be killed and
     started again, and of a finished file only what has changed in the data is judged anew).
 
-    An Example that the judge refuses is a Refusal that says which row it is (`Refusal.row`): it has
-    no answer, which is neither wrong nor a tie. One that the official script leaves out is a
-    Refusal too, and is not judged; and so is a row that is no Example, by its line. Of a secret
-    benchmark, texts and critiques are left out.
+    An Example that the judge refuses becomes a Refusal that says which row it is (`Refusal.row`):
+    it has no answer, which is neither wrong nor a tie. One that the official script leaves out is a
+    Refusal too, and is not judged; so is a row that is no Example, by its line. The texts and
+    critiques of a secret benchmark are left out.
 
     Args:
         data: where the rows are; by default the benchmark's official place.
@@ -54,22 +54,24 @@ def judge_benchmark(
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; give at least one row, or leave it out.")
     path = folder / f"{name}.jsonl"
-    found, bad = _count(benchmark, benchmark.read(data))
-    wanted = shares(found, limit)
+    rows = benchmark.read(data)
+    if limit is not None:  # shares follow from how many rows each subset has
+        examples = (row for row in benchmark.read(data) if isinstance(row, Example))
+        rows = _spread(benchmark, rows, Counter(map(benchmark.subset, examples)), limit)
     write_samples(
         source,
-        _items(benchmark, data, found, wanted, scalar),
+        (_item(benchmark, row, scalar) for row in rows),
         k,
         path,
         name=f"{benchmark.title}, {name}",
-        total=sum(wanted.values()) + bad,
+        total=sum(benchmark.full.values()) if limit is None else limit,
         lines=_lines(k, benchmark),
     )
     return path
 
 
 def _lines(k: int, benchmark: Benchmark) -> SampleLines:
-    """Lines of which those of refused rows say which row it is, and that hold no secret."""
+    """Lines in which a refused row says which it is, and that hold nothing secret."""
 
     def form(sampled: Sampled) -> Line:
         return to_json(_withheld(sampled) if benchmark.secret else sampled)
@@ -83,58 +85,51 @@ def _lines(k: int, benchmark: Benchmark) -> SampleLines:
     return SampleLines(k, form, without)
 
 
-def shares(found: Mapping[str, int], limit: int | None) -> dict[str, int]:
-    """How many rows to take of each subset: all, or `limit` so evenly as their sizes allow."""
-    if limit is None or limit >= sum(found.values()):
-        return dict(found)
-    taken = dict.fromkeys(found, 0)
+def shares(counts: Mapping[str, int], limit: int) -> dict[str, int]:
+    """How many rows to take of each subset: `limit` in all, as evenly as their sizes allow."""
+    if limit >= sum(counts.values()):
+        return dict(counts)
+    taken = dict.fromkeys(counts, 0)
     left = limit
     while left:
         # Those that have more, the first ones first.
-        for subset in [name for name in found if taken[name] < found[name]][:left]:
+        for subset in [name for name in counts if taken[name] < counts[name]][:left]:
             taken[subset] += 1
             left -= 1
     return taken
 
 
-def _count(benchmark: Benchmark, rows: Iterable[Example | BadRow]) -> tuple[Counter[str], int]:
-    """How many Examples each subset has, in the order of their first ones, and how many BadRows."""
-    found: Counter[str] = Counter()
-    bad = 0
+def _spread(
+    benchmark: Benchmark, rows: Iterable[Example | BadRow], counts: Mapping[str, int], limit: int
+) -> Iterator[Example | BadRow]:
+    """A share of each subset, spread evenly over its rows, in their order; and all BadRows."""
+    wanted, seen = shares(counts, limit), Counter[str]()
     for row in rows:
-        if isinstance(row, BadRow):
-            bad += 1
-        else:
-            found[benchmark.subset(row)] += 1
-    return found, bad
+        if isinstance(row, Example):
+            subset = benchmark.subset(row)
+            index, count, share = seen[subset], counts[subset], wanted[subset]
+            seen[subset] += 1
+            if (index + 1) * share // count == index * share // count:
+                continue
+        yield row
 
 
-def _items(
-    benchmark: Benchmark,
-    data: str | None,
-    found: Mapping[str, int],
-    wanted: Mapping[str, int],
-    scalar: bool,
-) -> Iterator[Example | Refusal]:
-    """The wanted share of each subset, evenly spread over its rows, in the order of the rows."""
-    seen: Counter[str] = Counter()
-    for row in benchmark.read(data):
-        if isinstance(row, BadRow):
-            where = f"{Path(row.path).name}:{row.line}"
-            # What is wrong with a row may be told by quoting it.
-            yield Refusal(row.id or where, where if benchmark.secret else str(row))
-            continue
-        subset = benchmark.subset(row)
-        place, count, share = seen[subset], found[subset], wanted[subset]
-        seen[subset] += 1
-        if (place + 1) * share // count > place * share // count:
-            why = benchmark.leaves_out(row, scalar)
-            known = _known(benchmark, row) | {"digest": row.digest, "left_out": True}
-            yield Refusal(row.id, why, row=known) if why else row
+def _item(benchmark: Benchmark, row: Example | BadRow, scalar: bool) -> Example | Refusal:
+    """What is to be judged of a row, or why there is nothing."""
+    if isinstance(row, BadRow):
+        where = f"{Path(row.path).name}:{row.line}"
+        # What is wrong with a row may be said by quoting it.
+        return Refusal(row.id or where, where if benchmark.secret else str(row))
+    why = benchmark.leaves_out(row, scalar)
+    if not why:
+        return row
+    return Refusal(
+        row.id, why, row=_known(benchmark, row) | {"digest": row.digest, "left_out": True}
+    )
 
 
 class Greedy:
-    """A judge without chance: its likeliest tokens, whatever its strategy is."""
+    """A judge without chance: the likeliest tokens, whatever its strategy is."""
 
     on_devices = True
 
@@ -150,7 +145,7 @@ def _known(benchmark: Benchmark, example: Example) -> dict[str, Any]:
     """What a report must know of a row that has no judgments."""
     return {
         "subset": benchmark.subset(example),
-        "unit": str(example.meta.get("unit", example.id)),
+        "unit": benchmark.unit(example),
         "label": example.label,
     }
 

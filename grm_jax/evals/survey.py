@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 from grm_jax.evals.benchmark import Benchmark
 from grm_jax.evals.ranking import Ranking, rank
-from grm_jax.evals.scoring import had_no_answer
 from grm_jax.fingerprint import RowsHash
 from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.reward import is_correct
-from grm_jax.judging.samples import read_samples
 
 Row = dict[str, str]
 
 LISTED = 100  # unanswered and unread rows that are named; the others are counted
 
 
+def had_no_answer(row: Sampled | Refusal) -> bool:
+    """Whether it is a row of the benchmark that was to be judged and was not."""
+    return isinstance(row, Refusal) and row.row is not None and not row.row.get("left_out")
+
+
 @dataclass
 class Survey:
-    """Counts over a file of samples.
+    """Counts over samples as they come; memory holds two numbers per rated judgment.
 
     Attributes:
         k: judgments of each row.
@@ -31,11 +34,9 @@ class Survey:
         tokens: generated in all.
         unanswered, unread: the first LISTED rows that the judge refused, and that could not be
             read, as {"id", "error"}; `unanswered_rows`, by subset, and `unread_rows` count all.
-        left_out: rows that the official script leaves out, by subset; and why the first of them is.
+        left_out: rows that the official script leaves out, by subset; `why_left_out`: why the first
+            of them is.
         rated: whether any judgment has a meta score.
-        data: a hash of the rows: what was judged of each, and its label.
-        meta: how well meta scores tell right judgments from wrong ones (equation 10), on rows of
-            two or more responses with a label; None where none is rated.
     """
 
     k: int = 0
@@ -49,69 +50,76 @@ class Survey:
     left_out: Counter[str] = field(default_factory=Counter)
     why_left_out: str = ""
     rated: bool = False
-    data: str = ""
-    meta: Ranking | None = None
+    _data: RowsHash = field(default_factory=RowsHash)
+    _ratings: list[list[tuple[float, bool]]] = field(default_factory=list)
+
+    def add(self, benchmark: Benchmark, row: Sampled | Refusal) -> None:
+        """Counts a row."""
+        if isinstance(row, Refusal):
+            self._add_refusal(row)
+            return
+        self._data.add(row.digest, row.example.label)
+        self.k = len(row.judgments)
+        self.subsets[benchmark.subset(row.example)] += 1
+        self.invalid.update(j.reason for j in row.judgments if j.reason is not None)
+        self.tokens += sum(j.tokens for j in row.judgments)
+        if ratings := _ratings(row):
+            self._ratings.append(ratings)
+        self.rated |= any(j.meta is not None for j in row.judgments)
 
     @property
     def rows(self) -> int:
         """All rows that were judged."""
         return self.subsets.total()
 
+    @property
+    def judgments(self) -> int:
+        """All judgments of them."""
+        return self.rows * self.k
+
+    @property
+    def mean_tokens(self) -> float:
+        """The mean length of a judgment."""
+        return self.tokens / max(self.judgments, 1)
+
+    @property
+    def data(self) -> str:
+        """A hash of the rows: what was judged of each, and its label."""
+        return self._data.hexdigest()
+
+    @cached_property
+    def meta(self) -> Ranking | None:
+        """How well meta scores tell right judgments from wrong ones (equation 10), on labelled rows
+        of two or more responses; None where none is rated."""
+        return rank(self._ratings) if self._ratings else None
+
     def to_json(self) -> dict[str, Any]:
         """Counts, shares and means; no list."""
-        samples = self.rows * self.k
         return {
-            "judgments": samples,
+            "judgments": self.judgments,
             "invalid": dict(sorted(self.invalid.items(), key=lambda x: (-x[1], x[0]))),
-            "invalid_share": sum(self.invalid.values()) / max(samples, 1),
+            "invalid_share": sum(self.invalid.values()) / max(self.judgments, 1),
             "tokens": self.tokens,
-            "mean_tokens": self.tokens / max(samples, 1),
+            "mean_tokens": self.mean_tokens,
         }
 
-
-def survey(benchmark: Benchmark, samples: Path) -> Survey:
-    """One pass over the file; memory holds two numbers per rated judgment.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_samples`.
-    """
-    found = Survey()
-    rated: list[list[tuple[float, bool]]] = []
-    data = RowsHash()
-    for row in read_samples(samples):
-        if isinstance(row, Refusal):
-            _without_judgments(found, row)
-            if row.row is not None:
-                data.add(str(row.row.get("digest")), row.row.get("label"))
-            continue
-        data.add(row.digest, row.example.label)
-        found.k = len(row.judgments)
-        found.subsets[benchmark.subset(row.example)] += 1
-        found.invalid.update(j.reason for j in row.judgments if j.reason is not None)
-        found.tokens += sum(j.tokens for j in row.judgments)
-        if pairs := _rated(row):
-            rated.append(pairs)
-        found.rated |= any(j.meta is not None for j in row.judgments)
-    found.meta = rank(rated) if rated else None
-    found.data = data.hexdigest()
-    return found
+    def _add_refusal(self, row: Refusal) -> None:
+        if row.row is not None:
+            self._data.add(str(row.row.get("digest")), row.row.get("label"))
+        named = {"id": row.id, "error": row.error}
+        if had_no_answer(row):
+            assert row.row is not None
+            self.unanswered_rows[str(row.row["subset"])] += 1
+            self.unanswered += [named] * (len(self.unanswered) < LISTED)
+        elif row.row is not None:
+            self.left_out[str(row.row["subset"])] += 1
+            self.why_left_out = self.why_left_out or row.error
+        else:
+            self.unread_rows += 1
+            self.unread += [named] * (len(self.unread) < LISTED)
 
 
-def _without_judgments(found: Survey, row: Refusal) -> None:
-    told = {"id": row.id, "error": row.error}
-    if had_no_answer(row):
-        assert row.row is not None
-        found.unanswered_rows[str(row.row["subset"])] += 1
-        found.unanswered += [told] * (len(found.unanswered) < LISTED)
-    elif row.row is not None:
-        found.left_out[str(row.row["subset"])] += 1
-        found.why_left_out = found.why_left_out or row.error
-    else:
-        found.unread_rows += 1
-        found.unread += [told] * (len(found.unread) < LISTED)
-
-
-def _rated(row: Sampled) -> list[tuple[float, bool]]:
+def _ratings(row: Sampled) -> list[tuple[float, bool]]:
     """(meta score, whether right) of a row's rated judgments, where that is known."""
     label = row.example.label
     if label is None or row.example.n < 2:

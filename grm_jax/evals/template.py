@@ -14,7 +14,7 @@ LONGEST = 6000  # characters of one text that a page shows
 
 
 def render(path: Path, filters: Mapping[str, Callable[..., Any]], **values: Any) -> str:
-    """The template with these values; every text in them is escaped, and none may be missing.
+    """The template with these values; every text among them is escaped, and none may be missing.
 
     It may extend and import what lies beside it.
     """
@@ -30,21 +30,21 @@ def render(path: Path, filters: Mapping[str, Callable[..., Any]], **values: Any)
 
 
 def write(path: Path, page: str) -> Path:
-    """Writes a page to another file, then gives it its name."""
-    part = path.with_suffix(".part")
+    """Writes a page so that it is there whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
     # JSON can hold lone surrogates, which no file takes.
     part.write_bytes(page.encode("utf-8", errors="replace"))
     os.replace(part, path)
     return path
 
 
-def known(value: Any) -> bool:
-    """Whether it is there, and if a number, a finite one."""
+def is_known(value: Any) -> bool:
+    """Whether there is a value, and if it is a number, a finite one."""
     return value is not None and not (isinstance(value, float) and not math.isfinite(value))
 
 
 def _percent(share: float | None) -> str:
-    return f"{100 * share:.1f} %" if share is not None and known(share) else "–"
+    return f"{100 * share:.1f} %" if share is not None and is_known(share) else "–"
 
 
 def _clip(text: str) -> str:
@@ -64,7 +64,7 @@ def _duration(seconds: float) -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "percent": _percent,
-    "number": lambda x: f"{x:,.0f}" if known(x) else "–",
+    "number": lambda x: f"{x:,.0f}" if is_known(x) else "–",
     "clip": _clip,
     "duration": _duration,
 }

@@ -20,7 +20,7 @@ import numpy as np
 
 from grm_jax.data.items import ItemsConfig, load_items
 from grm_jax.data.pipeline import Batch, RandomAccess, TokenRow, make_stream
-from grm_jax.evals.accuracy import accuracy
+from grm_jax.evals.items import measure_items
 from grm_jax.judging.cloud import Critic, value_tokens
 from grm_jax.judging.collect import collect
 from grm_jax.judging.folder import model_path
@@ -282,10 +282,11 @@ def _report(
         seed=stage_seed(cfg.seed, "heldout"),
         mesh=cfg.compute.mesh,
     )
-    found = accuracy(judge.sample_all(heldout, cfg.k), cfg.k)
-    path = write_report(output, {"train": {"items": items, "rows": rows}, "heldout": asdict(found)})
-    told = ", ".join(
-        f"{100 * e.mean:.1f} ± {100 * e.error:.1f} % at k = {k}" for k, e in found.credited.items()
+    report = measure_items(judge.sample_all(heldout, cfg.k), cfg.k)
+    train = {"items": items, "rows": rows}
+    path = write_report(output, {"train": train, "heldout": asdict(report)})
+    shares = ", ".join(
+        f"{100 * e.mean:.1f} ± {100 * e.error:.1f} % at k = {k}" for k, e in report.credited.items()
     )
-    without = f"; {found.unanswered} more had no answer" if found.unanswered else ""
-    say(f"{path}: right on {told} ({found.items} held-out items{without}).")
+    without = f"; {report.unanswered} more had no answer" if report.unanswered else ""
+    say(f"{path}: right on {shares} ({report.items} held-out items{without}).")

@@ -14,55 +14,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from grm_jax.data.items import ItemsConfig, load_items
-from grm_jax.evals.accuracy import accuracy
 from grm_jax.evals.spct_page import write_page
 from grm_jax.fingerprint import fingerprint
-from grm_jax.judging.collect import Rated, write_samples
 from grm_jax.judging.folder import model_path
-from grm_jax.judging.judge import Judge
 from grm_jax.judging.made_from import TRAINING, made_from
-from grm_jax.judging.meta import MetaRM
-from grm_jax.judging.samples import read_samples
 from grm_jax.outputs import Made, claimed_folder, write_whole
 from grm_jax.paths import expanded
 from grm_jax.processes import from_first, is_first, say
-from grm_jax.sampling.strategy import Strategy
-from grm_jax.text.messages import Example
 from grm_jax.train import grpo, meta_rm, rft
+from grm_jax.train.evaluation import EvaluationConfig, evaluate
 from grm_jax.train.grpo import GRPOConfig
 from grm_jax.train.meta_rm import MetaRMConfig
 from grm_jax.train.rft import RFTConfig
 from grm_jax.train.tracking import TrackingConfig
 
 FREE = ("output", "checkpoint", "tracking", "start", "samples")
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """How every model of the pipeline is measured.
-
-    Args:
-        items: labelled items that no stage learned from.
-        k: samples per item of the trained models; accuracies are for 1, 2, 4 .. k.
-        k_start: samples per item of the start model.
-        strategy: how tokens are drawn (temperature 1, as in training).
-        rows: samples decoded at once.
-
-    Raises:
-        ValueError: a count that is not positive.
-    """
-
-    items: tuple[ItemsConfig, ...] = (ItemsConfig(split="heldout", limit=2000),)
-    k: int = 32
-    k_start: int = 8
-    strategy: Strategy = field(default_factory=Strategy)
-    rows: int = 256
-
-    def __post_init__(self) -> None:
-        for name in ("k", "k_start", "rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
 
 
 @dataclass(frozen=True)
@@ -134,15 +100,16 @@ def _run(cfg: SPCTConfig, output: Path) -> Path | None:
             return None
         models[name] = str(output / name / "model")
     evaluation = output / "evaluation"
+    shared: dict[str, Any] = {"tokenizer": cfg.tokenizer, "templates": cfg.templates}
 
     def inputs() -> dict[str, Any]:
         made = {name: fingerprint(model_path(model)) for name, model in models.items()}
         config = asdict(cfg.evaluation)
-        shared = {"tokenizer": cfg.tokenizer, "templates": cfg.templates}
         files = made_from({"evaluation": config, **shared}, TRAINING)
         return {"config": config, "seed": cfg.seed, "files": files, **made}
 
-    _once(evaluation, inputs, lambda: _evaluate(cfg, models, evaluation))
+    measure = partial(evaluate, cfg.evaluation, models, evaluation, seed=cfg.seed, **shared)
+    _once(evaluation, inputs, measure)
     return Path(from_first(lambda: str(write_page(output))))
 
 
@@ -243,44 +210,3 @@ def _read_stamp(path: Path) -> dict[str, Any]:
 
 def _write_stamp(path: Path, content: dict[str, Any]) -> None:
     write_whole(path, json.dumps(content, indent=1))
-
-
-def _evaluate(cfg: SPCTConfig, models: dict[str, str], folder: Path) -> Path:
-    """Measures every model that writes, with and without the meta RM. Writes report.json."""
-    items = [item for item in load_items(cfg.evaluation.items, cfg.seed) if item.n > 1]
-    meta = MetaRM.load(models["meta_rm"], rows=cfg.evaluation.rows) if "meta_rm" in models else None
-    writers = {name: model for name, model in models.items() if name != "meta_rm"}
-    report: dict[str, Any] = {"items": len(items), "k": cfg.evaluation.k, "stages": {}}
-    for name, model in writers.items():
-        k = cfg.evaluation.k_start if name == "start" else cfg.evaluation.k
-        greedy = replace(cfg.evaluation.strategy, temperature=0.0)
-        report["stages"][name] = {
-            "voting": _measure(cfg, model, items, k, folder / f"{name}.jsonl", None, meta),
-            "greedy": _measure(cfg, model, items, 1, folder / f"{name}_greedy.jsonl", greedy, None),
-        }
-    if is_first():
-        write_whole(folder / "report.json", json.dumps(report, indent=1) + "\n")
-    return folder
-
-
-def _measure(
-    cfg: SPCTConfig,
-    model: str,
-    items: list[Example],
-    k: int,
-    path: Path,
-    strategy: Strategy | None,
-    meta: MetaRM | None,
-) -> dict[str, Any]:
-    """The accuracies of one model, and the file with every judgment."""
-    judge = Judge.load(
-        model,
-        tokenizer=cfg.tokenizer,
-        templates=cfg.templates,
-        strategy=strategy or cfg.evaluation.strategy,
-        seed=cfg.seed,
-        rows=cfg.evaluation.rows,
-    )
-    source = judge if meta is None else Rated(judge, meta)
-    write_samples(source, items, k, path, name=path.stem, total=len(items))
-    return accuracy(read_samples(path), k).to_json()

@@ -17,8 +17,8 @@ from scipy.stats import binom, multinomial
 
 from grm_jax.evals.benchmark import Table
 from grm_jax.evals.benchmarks.labelled import WORLD_SINGLE
+from grm_jax.evals.bootstrap import differences, intervals
 from grm_jax.evals.intervals import difference, effective_count, exact, percentage
-from grm_jax.evals.scoring import differences, intervals
 from tests.evals.judged import benchmark, example
 
 LEAST = 0.93

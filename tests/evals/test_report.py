@@ -12,9 +12,10 @@ from grm_jax.evals.benchmarks.reward_bench import REWARD_BENCH
 from grm_jax.evals.comparison import compare
 from grm_jax.evals.eval_page import write_page
 from grm_jax.evals.leaderboard import write_submission
-from grm_jax.evals.report import read_report, read_rows, verdict, votes_of, write_report
+from grm_jax.evals.report import read_report, read_rows, verdict, write_report
 from grm_jax.evals.run import judge_benchmark
-from grm_jax.evals.scoring import Unanswered, Vote
+from grm_jax.evals.scoring import Unanswered
+from grm_jax.evals.votes import Vote, votes_of
 from grm_jax.judging.judgment import Refusal
 from tests.evals.judged import NONE, RIGHT, TIED, WRONG, Source, benchmark, example, judged, save
 
@@ -168,9 +169,9 @@ def test_rows_of_one_id_are_told_apart(tmp_path):
 
 
 def test_a_half_of_k_or_k_meta_is_what_counts():
-    assert votes_of(6, rated=False) == [Vote(1), Vote(2), Vote(4), Vote(6)]
-    assert votes_of(4, rated=True)[3:] == [Vote(2, True), Vote(4, True)]
-    assert votes_of(8, rated=True, k_meta=3)[4:] == [Vote(4, True, 3), Vote(8, True, 3)]
+    assert votes_of(6)[:4] == [Vote(1), Vote(2), Vote(4), Vote(6)]
+    assert votes_of(4)[3:] == [Vote(2, True), Vote(4, True)]
+    assert votes_of(8, k_meta=3)[4:] == [Vote(4, True, 3), Vote(8, True, 3)]
 
 
 def test_verdicts_on_a_row():

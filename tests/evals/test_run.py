@@ -142,7 +142,7 @@ def test_a_limit_takes_evenly_of_each_subset_and_within_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("limit", "taken"),
-    [(None, (10, 2, 6)), (99, (10, 2, 6)), (2, (1, 1, 0)), (9, (4, 2, 3)), (17, (9, 2, 6))],
+    [(99, (10, 2, 6)), (2, (1, 1, 0)), (9, (4, 2, 3)), (17, (9, 2, 6))],
 )
 def test_shares_are_as_even_as_the_sizes_allow(limit, taken):
     assert tuple(shares({"A": 10, "B": 2, "C": 6}, limit).values()) == taken

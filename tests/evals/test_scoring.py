@@ -7,18 +7,9 @@ import numpy as np
 import pytest
 
 from grm_jax.evals.benchmark import Table, credit
-from grm_jax.evals.scoring import (
-    CHOICES,
-    Unanswered,
-    Vote,
-    bootstrap,
-    cells,
-    choices,
-    differences,
-    intervals,
-    tables,
-    totals,
-)
+from grm_jax.evals.bootstrap import bootstrap, differences, intervals
+from grm_jax.evals.scoring import Unanswered, cells, score
+from grm_jax.evals.votes import CHOICES, Vote, choices, totals
 from grm_jax.judging.judgment import Refusal
 from tests.evals.judged import NONE, RIGHT, TIED, WRONG, benchmark, example, judged, save
 
@@ -64,7 +55,7 @@ def test_subsampling_is_unbiased(tmp_path):
     ]
     path = save(tmp_path / "samples.jsonl", rows)
     votes = [Vote(1), Vote(2), Vote(3), Vote(2, guided=True)]
-    found = tables(AB, path, votes)
+    found = score(AB, path, votes).tables()
     for vote in votes[:3]:
         groups = [np.sum(group, 0) for group in combinations(pool, vote.k)]
         exact = np.mean([credit(tuple(total), 0) for total in groups])
@@ -84,7 +75,7 @@ def test_votes_by_hand(tmp_path):
     ]
     path = save(tmp_path / "samples.jsonl", rows)
     votes = [Vote(1), Vote(2), Vote(2, guided=True), Vote(2, guided=True, k_meta=2)]
-    found = tables(AB, path, votes)
+    found = score(AB, path, votes).tables()
     (both,) = found[Vote(2)]
     assert both.values.ravel().tolist() == [1, 0, 0, 0.5]
     assert both.subset.tolist() == ["A", "A", "A", "B"]
@@ -106,14 +97,14 @@ def test_totals_are_means_over_what_was_counted():
 def test_what_cannot_be_scored_is_said(tmp_path):
     plain = save(tmp_path / "plain.jsonl", [judged(example("a"), RIGHT, WRONG)])
     with pytest.raises(ValueError, match="--meta-rm"):
-        tables(AB, plain, [Vote(2, guided=True)])
+        score(AB, plain, [Vote(2, guided=True)]).tables_of(Vote(2, guided=True))
     with pytest.raises(ValueError, match="only 2 samples"):
-        tables(AB, plain, [Vote(4)])
+        score(AB, plain, [Vote(4)])
     uneven = [judged(example("a"), RIGHT), judged(example("b"), RIGHT, WRONG)]
     with pytest.raises(ValueError, match="b has 2 judgments, and the rows before it 1"):
-        tables(AB, save(tmp_path / "uneven.jsonl", uneven), [Vote(1)])
+        score(AB, save(tmp_path / "uneven.jsonl", uneven), [Vote(1)])
     with pytest.raises(ValueError, match="nothing to score"):
-        tables(AB, save(tmp_path / "none.jsonl", [Refusal("a", "no row")]), [Vote(1)])
+        score(AB, save(tmp_path / "none.jsonl", [Refusal("a", "no row")]), [Vote(1)]).tables()
 
 
 @pytest.mark.parametrize(
@@ -129,20 +120,20 @@ def test_rows_without_an_answer_are_in_no_table(tmp_path):
     down = Refusal("b", "the server is down.", passing=True, row={"subset": "A"})
     left_out = Refusal("c", "it is long.", row={"subset": "B", "left_out": True})
     path = save(tmp_path / "some.jsonl", [down, judged(example("a"), RIGHT), left_out])
-    (found,) = tables(AB, path, [Vote(1)])[Vote(1)]
+    (found,) = score(AB, path, [Vote(1)]).tables_of(Vote(1))
     assert found.values.ravel().tolist() == [1]
-    assert found.place is not None
-    assert found.place.tolist() == [1]
+    assert found.line is not None
+    assert found.line.tolist() == [1]
     path = save(tmp_path / "none.jsonl", [down, down])
     with pytest.raises(
         Unanswered, match=r"none of 2 rows had an answer\. The first: the server is"
     ):
-        tables(AB, path, [Vote(1)])
+        score(AB, path, [Vote(1)]).tables()
 
 
 def test_a_table_knows_the_best_and_the_worst_of_its_rows(tmp_path):
     path = save(tmp_path / "some.jsonl", [judged(example("a"), TIED), judged(example("b"), WRONG)])
-    (found,) = tables(AB, path, [Vote(1)])[Vote(1)]
+    (found,) = score(AB, path, [Vote(1)]).tables_of(Vote(1))
     assert found.extremes is not None
     assert [x.ravel().tolist() for x in found.extremes] == [[1, 1], [0, 0]]
     bare = Table(found.subset, found.unit, found.values)
@@ -156,15 +147,15 @@ def test_a_difference_is_of_the_rows_that_both_judged(tmp_path):
     a = [judged(rows[0], RIGHT), down, judged(rows[2], RIGHT), judged(rows[3], WRONG)]
     b = [judged(rows[0], RIGHT), judged(rows[1], WRONG), judged(rows[2], WRONG), down]
     found = [
-        tables(AB, save(tmp_path / name, judgments), [Vote(1)])[Vote(1)]
+        score(AB, save(tmp_path / name, judgments), [Vote(1)]).tables_of(Vote(1))
         for name, judgments in (("a", a), ("b", b))
     ]
     assert differences(AB, *found)["A"].value == -50  # w and y: 100 % and 50 %
     with pytest.raises(ValueError, match="no row in common"):
         differences(
             AB,
-            tables(AB, save(tmp_path / "c", [a[0], down]), [Vote(1)])[Vote(1)],
-            tables(AB, save(tmp_path / "d", [down, b[1]]), [Vote(1)])[Vote(1)],
+            score(AB, save(tmp_path / "c", [a[0], down]), [Vote(1)]).tables_of(Vote(1)),
+            score(AB, save(tmp_path / "d", [down, b[1]]), [Vote(1)]).tables_of(Vote(1)),
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grm_jax.evals import spct_page
+from grm_jax.evals import spct_stages
 from grm_jax.evals.plots import curve, smooth
 from grm_jax.evals.spct_page import write_page
 from grm_jax.judging.judgment import Judgment, Sampled
@@ -253,9 +253,9 @@ def test_a_share_of_judgments_is_of_those_that_were_learned_from(
         drawn[title] = values
         return curve(name, title, steps, values, colour)
 
-    monkeypatch.setattr(spct_page, "curve", watched)
+    monkeypatch.setattr(spct_stages, "curve", watched)
     write_page(make_run(tmp_path / "run"))
-    assert drawn["Judgments told right, %"] == [75.0, 75.0]  # 6 of 8
+    assert drawn["Judgments classified correctly, %"] == [75.0, 75.0]  # 6 of 8
 
 
 def test_examples_have_the_two_kinds_of_change_and_the_judges_order(page: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from jsonargparse import auto_cli
 
-from grm_jax.evals.spct_page import RL_CURVES
+from grm_jax.evals.spct_stages import RL_CURVES
 from grm_jax.metric_names import CORRECT, DRIFT, LOSS, TARGETS, TOKENS_PER_SECOND
 from grm_jax.train import spct
 from grm_jax.train.spct import SPCTConfig

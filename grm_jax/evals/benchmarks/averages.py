@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 from grm_jax.evals.benchmark import Table
 
@@ -43,23 +41,3 @@ def mean_of(cells: Mapping[str, float], names: Iterable[str]) -> float:
 def weighted_mean(cells: Mapping[str, float], weights: Mapping[str, float]) -> float:
     """The mean of the cells that have a weight, by weight; nan if one of them is."""
     return sum(cells[name] * w for name, w in weights.items()) / sum(weights.values())
-
-
-def roc_auc(score: np.ndarray, right: np.ndarray) -> float:
-    """The chance in percent that a right row scores above a wrong one, a tie counting half.
-
-    A row without a score (nan) says nothing, so that each pair with it counts half too *(ours)*.
-    nan where all rows are right or all are wrong.
-
-    Args:
-        score, right: [R] a number, and 1 or 0.
-    """
-    right = right.astype(bool)
-    pairs = int(right.sum()) * int((~right).sum())
-    if not pairs:
-        return math.nan
-    read = ~np.isnan(score)
-    good = int(right[read].sum())
-    known = good * int((~right[read]).sum())
-    above = rankdata(score[read])[right[read]].sum() - good * (good + 1) / 2
-    return float(100 * (above + (pairs - known) / 2) / pairs)

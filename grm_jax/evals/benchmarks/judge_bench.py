@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from grm_jax.data.sources import BadRow
-from grm_jax.evals.benchmark import Benchmark, Table, Totals, strictly_best
+from grm_jax.evals.benchmark import Benchmark, Table, Totals
 from grm_jax.evals.benchmarks.averages import means, weighted_mean
 from grm_jax.evals.benchmarks.reading import Rows, into_subsets, not_a_pair, open_rows
+from grm_jax.judging.reward import is_correct
 from grm_jax.text.messages import Example
 
 HUB = "ScalerLab/JudgeBench"
@@ -43,8 +44,8 @@ def _category(example: Example) -> str:
 
 def _value(example: Example, totals: Totals | None, scalar: bool) -> tuple[float, ...]:
     """Officially a tie is wrong, as is an answer that cannot be read."""
-    assert example.label is not None  # seen to by the reader
-    return (strictly_best(totals, example.label),)
+    assert example.label is not None  # checked by the reader
+    return (float(is_correct(totals, example.label)),)
 
 
 def _cells(table: Table) -> dict[str, float]:

@@ -12,38 +12,50 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from grm_jax.data.sources import BadRow, load_examples
 from grm_jax.data.synthetic import ASKS, World
 from grm_jax.evals.benchmark import Benchmark, Table, Totals, credit
-from grm_jax.evals.benchmarks.averages import means, roc_auc
+from grm_jax.evals.benchmarks.averages import means
 from grm_jax.evals.benchmarks.reading import Rows, into_subsets, put
+from grm_jax.evals.ranking import auc
 from grm_jax.processes import say
 from grm_jax.text.messages import Example
 
 NO_ASK = "no ask"
 
 
-def _value(example: Example, totals: Totals | None, scalar: bool) -> tuple[float, ...]:
-    """(credit, nan, nan) of several responses; (nan, score, label) of a single one."""
-    assert example.label is not None  # seen to by the readers
+class Value(NamedTuple):
+    """Of several responses the credit; of a single one its score, and 1 if it is right, else 0. The
+    others are nan."""
+
+    credit: Any = math.nan
+    score: Any = math.nan
+    right: Any = math.nan
+
+
+def _value(example: Example, totals: Totals | None, scalar: bool) -> Value:
+    assert example.label is not None  # checked by the readers
     if example.n > 1:
-        return credit(totals, example.label), math.nan, math.nan
-    return math.nan, (math.nan if totals is None else totals[0]), float(example.label)
+        return Value(credit=credit(totals, example.label))
+    score = math.nan if totals is None else totals[0]
+    return Value(score=score, right=float(example.label))
 
 
 def _cells(table: Table, subsets: tuple[str, ...]) -> dict[str, float]:
-    several = ~np.isnan(table.values[:, 0])
+    values = Value(*table.values.T)
+    several = ~np.isnan(values.credit)
     cells: dict[str, float] = {}
     if several.any():
-        cells["accuracy"] = float(100 * table.values[several, 0].mean())
+        cells["accuracy"] = float(100 * values.credit[several].mean())
         if len(subsets) > 1:
             rows = Table(table.subset[several], table.unit[several], table.values[several])
             cells |= means(rows, subsets)
     if not several.all():
-        cells["ROC-AUC"] = roc_auc(*table.values[~several, 1:].T)
+        cells["ROC-AUC"] = auc(values.score[~several], values.right[~several], 100)
     return cells
 
 
@@ -51,15 +63,15 @@ def _world(name: str, title: str, counts: Sequence[int], single: bool = False) -
     """The first held-out items of the world, as many as the counts (of each ask) say in all."""
     full = {ask or NO_ASK: count for ask, count in zip(ASKS, counts, strict=True)}
 
-    @cache  # they take longer to make than to keep, and are read more than once
+    @cache  # they take longer to make than to keep, and greedy judgments read them again
     def items() -> tuple[Example, ...]:
         world = World(split="heldout")
-        found = (
+        examples = (
             put(replace(example, id=f"world-{index}"), subset=_ask(example))
             for index in range(len(world))
             if ((example := world.item(index).example).n == 1) == single
         )
-        return tuple(islice(found, sum(full.values())))
+        return tuple(islice(examples, sum(full.values())))
 
     def read(path: str | None) -> Rows:
         if path is not None:
@@ -90,7 +102,7 @@ def _ask(example: Example) -> str:
 
 def rows(path: str) -> Benchmark:
     """Any file, folder or hub data set of labelled rows as a Benchmark, by its column `subset` if
-    it has one. What is there is the whole. It is read once to count, and again to be judged.
+    it has one. All its rows are the benchmark; they are counted here, and read again to be judged.
 
     Raises:
         FileNotFoundError, ValueError: as `load_examples`, or there is no labelled row.

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,8 +24,8 @@ BEST_OF = (1, 2, 4, 8, 16, 32)
 
 
 def _credit(example: Example, totals: Totals | None, scalar: bool) -> tuple[float, ...]:
-    """What a random choice among the highest is worth."""
-    assert example.label is not None  # seen to by the readers
+    """The chance that a random choice among the highest is right."""
+    assert example.label is not None  # checked by the readers
     return (credit(totals, example.label),)
 
 
@@ -35,8 +36,8 @@ def _read_votes(path: str | None) -> Rows:
 
 
 def _without_ties(items: Iterable[Example | BadRow]) -> Rows:
-    """The votes with a winner; meta["votes"] says of how many votes each takes the place: itself
-    and the ties between it and the next (of the first one, those before it too)."""
+    """The votes with a winner; meta["votes"] says for how many votes each counts: itself and the
+    ties between it and the next (and of the first one, those before it too)."""
     held, votes = None, 0
     for item in items:
         if isinstance(item, BadRow):
@@ -52,42 +53,50 @@ def _without_ties(items: Iterable[Example | BadRow]) -> Rows:
         yield put(held, votes=votes)
 
 
-def _vote_value(example: Example, totals: Totals | None, scalar: bool) -> tuple[float, ...]:
-    return (*_credit(example, totals, scalar), float(example.meta["votes"]))
+class VoteValue(NamedTuple):
+    """The credit of a verdict on a vote, and for how many votes it counts."""
+
+    credit: Any
+    votes: Any
+
+
+def _vote_value(example: Example, totals: Totals | None, scalar: bool) -> VoteValue:
+    (value,) = _credit(example, totals, scalar)
+    return VoteValue(value, float(example.meta["votes"]))
 
 
 PREFERENCE = Benchmark(
     name="ppe-preference",
     title="PPE Preference",
     hub=VOTES,
-    # Its votes; ties are dropped, but how many of them are ties is written nowhere.
+    # Its votes; ties are dropped, but how many of them there are is written nowhere.
     full={"PPE Preference": 16038},
     headline="PPE Preference",
     read=_read_votes,
     value=_vote_value,
     cells=lambda table: means(table, ("PPE Preference",)),
-    found=lambda table: {"PPE Preference": int(table.values[:, 1].sum())},
+    count=lambda table: {"PPE Preference": int(VoteValue(*table.values.T).votes.sum())},
 )
 
 
 def _open_sets(path: str | None) -> dict[str, Source]:
-    """The sets that are at the path: one of them, or a folder that holds some of their folders."""
-    places = {name: path for name in SETS if path is None or f"PPE-{name}-Best-of-K" in path}
-    if not places and path is not None:
+    """The sets at the path: one of them, or those whose folders it holds."""
+    paths = {name: path for name in SETS if path is None or f"PPE-{name}-Best-of-K" in path}
+    if not paths and path is not None:
         inside = {
             name: [Path(path) / f"{owner}PPE-{name}-Best-of-K" for owner in ("lmarena-ai__", "")]
             for name in SETS
         }
-        places = {name: path for name, found in inside.items() if any(p.is_dir() for p in found)}
-    if not places:
+        paths = {name: path for name, dirs in inside.items() if any(p.is_dir() for p in dirs)}
+    if not paths:
         raise FileNotFoundError(
             f"{path} is none of PPE's sets {', '.join(SETS)} and holds none: name the folders as "
             "the hub does, lmarena-ai__PPE-MMLU-Pro-Best-of-K"
         )
     columns = ("prompt", "response_1", "response_2", "scores", "sampled_conflict_pairs")
     return {
-        name: open_rows(place, f"lmarena-ai/PPE-{name}-Best-of-K", columns, "train")
-        for name, place in places.items()
+        name: open_rows(where, f"lmarena-ai/PPE-{name}-Best-of-K", columns, "train")
+        for name, where in paths.items()
     }
 
 
@@ -170,7 +179,7 @@ CORRECTNESS = Benchmark(
     read=_read_pairs,
     value=_credit,
     cells=_pair_cells,
-    found=_questions,
+    count=_questions,
 )
 
 
@@ -201,8 +210,9 @@ def best_of(ranked_by: np.ndarray, gold: np.ndarray, k: int) -> float:
 
 
 def _curve(example: Example, totals: Totals | None, scalar: bool) -> tuple[float, ...]:
-    """Of each k in BEST_OF: the expected score of the judge's choice, and of an oracle's; then of
-    the judge's choice among all K. Without a readable sample the choice is a random one."""
+    """For each k in BEST_OF the expected score of the judge's choice, then for each that of an
+    oracle's, and last that of the judge's choice among all K. Without a readable sample the choice
+    is a random one."""
     gold = np.asarray(example.scores)
     judged = np.zeros(len(gold)) if totals is None else np.asarray(totals)
     chosen = [best_of(judged, gold, k) for k in BEST_OF]

@@ -1,4 +1,4 @@
-"""Rows of a benchmark from the hub or from a local path, each put into its subset or told apart."""
+"""Rows of a benchmark from the hub or from a local path, each put into its subset or rejected."""
 
 from __future__ import annotations
 

@@ -10,12 +10,14 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 from zipfile import BadZipFile, ZipFile
 
 from grm_jax.data.sources import BadRow, to_example
 from grm_jax.evals.benchmark import Benchmark, Table, Totals
-from grm_jax.evals.benchmarks.averages import mean_of, roc_auc
+from grm_jax.evals.benchmarks.averages import mean_of
 from grm_jax.evals.benchmarks.reading import Rows
+from grm_jax.evals.ranking import auc
 from grm_jax.text.messages import Example
 
 PASSWORD = b"open-realmistake"
@@ -77,17 +79,23 @@ def _row(raw: bytes, split: str, path: str, line: int) -> Example | BadRow:
     return example
 
 
-def _value(example: Example, totals: Totals | None, scalar: bool) -> tuple[float, ...]:
-    """(its score, or nan without a readable sample; 1 if it has no error, else 0)"""
-    assert example.label is not None  # seen to by the reader
-    return (math.nan if totals is None else totals[0]), float(example.label)
+class Value(NamedTuple):
+    """The score of a response, nan without a readable sample; 1 if it has no error, else 0."""
+
+    score: Any
+    right: Any
+
+
+def _value(example: Example, totals: Totals | None, scalar: bool) -> Value:
+    assert example.label is not None  # checked by the reader
+    return Value(math.nan if totals is None else totals[0], float(example.label))
 
 
 def _cells(table: Table) -> dict[str, float]:
     """The paper does not say whether it pools the splits: both."""
-    splits = {name: roc_auc(*table.of(name).T) for name in SPLITS}
+    splits = {name: auc(*Value(*table.of(name).T), 100) for name in SPLITS}
     return {
-        "ROC-AUC, pooled": roc_auc(*table.values.T),
+        "ROC-AUC, pooled": auc(*Value(*table.values.T), 100),
         "ROC-AUC, mean of splits": mean_of(splits, SPLITS),
     } | splits
 

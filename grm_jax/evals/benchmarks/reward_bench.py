@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain
 
-from grm_jax.evals.benchmark import Benchmark, Table, Totals, credit, strictly_best
+from grm_jax.evals.benchmark import Benchmark, Table, Totals, credit
 from grm_jax.evals.benchmarks.averages import mean_of, means, weighted_mean
 from grm_jax.evals.benchmarks.reading import Rows, into_subsets, locate, not_a_pair, open_rows
+from grm_jax.judging.reward import is_correct
 from grm_jax.text.messages import Example
 
 # The rows of each subset of the split "filtered".
@@ -60,9 +61,9 @@ COLUMNS = ("prompt", "chosen", "rejected")
 def value(example: Example, totals: Totals | None, scalar: bool) -> tuple[float]:
     """Officially a scalar model must score the chosen response strictly higher; a generative judge
     gets 0.5 for a tie and for an answer that cannot be read."""
-    assert example.label is not None  # seen to by the reader
+    assert example.label is not None  # checked by the reader
     if scalar:
-        return (strictly_best(totals, example.label),)
+        return (float(is_correct(totals, example.label)),)
     return (0.5 if totals is None else credit(totals, example.label),)
 
 

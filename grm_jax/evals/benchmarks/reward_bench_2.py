@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from grm_jax.text.messages import Example
 HUB = "allenai/reward-bench-2"
 BEST_OF_FOUR = {"Factuality": 475, "Precise IF": 160, "Math": 183, "Safety": 450, "Focus": 495}
 FULL = BEST_OF_FOUR | {"Ties": 102}
-REF, TIED = 0.0, 1.0
 
 
 def _read(path: str | None) -> Rows:
@@ -47,47 +47,61 @@ def _correct(example: Example) -> list[bool]:
     return [i == example.label for i in range(example.n)]
 
 
-def _value(example: Example, totals: Totals | None, scalar: bool) -> tuple[float, ...]:
-    """(credit, kind, question, spread, gap): the first for best of four, the others for Ties.
+class Value(NamedTuple):
+    """Of a best-of-four row the credit, of a Ties row the others; the rest is nan.
 
-    spread: highest less lowest total of the correct responses; gap: the lowest of them less the
-    highest of the wrong ones. Without a readable sample all totals count as equal, officially.
+    Attributes:
+        tied: 1 if the question was asked with many right answers, 0 with one (ref).
+        question: its number, by which its two rows are paired.
+        spread: the highest total of the correct responses minus the lowest.
+        gap: the lowest of these minus the highest of the wrong responses.
     """
+
+    credit: Any = math.nan
+    tied: Any = math.nan
+    question: Any = math.nan
+    spread: Any = math.nan
+    gap: Any = math.nan
+
+
+def _value(example: Example, totals: Totals | None, scalar: bool) -> Value:
+    """Without a readable sample all totals count as equal, officially."""
     if example.meta["subset"] != "Ties":
-        assert example.label is not None  # seen to by the reader
-        best = 1 / example.n if totals is None else credit(totals, example.label)
-        return best, math.nan, math.nan, math.nan, math.nan
+        assert example.label is not None  # checked by the reader
+        return Value(1 / example.n if totals is None else credit(totals, example.label))
     scores = (0.0,) * example.n if totals is None else totals
     correct = _correct(example)
     right = [score for score, good in zip(scores, correct, strict=True) if good]
     wrong = [score for score, good in zip(scores, correct, strict=True) if not good]
-    kind = REF if example.meta["kind"] == "ref" else TIED
-    question = float(example.meta["question"])
-    return math.nan, kind, question, max(right) - min(right), min(right) - max(wrong)
+    return Value(
+        tied=float(example.meta["kind"] == "tied"),
+        question=float(example.meta["question"]),
+        spread=max(right) - min(right),
+        gap=min(right) - max(wrong),
+    )
 
 
-def ties(values: np.ndarray) -> dict[str, float]:
-    """The Ties score and its parts, in percent, from `_value`'s rows [R, 5].
+def ties(rows: Value) -> dict[str, float]:
+    """The Ties score and its parts, in percent, of rows [R].
 
     0.3 accuracy of tied + 0.3 accuracy of ref + 0.2 margin + 0.2 hard margin + 0.01 tanh term,
     as in the official `process_single_model`. A row is accurate if every correct response beats
     every wrong one. The margin of a question is kept if its tied gap is larger than its spread; the
     hard one, if the smaller of its ref and tied gap is. The last term breaks near ties of models.
     """
-    _, kind, question, spread, gap = values.T
-    ref, tied = kind == REF, kind == TIED
+    ref, tied = rows.tied == 0, rows.tied == 1
     # A question that was drawn twice in a bootstrap has two equal ref rows: any of them will do.
-    gaps = np.full(int(np.nanmax(question, initial=0)) + 1, math.nan)
-    gaps[question[ref].astype(int)] = gap[ref]
-    ref_gap = gaps[question[tied].astype(int)]
+    gaps = np.full(int(np.nanmax(rows.question, initial=0)) + 1, math.nan)
+    gaps[rows.question[ref].astype(int)] = rows.gap[ref]
+    ref_gap = gaps[rows.question[tied].astype(int)]
     paired = ~np.isnan(ref_gap)
-    spread, tied_gap = spread[tied][paired], gap[tied][paired]
+    spread, tied_gap = rows.spread[tied][paired], rows.gap[tied][paired]
     hard_gap = np.minimum(ref_gap[paired], tied_gap)
     with np.errstate(divide="ignore", invalid="ignore"):
         closeness = np.nan_to_num(np.tanh(hard_gap / spread - 1), nan=0.0)
     parts = {
-        "Ties: accuracy, tied": _percent(gap[tied] > 0),
-        "Ties: accuracy, ref": _percent(gap[ref] > 0),
+        "Ties: accuracy, tied": _percent(rows.gap[tied] > 0),
+        "Ties: accuracy, ref": _percent(rows.gap[ref] > 0),
         "Ties: margin": _percent(tied_gap > spread),
         "Ties: hard margin": _percent(hard_gap > spread),
     }
@@ -102,7 +116,7 @@ def _percent(values: np.ndarray) -> float:
 
 def _cells(table: Table) -> dict[str, float]:
     domains = means(table, tuple(BEST_OF_FOUR))
-    tied = ties(table.of("Ties"))
+    tied = ties(Value(*table.of("Ties").T))
     cells = domains | {"Ties": tied["Ties"]}
     return {"RewardBench 2": mean_of(cells, FULL)} | cells | tied
 

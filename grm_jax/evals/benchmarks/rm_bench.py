@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,15 +21,14 @@ DOMAINS = {
     "safety": ("safety-refuse", "safety-response"),
 }
 SUBSETS = tuple(subset for subsets in DOMAINS.values() for subset in subsets)
-LEVELS = ("easy", "normal", "hard")
 STYLES = 3  # concise, detailed, detailed in Markdown: in this order on both sides
 
 
 def _read(path: str | None) -> Rows:
     # The repository has all rows in this file, and again by domain in others.
-    whole = None if path is None else next(Path(path).rglob("total_dataset.json"), None)
+    total = None if path is None else next(Path(path).rglob("total_dataset.json"), None)
     columns = ("prompt", "chosen", "rejected", "domain")
-    source = open_rows(str(whole) if whole else path, HUB, columns)
+    source = open_rows(str(total) if total else path, HUB, columns)
     return into_subsets(source, lambda example: example.meta.get("domain"), SUBSETS, _why_not)
 
 
@@ -39,27 +39,34 @@ def _why_not(example: Example) -> str:
     return ""
 
 
-def _value(example: Example, totals: Totals | None, scalar: bool) -> tuple[float, ...]:
+class Levels(NamedTuple):
     """The share of right above wrong (strictly, officially) where the right answer has the richer
     style (easy), the same (normal) and the plainer one (hard)."""
+
+    easy: Any
+    normal: Any
+    hard: Any
+
+
+def _value(example: Example, totals: Totals | None, scalar: bool) -> Levels:
     if totals is None:
-        return 0.0, 0.0, 0.0
+        return Levels(0.0, 0.0, 0.0)
     pairs = [(i, j) for i in range(STYLES) for j in range(STYLES)]
     above = {(i, j): float(totals[i] > totals[STYLES + j]) for i, j in pairs}
     easy = [above[i, j] for i, j in pairs if i > j]
     normal = [above[i, j] for i, j in pairs if i == j]
     hard = [above[i, j] for i, j in pairs if i < j]
-    return tuple(sum(level) / len(level) for level in (easy, normal, hard))
+    return Levels(*(sum(level) / len(level) for level in (easy, normal, hard)))
 
 
 def _cells(table: Table) -> dict[str, float]:
     """A domain is the mean of its levels, each over all rows of the domain: safety's two halves are
-    pooled, officially. A level is the mean of the domains, and so is the whole."""
+    pooled, officially. A level is the mean of the domains, and so is the total."""
     domain = np.where(np.isin(table.subset, DOMAINS["safety"]), "safety", table.subset)
     by_domain = Table(domain, table.unit, table.values)
-    levels = dict(zip(LEVELS, column_means(by_domain, tuple(DOMAINS), range(3)), strict=True))
-    domains = {name: sum(levels[level][name] for level in LEVELS) / 3 for name in DOMAINS}
-    by_level = {level: mean_of(levels[level], DOMAINS) for level in LEVELS}
+    levels = Levels(*column_means(by_domain, tuple(DOMAINS), range(3)))
+    domains = {name: sum(level[name] for level in levels) / 3 for name in DOMAINS}
+    by_level = {name: mean_of(level, DOMAINS) for name, level in levels._asdict().items()}
     return {"RM-Bench": mean_of(domains, DOMAINS)} | domains | by_level
 
 
@@ -67,12 +74,12 @@ RM_BENCH = Benchmark(
     name="rm-bench",
     title="RM-Bench",
     hub=HUB,
-    # In all: the counts of the domains are in no place that could be checked.
+    # In all: no source that could be checked gives the counts of the domains.
     full={"all domains": 1327},
     headline="RM-Bench",
     read=_read,
     value=_value,
     cells=_cells,
     sections=DOMAINS,
-    found=lambda table: {"all domains": len(table.subset)},
+    count=lambda table: {"all domains": len(table.subset)},
 )

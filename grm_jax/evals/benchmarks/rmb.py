@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from grm_jax.evals.benchmark import Benchmark, Table, Totals, credit, strictly_best
+from grm_jax.evals.benchmark import Benchmark, Table, Totals, credit
 from grm_jax.evals.benchmarks.averages import column_means, mean_of
 from grm_jax.evals.benchmarks.reading import Rows, into_subsets, no_single_best, open_rows
+from grm_jax.judging.reward import is_correct
 from grm_jax.text.messages import Example
 
 # The uids of the pairs run from 0 to 17130 without a gap, helpfulness first.
@@ -36,10 +38,17 @@ def _part(example: Example) -> str:
     return f"{rest.split('/')[0]}, {KINDS[kind]}" if kind in KINDS else path
 
 
-def _value(example: Example, totals: Totals | None, scalar: bool) -> tuple[float, ...]:
-    """(the paper's rule: the highest of all n, ties at random; RMB's: the best beats each loser)"""
-    assert example.label is not None  # seen to by the reader
-    return credit(totals, example.label), strictly_best(totals, example.label)
+class Value(NamedTuple):
+    """What a verdict is worth by the paper's rule, the highest of all n with ties broken at random,
+    and by RMB's, where the best must beat each loser."""
+
+    credit: Any
+    beats_each: Any
+
+
+def _value(example: Example, totals: Totals | None, scalar: bool) -> Value:
+    assert example.label is not None  # checked by the reader
+    return Value(credit(totals, example.label), float(is_correct(totals, example.label)))
 
 
 def total(parts: Mapping[str, float]) -> float:
@@ -48,7 +57,7 @@ def total(parts: Mapping[str, float]) -> float:
 
 
 def _cells(table: Table) -> dict[str, float]:
-    parts, strict = column_means(table, tuple(PARTS), (0, 1))
+    parts, strict = Value(*column_means(table, tuple(PARTS), (0, 1)))
     return (
         {"RMB": total(parts)}
         | parts

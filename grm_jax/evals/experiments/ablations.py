@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from grm_jax.evals import paper
-from grm_jax.evals.benchmark import Benchmark, Table, credit
 from grm_jax.evals.experiments.arms import Arm, arms_json
 from grm_jax.evals.experiments.figures import Figure, Panel, Series
-from grm_jax.evals.experiments.findings import NONE, Findings, Grid, grid, plain, shown
+from grm_jax.evals.experiments.findings import NONE, THEIRS, Findings, Grid, plain, shown
 from grm_jax.evals.experiments.measure import measure
-from grm_jax.evals.experiments.theirs import THEIRS
-from grm_jax.evals.scoring import Vote
+from grm_jax.evals.items import ITEMS
+from grm_jax.evals.votes import Vote
 
 STAGES = {"rft": "RFT", "grpo": "RFT, GRPO"}
-# Which line of Table 4 a run and the model of a stage stand for.
+# The line of Table 4 that a run and a stage correspond to.
 PAPER = {
     ("full", "rft"): "DeepSeek-GRM-27B-RFT",
     ("full", "grpo"): "DeepSeek-GRM-27B",
@@ -88,20 +87,21 @@ def read_run(name: str, folder: Path) -> Run:
         raise FileNotFoundError(
             f"{folder} has no finished evaluation ({report}): run `grm train spct` to its end."
         )
-    told = json.loads(report.read_text(encoding="utf-8"))
-    found: Run = {}
-    for stage in (stage for stage in STAGES if stage in told["stages"]):
+    content = json.loads(report.read_text(encoding="utf-8"))
+    k = content["k"]
+    models: Run = {}
+    for stage in (stage for stage in STAGES if stage in content["stages"]):
         greedy = measure(name, ITEMS, report.with_name(f"{stage}_greedy.jsonl"), [Vote(1)])
-        votes = [Vote(1), Vote(told["k"]), Vote(told["k"], guided=True)]
+        votes = [Vote(1), Vote(k), Vote(k, guided=True)]
         pool = measure(name, ITEMS, report.with_name(f"{stage}.jsonl"), votes)
-        found[stage] = {"greedy": Arm(name, greedy, Vote(1))}
+        models[stage] = {"greedy": Arm(name, greedy, Vote(1))}
         for vote in pool.cells:
-            found[stage]["one sample" if vote.k == 1 else vote.label] = Arm(name, pool, vote)
-    return found
+            models[stage]["one sample" if vote.k == 1 else vote.label] = Arm(name, pool, vote)
+    return models
 
 
 def findings(runs: Mapping[str, Run]) -> Findings:
-    """A table and a panel for each stage; a run is held against the first one that has it.
+    """A table and a panel for each stage; a run is compared with the first one that has it.
 
     Raises:
         ValueError: the runs did not judge the same items.
@@ -122,7 +122,7 @@ def findings(runs: Mapping[str, Run]) -> Findings:
         ),
         grids=(
             *(_grid(stage, group) for stage, group in groups.items()),
-            grid(
+            Grid(
                 f"The paper's Table 4: {THEIRS}",
                 ["setting", "method", "overall"],
                 [
@@ -161,11 +161,11 @@ def _grid(stage: str, group: Mapping[str, Ways]) -> Grid:
         cells = [part for way in ways for part in _cells(arms.get(way), ways[way])]
         lines.append([name, *cells, theirs.get(PAPER.get((name, stage), ""), "")])
     columns = [part for way in ways for part in (way, f"minus {first}")]
-    return grid(f"{STAGES[stage]}: ours", ["run", *columns, "the paper's"], lines)
+    return Grid(f"{STAGES[stage]}: ours", ["run", *columns, "the paper's"], lines)
 
 
 def _cells(arm: Arm | None, base: Arm) -> tuple[str, str]:
-    """An accuracy, and what it differs from that of the first run."""
+    """An accuracy, and its difference from that of the first run."""
     if arm is None:
         return NONE, NONE
     return shown(arm.value()), "" if arm is base else shown(arm.gain(base), sign=True)
@@ -182,20 +182,3 @@ def _panel(stage: str, group: Mapping[str, Ways]) -> Panel:
         for colour, way in enumerate(ways)
     )
     return Panel(STAGES[stage], "", "accuracy, %", series, tuple(group))
-
-
-def _mean(table: Table) -> dict[str, float]:
-    return {"accuracy": 100 * float(table.values.mean())}
-
-
-ITEMS = Benchmark(
-    name="items",
-    title="held-out items",
-    hub="a run of grm train spct",
-    full={},
-    found=lambda table: {},
-    headline="accuracy",
-    read=lambda data: iter(()),
-    value=lambda example, totals, scalar: (credit(totals, example.label or 0),),
-    cells=_mean,
-)

@@ -1,4 +1,4 @@
-"""Several ways to judge the same rows, and what each is worth beside the first."""
+"""Several ways to judge the same rows, each compared with the first."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.figures import Panel, Series
-from grm_jax.evals.experiments.findings import Grid, grid, plain, shown
+from grm_jax.evals.experiments.findings import Grid, plain, shown
 from grm_jax.evals.experiments.measure import Measured, as_json
 from grm_jax.evals.intervals import Interval
-from grm_jax.evals.scoring import Vote
+from grm_jax.evals.votes import Vote
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,18 @@ def compare(caption: str, arms: Sequence[Arm], cells: Sequence[str] = ()) -> Gri
         ]
         for place, arm in enumerate(arms)
     ]
-    return grid(caption, columns, lines)
+    return Grid(caption, columns, lines)
 
 
 def paper_grid(
     caption: str, lines: Sequence[paper.Row], names: Sequence[str], values: Sequence[str]
 ) -> Grid:
     """Lines of a table of the paper: columns of words, then columns of numbers."""
-    told = [
+    rows = [
         [*(line[name] for name in names), *(plain(line[value]) for value in values)]
         for line in lines
     ]
-    return grid(caption, [*names, *values], told)
+    return Grid(caption, [*names, *values], rows)
 
 
 def arms_panel(title: str, arms: Sequence[Arm], y: str = "accuracy, %") -> Panel:

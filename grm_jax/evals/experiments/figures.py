@@ -16,14 +16,14 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from grm_jax.evals.intervals import Interval
 from grm_jax.evals.plots import COLOURS, MARKERS, STYLE, svg
 
-SPREAD = 0.04  # how far bars of one place stand apart, as a share of the axis
+SPREAD = 0.04  # how far apart the bars over one word are, as a share of the axis
 
 
 @dataclass(frozen=True)
 class Series:
     """A line: x -> a value with its interval (low = high = value: no band is known).
 
-    `colour` is a place in COLOURS. Paler marks are told apart by `dashed`.
+    `colour` is an index into COLOURS.
     """
 
     label: str
@@ -42,7 +42,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes. `names`: x is the place of a word (0, 1, ..), and points are not joined;
+    """One pair of axes. With `names`, x is the index of one of them, and points are not joined;
     otherwise x is on a logarithmic axis, with a tick at every x (`ticks`) or at round numbers.
     """
 
@@ -66,7 +66,7 @@ class Figure:
 def draw_svg(figure: Figure) -> Markup:
     """An <svg> for a page, the same bytes for the same numbers."""
     with matplotlib.rc_context(STYLE):
-        return svg(_draw(figure), figure.name, _told(figure))
+        return svg(_draw(figure), figure.name, _in_words(figure))
 
 
 def draw_png(figure: Figure, path: Path) -> None:
@@ -107,7 +107,7 @@ def _draw(figure: Figure) -> Canvas:
 
 
 def _lines(axes: Axes, panel: Panel) -> None:
-    places = sorted({x for series in panel.series for x in series.points})
+    ticks = sorted({x for series in panel.series for x in series.points})
     for number, series in enumerate(panel.series):
         xs = sorted(series.points)
         colour = COLOURS[series.colour % len(COLOURS)]
@@ -125,7 +125,7 @@ def _lines(axes: Axes, panel: Panel) -> None:
         axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_xscale("log", base=2 if panel.ticks else 10)
     if panel.ticks:
-        axes.set_xticks(places, labels=[f"{x:g}" for x in places])
+        axes.set_xticks(ticks, labels=[f"{x:g}" for x in ticks])
     else:
         axes.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: short(x)))
@@ -160,20 +160,22 @@ def _words(axes: Axes, panel: Panel) -> None:
     axes.set_xlim(-0.5, len(panel.names) - 0.5)
 
 
-def _told(figure: Figure) -> str:
+def _in_words(figure: Figure) -> str:
     """The figure in words, for those who cannot see it."""
     return f"{figure.title}: " + " ".join(
-        f"{panel.title}: {_lines_told(panel.series, panel.names)}." for panel in figure.panels
+        f"{panel.title}: {_ends(panel.series, panel.names)}." for panel in figure.panels
     )
 
 
-def _lines_told(series: Sequence[Series], names: Sequence[str]) -> str:
-    def place(x: float) -> str:
+def _ends(series: Sequence[Series], names: Sequence[str]) -> str:
+    """The first and the last point of each line."""
+
+    def name(x: float) -> str:
         return names[int(x)] if names else f"{x:g}"
 
     return "; ".join(
-        f"{line.label} {line.points[min(line.points)].value:.1f} at {place(min(line.points))}, "
-        f"{line.points[max(line.points)].value:.1f} at {place(max(line.points))}"
+        f"{line.label} {line.points[min(line.points)].value:.1f} at {name(min(line.points))}, "
+        f"{line.points[max(line.points)].value:.1f} at {name(max(line.points))}"
         for line in series
         if line.points
     )

@@ -1,4 +1,4 @@
-"""What an experiment found, and the files that say so: data, tables, figures, and one page."""
+"""The findings of an experiment, and their files: data, tables, figures, and one page."""
 
 from __future__ import annotations
 
@@ -12,21 +12,35 @@ from typing import Any
 from grm_jax.evals.benchmark import rows_had
 from grm_jax.evals.experiments.figures import Figure, draw_png, draw_svg
 from grm_jax.evals.intervals import Interval
-from grm_jax.evals.scoring import had_no_answer
+from grm_jax.evals.page_parts import TEMPLATES
+from grm_jax.evals.survey import had_no_answer
 from grm_jax.evals.template import render, write
 from grm_jax.judging.judgment import Refusal
 from grm_jax.judging.samples import read_samples
 
 NONE = "–"
+# What the paper's numbers are called wherever they stand beside ours.
+THEIRS = "DeepSeek-GRM-27B on the real benchmarks"
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of words: a caption, the heads of its columns, and rows of as many cells."""
+    """A table of words: a caption, the heads of its columns, and rows of as many cells.
+
+    Raises:
+        ValueError: a row has not one cell per column.
+    """
 
     caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"the row {row} has {len(row)} cells for {len(self.columns)} columns."
+                )
 
     def markdown(self) -> str:
         """The table in GitHub's Markdown, numbers to the right, the caption before it."""
@@ -37,11 +51,11 @@ class Grid:
 
 @dataclass(frozen=True)
 class Findings:
-    """What an experiment found.
+    """The findings of an experiment.
 
     Attributes:
         name, title: of the experiment: the command's, and the paper's.
-        text: sentences on what was done, and on what the numbers are not.
+        text: sentences on what was done, and on what the numbers do not say.
         grids, figures: the first of each is the experiment's own; the paper's may follow.
         data: the numbers behind them, ready for JSON.
     """
@@ -60,42 +74,41 @@ class Findings:
 
 
 def unanswered(folder: Path) -> dict[str, tuple[int, str]]:
-    """By the folder of each file of samples below this one that has any: how many rows had no
-    answer, and why the first of them."""
-    found: dict[str, tuple[int, str]] = {}
+    """How many rows had no answer, and why the first of them had none, by the folder of each file
+    of samples below this one that has such rows."""
+    result: dict[str, tuple[int, str]] = {}
     for path in sorted(folder.rglob("samples.jsonl")):
-        errors = [
-            r.error for r in read_samples(path) if isinstance(r, Refusal) and had_no_answer(r)
-        ]
+        rows = (row for row in read_samples(path) if had_no_answer(row))
+        errors = [row.error for row in rows if isinstance(row, Refusal)]
         if errors:
-            found[str(path.parent.relative_to(folder))] = len(errors), errors[0]
-    return found
+            result[str(path.parent.relative_to(folder))] = len(errors), errors[0]
+    return result
 
 
-def incomplete(found: Findings, lacking: Mapping[str, tuple[int, str]]) -> Findings:
-    """The same, said to be incomplete wherever its own numbers are shown, where rows had no answer.
+def incomplete(findings: Findings, lacking: Mapping[str, tuple[int, str]]) -> Findings:
+    """The same, marked as incomplete wherever its own numbers are shown, where rows had no answer.
 
     lacking: as `unanswered`.
     """
     if not lacking:
-        return found
-    told = tuple(
+        return findings
+    notes = tuple(
         f"Incomplete: {rows_had(count)} no answer from {name}, and are in none of its numbers. The "
         f"first: {error}"
         for name, (count, error) in lacking.items()
     )
-    (grid, *grids), (figure, *figures) = found.grids, found.figures
+    (grid, *grids), (figure, *figures) = findings.grids, findings.figures
     return replace(
-        found,
-        title=f"{found.title} (incomplete)",
-        text=(*told, *found.text),
+        findings,
+        title=f"{findings.title} (incomplete)",
+        text=(*notes, *findings.text),
         grids=(replace(grid, caption=f"Incomplete. {grid.caption}"), *grids),
         figures=(replace(figure, title=f"Incomplete. {figure.title}"), *figures),
-        data={"unanswered": {name: count for name, (count, _) in lacking.items()}, **found.data},
+        data={"unanswered": {name: count for name, (count, _) in lacking.items()}, **findings.data},
     )
 
 
-def write_findings(found: Findings, folder: Path) -> Path:
+def write_findings(findings: Findings, folder: Path) -> Path:
     """Writes data.json, table.md, a .svg and a .png per figure, and index.html; the same findings
     give the same bytes.
 
@@ -103,21 +116,16 @@ def write_findings(found: Findings, folder: Path) -> Path:
         The page.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = [(figure, draw_svg(figure)) for figure in found.figures]
-    write(folder / "data.json", json.dumps(found.data, indent=1) + "\n")
-    write(folder / "table.md", found.markdown())
+    pictures = [(figure, draw_svg(figure)) for figure in findings.figures]
+    write(folder / "data.json", json.dumps(findings.data, indent=1) + "\n")
+    write(folder / "table.md", findings.markdown())
     for figure, svg in pictures:
         # A file of its own needs a name space, and a colour to be current.
         head = '<svg xmlns="http://www.w3.org/2000/svg" color="#1b1d20"'
         alone = svg if "xmlns=" in svg.split(">", 1)[0] else svg.replace("<svg", head, 1)
         write(folder / f"{figure.name}.svg", str(alone) + "\n")
         draw_png(figure, folder / f"{figure.name}.png")
-    page = render(
-        Path(__file__).parent.parent / "templates" / "experiment.html",
-        {},
-        found=found,
-        pictures=pictures,
-    )
+    page = render(TEMPLATES / "experiment.html", {}, findings=findings, pictures=pictures)
     return write(folder / "index.html", page)
 
 
@@ -137,14 +145,6 @@ def shown(value: Interval | None, *, sign: bool = False) -> str:
 def plain(value: float | None) -> str:
     """A number of the paper's; a dash where it prints none."""
     return NONE if value is None else f"{value:.1f}"
-
-
-def grid(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
-    """A Grid from lists. Raises ValueError where a row has not one cell per column."""
-    for row in rows:
-        if len(row) != len(columns):
-            raise ValueError(f"the row {row} has {len(row)} cells for {len(columns)} columns.")
-    return Grid(caption, tuple(columns), tuple(tuple(row) for row in rows))
 
 
 def _cell(text: str) -> str:

@@ -8,11 +8,9 @@ from pathlib import Path
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.arms import Arm, arms_json, arms_panel, compare, paper_grid
 from grm_jax.evals.experiments.figures import Figure
-from grm_jax.evals.experiments.findings import Findings
-from grm_jax.evals.experiments.measure import measure
-from grm_jax.evals.experiments.setting import Setting, benchmark_of, is_scalar, named_judges, sample
-from grm_jax.evals.experiments.theirs import THEIRS
-from grm_jax.evals.scoring import Vote
+from grm_jax.evals.experiments.findings import THEIRS, Findings
+from grm_jax.evals.experiments.setting import Setting, benchmark_of, measure_judges
+from grm_jax.evals.votes import Vote
 
 COLUMNS = ("RewardBench", "PPE Preference", "PPE Correctness", "RMB", "Overall")
 
@@ -29,22 +27,16 @@ class JudgesConfig(Setting):
 def run(cfg: JudgesConfig, folder: Path) -> Findings:
     """Judges the same rows with every judge."""
     votes = [Vote(cfg.k), Vote(cfg.k, guided=True)]
-    benchmark = benchmark_of(cfg)
-    arms = []
-    for name, judge in named_judges(cfg).items():
-        scalar = is_scalar(judge)
-        found = measure(
-            name, benchmark, sample(cfg, benchmark, folder / name, judge), votes, scalar=scalar
-        )
-        arms += [
-            Arm(name if len(found.cells) == 1 else f"{name}, {vote.label}", found, vote)
-            for vote in found.cells
-        ]
+    arms = [
+        Arm(name if len(measured.cells) == 1 else f"{name}, {vote.label}", measured, vote)
+        for name, measured in measure_judges(cfg, benchmark_of(cfg), folder, votes).items()
+        for vote in measured.cells
+    ]
     return findings(arms, cfg.k)
 
 
 def findings(arms: list[Arm], k: int) -> Findings:
-    """The table and the figure; the first arm is what the others are held against."""
+    """The table and the figure; the others are compared with the first arm."""
     bench, title = arms[0].measured.benchmark, arms[0].measured.title
     further = [cell for cell in arms[0].measured.cells[arms[0].vote] if cell != bench.headline]
     return Findings(

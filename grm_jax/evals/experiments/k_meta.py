@@ -8,11 +8,10 @@ from pathlib import Path
 
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.figures import Figure, Panel, Series
-from grm_jax.evals.experiments.findings import Findings, grid, plain, shown
-from grm_jax.evals.experiments.measure import Measured, doublings, measure
-from grm_jax.evals.experiments.setting import Setting, benchmark_of, named_judges, sample
-from grm_jax.evals.experiments.theirs import THEIRS
-from grm_jax.evals.scoring import Vote
+from grm_jax.evals.experiments.findings import THEIRS, Findings, Grid, plain, shown
+from grm_jax.evals.experiments.measure import Measured
+from grm_jax.evals.experiments.setting import Setting, benchmark_of, measure_judges
+from grm_jax.evals.votes import Vote, doublings
 
 
 @dataclass(frozen=True)
@@ -30,14 +29,10 @@ class KMetaConfig(Setting):
 
 def run(cfg: KMetaConfig, folder: Path) -> Findings:
     """Samples and rates a pool of k judgments per row, and keeps ever more of it."""
-    benchmark = benchmark_of(cfg)
     kept = doublings(cfg.k)
     votes = [Vote(cfg.k), *(Vote(cfg.k, True, k_meta) for k_meta in kept)]
-    judges = [
-        measure(name, benchmark, sample(cfg, benchmark, folder / name, judge), votes)
-        for name, judge in named_judges(cfg).items()
-    ]
-    return findings(judges, cfg.k, kept)
+    measured = measure_judges(cfg, benchmark_of(cfg), folder, votes)
+    return findings([*measured.values()], cfg.k, kept)
 
 
 def findings(judges: Sequence[Measured], k: int, kept: Sequence[int]) -> Findings:
@@ -47,7 +42,7 @@ def findings(judges: Sequence[Measured], k: int, kept: Sequence[int]) -> Finding
         ValueError: a judge has no meta scores.
     """
     for judge in judges:
-        if not judge.rated:
+        if not judge.survey.rated:
             raise ValueError(f"{judge.label} has no meta scores: a scalar model is not rated.")
     title, theirs = judges[0].title, _theirs()
     series = tuple(
@@ -57,8 +52,8 @@ def findings(judges: Sequence[Measured], k: int, kept: Sequence[int]) -> Finding
     lines = [[j.label, *(shown(j.value(Vote(k, True, m))) for m in kept)] for j in judges]
     for judge in judges:
         gains = [judge.gain(Vote(k, True, m), judge, Vote(k)) for m in kept]
-        told = [shown(gain, sign=True) for gain in gains]
-        lines.append([f"{judge.label}, minus Voting@{k}, paired", *told])
+        cells = [shown(gain, sign=True) for gain in gains]
+        lines.append([f"{judge.label}, minus Voting@{k}, paired", *cells])
     x, y = "samples kept, k_meta", "accuracy, %"
     return Findings(
         name="k-meta",
@@ -69,8 +64,8 @@ def findings(judges: Sequence[Measured], k: int, kept: Sequence[int]) -> Finding
             f"Ours are small models on {title}; the paper's are {THEIRS}, of 32 samples.",
         ),
         grids=(
-            grid(f"Ours: {title}, MetaRM@{k}", ["judge", *(f"k_meta = {m}" for m in kept)], lines),
-            grid(
+            Grid(f"Ours: {title}, MetaRM@{k}", ["judge", *(f"k_meta = {m}" for m in kept)], lines),
+            Grid(
                 f"The paper's Table 4: {THEIRS}, overall of four benchmarks, MetaRM@32",
                 ["model", *(f"k_meta = {m}" for m in theirs)],
                 [["DeepSeek-GRM-27B", *map(plain, theirs.values())]],
@@ -97,9 +92,9 @@ def findings(judges: Sequence[Measured], k: int, kept: Sequence[int]) -> Finding
 
 def _theirs() -> dict[float, float]:
     """Table 4's lines by k_meta; all 32 kept is its Voting@32."""
-    found = {}
+    by_k_meta = {}
     for row in paper.table("table04_ablation_overall"):
         if row["setting"] == "voting@32":
-            _, _, told = row["method"].partition("k_meta=")
-            found[float(told.rstrip(")")) if told else 32.0] = row["Overall"]
-    return dict(sorted(found.items()))
+            _, _, k_meta = row["method"].partition("k_meta=")
+            by_k_meta[float(k_meta.rstrip(")")) if k_meta else 32.0] = row["Overall"]
+    return dict(sorted(by_k_meta.items()))

@@ -13,7 +13,7 @@ from scipy import stats
 from grm_jax.evals import paper
 from grm_jax.evals.benchmarks import reward_bench
 from grm_jax.evals.experiments.figures import Figure, Panel, Series
-from grm_jax.evals.experiments.findings import Findings, grid
+from grm_jax.evals.experiments.findings import Findings, Grid
 from grm_jax.evals.experiments.measure import as_json
 from grm_jax.evals.intervals import Interval
 from grm_jax.judging.judgment import Refusal, Sampled
@@ -55,8 +55,9 @@ class LengthsConfig:
 
 def run(cfg: LengthsConfig, folder: Path) -> Findings:
     """Reads the files; nothing is sampled."""
-    found = {name: lengths(read_samples(Path(path)), cfg.by) for name, path in cfg.files.items()}
-    return findings(found)
+    return findings(
+        {name: lengths(read_samples(Path(path)), cfg.by) for name, path in cfg.files.items()}
+    )
 
 
 def lengths(samples: Iterable[Sampled | Refusal], by: str) -> dict[str, Interval]:
@@ -65,7 +66,7 @@ def lengths(samples: Iterable[Sampled | Refusal], by: str) -> dict[str, Interval
     Raises:
         ValueError: a row has no such entry.
     """
-    found: dict[str, list[float]] = {}
+    means: dict[str, list[float]] = {}
     for row in samples:
         if isinstance(row, Refusal) or not row.judgments:
             continue
@@ -74,12 +75,12 @@ def lengths(samples: Iterable[Sampled | Refusal], by: str) -> dict[str, Interval
             raise ValueError(f"row {row.example.id} has no {by!r} in its meta; there are {known}.")
         mean = float(np.mean([judgment.tokens for judgment in row.judgments]))
         section = str(row.example.meta[by])
-        found.setdefault(SECTION_OF.get(section, section or "no ask"), []).append(mean)
-    return {section: _interval(found[section]) for section in sorted(found)}
+        means.setdefault(SECTION_OF.get(section, section or "no ask"), []).append(mean)
+    return {section: _interval(means[section]) for section in sorted(means)}
 
 
 def _interval(values: list[float]) -> Interval:
-    """Student's; of a single row there is none."""
+    """Student's; none of a single row."""
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return Interval(mean, math.nan, math.nan)
@@ -87,13 +88,13 @@ def _interval(values: list[float]) -> Interval:
     return Interval(mean, mean - error, mean + error)
 
 
-def findings(found: Mapping[str, Mapping[str, Interval]]) -> Findings:
+def findings(models: Mapping[str, Mapping[str, Interval]]) -> Findings:
     """The table and the figure of lengths by model and section."""
-    sections = list(dict.fromkeys(s for by_section in found.values() for s in by_section))
-    places = {section: float(place) for place, section in enumerate(sections)}
+    sections = list(dict.fromkeys(s for by_section in models.values() for s in by_section))
+    xs = {section: float(x) for x, section in enumerate(sections)}
     ours = tuple(
-        Series(name, {places[s]: v for s, v in by_section.items()}, colour)
-        for colour, (name, by_section) in enumerate(found.items())
+        Series(name, {xs[s]: v for s, v in by_section.items()}, colour)
+        for colour, (name, by_section) in enumerate(models.items())
     )
     printed = paper.table("figure7_lengths")
     theirs = tuple(
@@ -103,7 +104,7 @@ def findings(found: Mapping[str, Mapping[str, Interval]]) -> Findings:
     )
     lines = [
         [name, *(_tokens(by_section.get(section)) for section in sections)]
-        for name, by_section in found.items()
+        for name, by_section in models.items()
     ]
     return Findings(
         name="lengths",
@@ -114,8 +115,8 @@ def findings(found: Mapping[str, Mapping[str, Interval]]) -> Findings:
             "DeepSeek-R1, on the sections of RewardBench.",
         ),
         grids=(
-            grid("Ours: tokens", ["model", *sections], lines),
-            grid(
+            Grid("Ours: tokens", ["model", *sections], lines),
+            Grid(
                 "The paper's Figure 7: tokens, by section of RewardBench",
                 ["model", *SECTIONS],
                 [
@@ -137,7 +138,7 @@ def findings(found: Mapping[str, Mapping[str, Interval]]) -> Findings:
         data={
             "models": {
                 name: {section: as_json(value) for section, value in by_section.items()}
-                for name, by_section in found.items()
+                for name, by_section in models.items()
             }
         },
     )

@@ -8,11 +8,10 @@ from pathlib import Path
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.arms import Arm, arms_json, arms_panel, compare, paper_grid
 from grm_jax.evals.experiments.figures import Figure
-from grm_jax.evals.experiments.findings import Findings
+from grm_jax.evals.experiments.findings import THEIRS, Findings
 from grm_jax.evals.experiments.measure import measure
 from grm_jax.evals.experiments.setting import Setting, benchmark_of, named_judges, only, sample
-from grm_jax.evals.experiments.theirs import THEIRS
-from grm_jax.evals.scoring import Vote
+from grm_jax.evals.votes import Vote
 from grm_jax.judging.pairs import PairInput
 
 
@@ -35,8 +34,7 @@ def run(cfg: InputConfig, folder: Path) -> Findings:
     arms = []
     for name, judge in named_judges(cfg).items():
         for way, wrap in (("list", None), ("pair", PairInput)):
-            place = folder / f"{name}-{way}"
-            path = sample(cfg, benchmark, place, judge, wrap=wrap)
+            path = sample(cfg, benchmark, folder / f"{name}-{way}", judge, wrap=wrap)
             label = f"{name}, {way}"
             arms.append(Arm(label, measure(label, benchmark, path, votes), votes[0]))
     return findings(arms)

@@ -1,10 +1,11 @@
-"""Whose principles a critique goes by (Tables 1 and 14): none, own, filtered, another model's."""
+"""Whose principles a critique applies (Tables 1 and 14): none, own, filtered, another model's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from grm_jax.data.sources import BadRow
 from grm_jax.evals import paper
@@ -21,7 +22,7 @@ from grm_jax.evals.experiments.setting import (
     sample,
     templates_of,
 )
-from grm_jax.evals.scoring import Vote
+from grm_jax.evals.votes import Vote
 from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.samples import read_samples
@@ -54,6 +55,7 @@ def run(cfg: PrinciplesConfig, folder: Path) -> Findings:
         name: sample(cfg, benchmark, folder / f"{name}-self", judge)
         for name, judge in judges.items()
     }
+    written = {name: principles_of(read_samples(path)) for name, path in own.items()}
     groups = []
     for name, judge in judges.items():
         bare = replace(judge, templates=str(without_principles(templates_of(judge))))
@@ -61,16 +63,15 @@ def run(cfg: PrinciplesConfig, folder: Path) -> Findings:
             "none": sample(cfg, benchmark, folder / f"{name}-none", bare),
             "self-generated": own[name],
         }
-        given = {"filtered": filtered(read_samples(own[name]))}
+        given = {"filtered": written[name].filtered}
         given |= {
-            f"{other}-generated": first(read_samples(path))
-            for other, path in own.items()
+            f"{other}-generated": principles.first
+            for other, principles in written.items()
             if other != name
         }
         for kind, principles in given.items():
             shown = shown_with(benchmark, principles)
-            place = folder / f"{name}-{kind}"
-            paths[kind] = sample(cfg, shown, place, judge)
+            paths[kind] = sample(cfg, shown, folder / f"{name}-{kind}", judge)
         groups.append(
             [
                 Arm(f"{name}, {kind}", measure(name, benchmark, path, [Vote(1)]), Vote(1))
@@ -119,35 +120,32 @@ def findings(groups: list[list[Arm]]) -> Findings:
     )
 
 
-def first(samples: Iterable[Sampled | Refusal]) -> dict[str, str]:
-    """By id the principles of the first judgment that has scores and principles."""
-    return _choose(samples, lambda row, scores: True)
+class Principles(NamedTuple):
+    """By id the principles of the first judgment that has scores and principles; and of the first
+    of these that was right, or else again of the first."""
+
+    first: dict[str, str]
+    filtered: dict[str, str]
 
 
-def filtered(samples: Iterable[Sampled | Refusal]) -> dict[str, str]:
-    """By id the principles of the first judgment that was right, or else of the first."""
-    samples = list(samples)
-    right = _choose(samples, lambda row, scores: is_correct(scores, row.example.label or 0))
-    return first(samples) | right
-
-
-def _choose(
-    samples: Iterable[Sampled | Refusal], accept: Callable[[Sampled, tuple[float, ...]], bool]
-) -> dict[str, str]:
-    found: dict[str, str] = {}
+def principles_of(samples: Iterable[Sampled | Refusal]) -> Principles:
+    """The principles that a model wrote."""
+    result = Principles({}, {})
     for row in samples:
         if isinstance(row, Refusal):
             continue
-        for judgment in row.judgments:
-            if judgment.scores and judgment.principles and accept(row, judgment.scores):
-                found[row.example.id] = judgment.principles
-                break
-    return found
+        example = row.example
+        written = [j for j in row.judgments if j.scores and j.principles]
+        right = [j for j in written if is_correct(j.scores, example.label or 0)]
+        if written:
+            result.first[example.id] = written[0].principles
+            result.filtered[example.id] = (right or written)[0].principles
+    return result
 
 
 def shown_with(benchmark: Benchmark, principles: Mapping[str, str]) -> Benchmark:
-    """The benchmark with principles in each row's prompt, by id; a row without any writes its
-    own."""
+    """The benchmark with principles in each row's prompt, by id; for a row without
+    any the model writes its own."""
 
     def read(data: str | None) -> Iterator[Example | BadRow]:
         for row in benchmark.read(data):

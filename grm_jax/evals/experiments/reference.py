@@ -8,7 +8,7 @@ from pathlib import Path
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.arms import Arm, arms_json, arms_panel, compare, paper_panel
 from grm_jax.evals.experiments.figures import Figure
-from grm_jax.evals.experiments.findings import Findings, grid, plain
+from grm_jax.evals.experiments.findings import THEIRS, Findings, Grid, plain
 from grm_jax.evals.experiments.measure import Measured, measure
 from grm_jax.evals.experiments.setting import (
     Setting,
@@ -18,8 +18,7 @@ from grm_jax.evals.experiments.setting import (
     only,
     sample,
 )
-from grm_jax.evals.experiments.theirs import THEIRS
-from grm_jax.evals.scoring import Vote
+from grm_jax.evals.votes import Vote
 
 
 @dataclass(frozen=True)
@@ -42,28 +41,28 @@ def run(cfg: ReferenceConfig, folder: Path) -> Findings:
     judges = named_judges(cfg)
     check_shows(judges, "reference")
     votes = [Vote(1), Vote(cfg.k), Vote(cfg.k, guided=True)]
-    found = []
+    measured = []
     for name, judge in judges.items():
         for label, shows in ((name, False), (f"{name} w/ Reference", True)):
-            place = folder / (f"{name}-reference" if shows else name)
-            path = sample(cfg, benchmark, place, replace(judge, reference=shows))
-            found.append(measure(label, benchmark, path, votes))
-    return findings(found, cfg.k)
+            own = folder / (f"{name}-reference" if shows else name)
+            path = sample(cfg, benchmark, own, replace(judge, reference=shows))
+            measured.append(measure(label, benchmark, path, votes))
+    return findings(measured, cfg.k)
 
 
-def findings(found: list[Measured], k: int) -> Findings:
+def findings(measured: list[Measured], k: int) -> Findings:
     """The table and the figure; judges come as without, with, without, with .."""
     arms = [
         [
-            Arm(f"{plain_.label}, k = 1", plain_, Vote(1)),
-            Arm(f"{plain_.label}, Voting@{k}", plain_, Vote(k)),
-            *([Arm(f"{plain_.label}, MetaRM@{k}", plain_, Vote(k, True))] if plain_.rated else []),
-            Arm(f"{told.label}, k = 1", told, Vote(1)),
-            Arm(f"{told.label}, Voting@{k}", told, Vote(k)),
+            Arm(f"{without.label}, k = 1", without, Vote(1)),
+            Arm(f"{without.label}, Voting@{k}", without, Vote(k)),
+            *([Arm(f"{without.label}, MetaRM@{k}", without, Vote(k, True))] * without.survey.rated),
+            Arm(f"{shown.label}, k = 1", shown, Vote(1)),
+            Arm(f"{shown.label}, Voting@{k}", shown, Vote(k)),
         ]
-        for plain_, told in zip(found[::2], found[1::2], strict=True)
+        for without, shown in zip(measured[::2], measured[1::2], strict=True)
     ]
-    title = found[0].title
+    title = measured[0].title
     theirs = {row["method"]: row["Overall"] for row in paper.table("table12_reference")}
     return Findings(
         name="reference",
@@ -74,7 +73,7 @@ def findings(found: list[Measured], k: int) -> Findings:
         ),
         grids=(
             *(compare(f"Ours: {title}", group) for group in arms),
-            grid(
+            Grid(
                 "The paper's Table 12: PPE Correctness",
                 ["method", "accuracy"],
                 [[method, plain(value)] for method, value in theirs.items()],

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.figures import Figure, Panel, Series
-from grm_jax.evals.experiments.findings import Findings, Grid, grid, plain, shown
-from grm_jax.evals.experiments.measure import Measured, doublings, measure
-from grm_jax.evals.experiments.setting import Setting, benchmark_of, is_scalar, named_judges, sample
-from grm_jax.evals.experiments.theirs import THEIRS
-from grm_jax.evals.scoring import Vote
+from grm_jax.evals.experiments.findings import THEIRS, Findings, Grid, plain, shown
+from grm_jax.evals.experiments.measure import Measured
+from grm_jax.evals.experiments.setting import Setting, benchmark_of, measure_judges
+from grm_jax.evals.votes import Vote, doublings
 
 COLUMNS = (1, 8, 32)  # the k that the paper has
 
@@ -28,33 +27,23 @@ class ScalingConfig(Setting):
 
 def run(cfg: ScalingConfig, folder: Path) -> Findings:
     """Samples a pool of k judgments per row and judge, and measures every smaller number."""
-    sizes, benchmark = doublings(cfg.k), benchmark_of(cfg)
+    sizes = doublings(cfg.k)
     votes = [Vote(k, guided) for guided in (False, True) for k in sizes]
-    return findings(
-        [
-            measure(
-                name,
-                benchmark,
-                sample(cfg, benchmark, folder / name, judge),
-                votes,
-                scalar=is_scalar(judge),
-            )
-            for name, judge in named_judges(cfg).items()
-        ],
-        sizes,
-    )
+    measured = measure_judges(cfg, benchmark_of(cfg), folder, votes)
+    return findings([*measured.values()], sizes)
 
 
 def findings(judges: Sequence[Measured], sizes: Sequence[int]) -> Findings:
     """The table and the figure of judges that were all measured at these numbers of samples."""
     by_k, by_tokens = [], []
     for colour, judge in enumerate(judges):
-        for guided in (False, True)[: 1 + judge.rated]:
+        for guided in (False, True)[: 1 + judge.survey.rated]:
             label = f"{judge.label}, {'MetaRM' if guided else 'Voting'}"
             values = {float(k): judge.value(Vote(k, guided)) for k in sizes}
             by_k.append(Series(label, values, colour, guided))
-            tokens = {k * judge.tokens: value for k, value in values.items() if judge.tokens}
-            by_tokens.append(Series(label, tokens, colour, guided))
+            tokens = judge.survey.mean_tokens
+            costs = {k * tokens: value for k, value in values.items()} if tokens else {}
+            by_tokens.append(Series(label, costs, colour, guided))
     title = judges[0].title
     figure = Figure(
         "scaling",
@@ -86,27 +75,29 @@ def findings(judges: Sequence[Measured], sizes: Sequence[int]) -> Findings:
 def _ours(judges: Sequence[Measured], sizes: Sequence[int]) -> Grid:
     lines = []
     for judge in judges:
-        kinds = (False, True)[: 1 + judge.rated]
+        kinds = (False, True)[: 1 + judge.survey.rated]
         for guided in kinds:
             values = [shown(judge.value(Vote(k, guided))) for k in sizes]
             lines.append([f"{judge.label}, {'MetaRM' if guided else 'Voting'}@k", *values])
-        if judge.rated:
+        if judge.survey.rated:
             gains = [judge.gain(Vote(k, True), judge, Vote(k)) for k in sizes]
-            told = [shown(gain, sign=True) for gain in gains]
-            lines.append([f"{judge.label}, gain of MetaRM, paired", *told])
-        if judge.tokens:
-            lines.append([f"{judge.label}, tokens", *(f"{k * judge.tokens:,.0f}" for k in sizes)])
+            cells = [shown(gain, sign=True) for gain in gains]
+            lines.append([f"{judge.label}, gain of MetaRM, paired", *cells])
+        if judge.survey.mean_tokens:
+            lines.append(
+                [f"{judge.label}, tokens", *(f"{k * judge.survey.mean_tokens:,.0f}" for k in sizes)]
+            )
     caption = f"Ours: {judges[0].title}, percent [95 % interval]"
-    return grid(caption, ["judge", *(f"k = {k}" for k in sizes)], lines)
+    return Grid(caption, ["judge", *(f"k = {k}" for k in sizes)], lines)
 
 
 def _paper() -> Grid:
-    found: dict[str, dict[int, float]] = {}
+    by_model: dict[str, dict[int, float]] = {}
     for row in paper.table("table03_scaling_overall"):
         if row["k"]:
-            found.setdefault(row["model"], {})[int(row["k"])] = row["Overall"]
-    lines = [[model, *(plain(v.get(k)) for k in COLUMNS)] for model, v in found.items()]
-    return grid(
+            by_model.setdefault(row["model"], {})[int(row["k"])] = row["Overall"]
+    lines = [[model, *(plain(v.get(k)) for k in COLUMNS)] for model, v in by_model.items()]
+    return Grid(
         f"The paper's Table 3: {THEIRS} and others, overall of four benchmarks",
         ["model", *(f"k = {k}" for k in COLUMNS)],
         lines,

@@ -1,8 +1,8 @@
-"""What every experiment is told: which judges, on which benchmark; and their samples."""
+"""What all experiments share: which judges, on which benchmark; and their samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -10,7 +10,9 @@ from pathlib import Path
 from grm_jax.data.sources import BadRow
 from grm_jax.evals.benchmark import Benchmark
 from grm_jax.evals.benchmarks import find, rows
+from grm_jax.evals.experiments.measure import Measured, measure
 from grm_jax.evals.run import judge_benchmark
+from grm_jax.evals.votes import Vote
 from grm_jax.judging.collect import Rated
 from grm_jax.judging.folder import folder_kind, model_path
 from grm_jax.judging.judgment import Refusal, Sampled
@@ -75,14 +77,14 @@ def named_judges(setting: Setting) -> dict[str, JudgeConfig]:
     Raises:
         ValueError: two have one name.
     """
-    found: dict[str, JudgeConfig] = {}
+    judges: dict[str, JudgeConfig] = {}
     for model in setting.models:
         path = Path(model)
         name = path.parent.name if path.name == "model" and path.parent.name else path.name
-        if name in found or name in setting.judges:
+        if name in judges or name in setting.judges:
             raise ValueError(f"two judges are called {name!r}: name them under judges.")
-        found[name] = JudgeConfig(model=model, strategy=setting.strategy, rows=setting.rows)
-    return found | setting.judges
+        judges[name] = JudgeConfig(model=model, strategy=setting.strategy, rows=setting.rows)
+    return judges | setting.judges
 
 
 def benchmark_of(setting: Setting) -> Benchmark:
@@ -142,6 +144,22 @@ def sample(
         limit=setting.limit,
         scalar=is_scalar(judge),
     )
+
+
+def measure_judges(
+    setting: Setting,
+    benchmark: Benchmark,
+    folder: Path,
+    votes: Sequence[Vote],
+    *,
+    training: bool = False,
+) -> dict[str, Measured]:
+    """Every judge on the benchmark, by name, each with its samples in a folder of its own."""
+    measured = {}
+    for name, judge in named_judges(setting).items():
+        path = sample(setting, benchmark, folder / name, judge, training=training)
+        measured[name] = measure(name, benchmark, path, votes, scalar=is_scalar(judge))
+    return measured
 
 
 def _open(setting: Setting, judge: JudgeConfig, wrap: Wrap | None, training: bool) -> SampleSource:

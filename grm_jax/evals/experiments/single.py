@@ -1,4 +1,4 @@
-"""Single responses, right or wrong (Table 13): how well the score tells, as ROC-AUC."""
+"""Single responses, right or wrong (Table 13): how well scores separate them, as ROC-AUC."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import Path
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.arms import Arm, arms_json, arms_panel, compare, paper_panel
 from grm_jax.evals.experiments.figures import Figure
-from grm_jax.evals.experiments.findings import Findings, grid, plain
-from grm_jax.evals.experiments.measure import measure
-from grm_jax.evals.experiments.setting import Setting, benchmark_of, is_scalar, named_judges, sample
-from grm_jax.evals.scoring import Vote
+from grm_jax.evals.experiments.findings import Findings, Grid, plain
+from grm_jax.evals.experiments.setting import Setting, benchmark_of, measure_judges
+from grm_jax.evals.votes import Vote
 
 SINGLE = ("world-single", "realmistake")
 
@@ -38,14 +37,11 @@ def run(cfg: SingleConfig, folder: Path) -> Findings:
     """Judges every single response k times."""
     # The world's label is of right and wrong; on the ordinary scale its asks count too.
     small = cfg.benchmark == "world-single"
-    benchmark = benchmark_of(cfg)
-    arms = []
-    for name, judge in named_judges(cfg).items():
-        path = sample(cfg, benchmark, folder / name, judge, training=small)
-        votes = list(dict.fromkeys([Vote(1), Vote(cfg.k)]))
-        found = measure(name, benchmark, path, votes, scalar=is_scalar(judge))
-        arms += [Arm(f"{name}, {vote.label}", found, vote) for vote in votes]
-    return findings(arms)
+    votes = [Vote(1), Vote(cfg.k)]
+    measured = measure_judges(cfg, benchmark_of(cfg), folder, votes, training=small)
+    return findings(
+        [Arm(f"{name}, {vote.label}", m, vote) for name, m in measured.items() for vote in m.cells]
+    )
 
 
 def findings(arms: list[Arm]) -> Findings:
@@ -63,7 +59,7 @@ def findings(arms: list[Arm]) -> Findings:
         ),
         grids=(
             compare(f"Ours: {title}, ROC-AUC [95 % interval]", arms, further),
-            grid(
+            Grid(
                 "The paper's Table 13: ReaLMistake",
                 ["model", "ROC-AUC"],
                 [[model, plain(value)] for model, value in theirs.items()],

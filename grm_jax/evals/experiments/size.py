@@ -8,10 +8,15 @@ from pathlib import Path
 
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.figures import Figure, Panel, Series, short
-from grm_jax.evals.experiments.findings import Findings, Grid, grid, plain, shown
-from grm_jax.evals.experiments.measure import Measured, doublings, measure
-from grm_jax.evals.experiments.setting import Setting, benchmark_of, named_judges, sample
-from grm_jax.evals.scoring import Vote
+from grm_jax.evals.experiments.findings import Findings, Grid, plain, shown
+from grm_jax.evals.experiments.measure import Measured
+from grm_jax.evals.experiments.setting import (
+    Setting,
+    benchmark_of,
+    measure_judges,
+    named_judges,
+)
+from grm_jax.evals.votes import Vote, doublings
 from grm_jax.judging.folder import model_path
 from grm_jax.models.hf_config import config_from_hf
 from grm_jax.models.model import Model
@@ -50,21 +55,18 @@ def run(cfg: SizeConfig, folder: Path) -> Findings:
     cfg, missing = made(cfg)
     for sentence in missing:
         say(sentence)
-    found = []
-    for name, judge in named_judges(cfg).items():
-        model = judge.model or ""
-        path = sample(cfg, benchmark, folder / name, judge)
-        votes = [Vote(k) for k in sizes]
-        found.append((parameters(model), measure(name, benchmark, path, votes)))
-    told = findings(sorted(found, key=lambda pair: pair[0]), sizes)
-    return replace(told, text=(*told.text, *missing))
+    judges = named_judges(cfg)
+    measured = measure_judges(cfg, benchmark, folder, [Vote(k) for k in sizes])
+    sized = [(parameters(judges[name].model or ""), m) for name, m in measured.items()]
+    result = findings(sorted(sized, key=lambda pair: pair[0]), sizes)
+    return replace(result, text=(*result.text, *missing))
 
 
 def made(cfg: SizeConfig) -> tuple[SizeConfig, list[str]]:
     """The setting without the default models that were not made yet, and a sentence on each."""
     missing = [m for m in cfg.models if m in TO_MAKE and not Path(m).is_dir()]
-    told = [f"Left out: {m}, which is not there. It is made by: {TO_MAKE[m]}" for m in missing]
-    return replace(cfg, models=tuple(m for m in cfg.models if m not in missing)), told
+    notes = [f"Left out: {m}, which is not there. It is made by: {TO_MAKE[m]}" for m in missing]
+    return replace(cfg, models=tuple(m for m in cfg.models if m not in missing)), notes
 
 
 def parameters(model: str) -> int:
@@ -98,7 +100,7 @@ def findings(models: Sequence[tuple[int, Measured]], sizes: Sequence[int]) -> Fi
             "no number, the height was read off the figure.",
         ),
         grids=(
-            grid(
+            Grid(
                 f"Ours: {title}, Voting@k",
                 ["model", "parameters", *(f"k = {k}" for k in sizes)],
                 lines,
@@ -133,12 +135,12 @@ def findings(models: Sequence[tuple[int, Measured]], sizes: Sequence[int]) -> Fi
 
 def _theirs() -> tuple[tuple[Series, ...], tuple[Series, ...]]:
     """Panels a (against k) and b (against billions of parameters) of Figure 4."""
-    found: dict[str, dict[str, dict[float, float]]] = {"a": {}, "b": {}}
+    panels: dict[str, dict[str, dict[float, float]]] = {"a": {}, "b": {}}
     for row in paper.table("figure4_scaling_vs_size"):
-        line = found[row["panel"]].setdefault(row["series"], {})
+        line = panels[row["panel"]].setdefault(row["series"], {})
         line[row["x"]] = row["RewardBench"]
     first, second = (
-        tuple(Series.plain(name, line, i) for i, (name, line) in enumerate(found[panel].items()))
+        tuple(Series.plain(name, line, i) for i, (name, line) in enumerate(panels[panel].items()))
         for panel in "ab"
     )
     return first, second
@@ -153,4 +155,4 @@ def _paper() -> Grid:
         ]
         for row in paper.table("figure4_scaling_vs_size")
     ]
-    return grid("The paper's Figure 4", ["line", "k, or size", "RewardBench"], lines)
+    return Grid("The paper's Figure 4", ["line", "k, or size", "RewardBench"], lines)

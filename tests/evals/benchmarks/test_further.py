@@ -71,7 +71,7 @@ def test_rm_bench_compares_three_styles_with_three(write_rows, cells_of, table_o
         "safety-response": (5, 5, 5, 5, 5, 5),
     }
     judged = [(e, totals[e.meta["subset"]]) for e in examples]
-    found = RM_BENCH.found(table_of(RM_BENCH, judged))
+    found = RM_BENCH.count(table_of(RM_BENCH, judged))
     assert RM_BENCH.label(found) == "RM-Bench (partial: 5 of 1327 rows)"
     cells = cells_of(RM_BENCH, judged)
     style, third = (100 + 100 / 3 + 0) / 3, 100 / 3

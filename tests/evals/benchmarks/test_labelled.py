@@ -11,19 +11,19 @@ WORLD, SINGLE = find("world"), find("world-single")
 def test_the_world_is_whole_and_always_the_same(table_of):
     examples = list(WORLD.read(None))
     table = table_of(WORLD, [(example, example.scores) for example in examples])
-    assert WORLD.label(WORLD.found(table)) == "The small world"
+    assert WORLD.label(WORLD.count(table)) == "The small world"
     assert len({example.id for example in examples}) == 2000
     cells = WORLD.cells(table)
     assert cells["accuracy"] == 100
     assert list(cells) == ["accuracy", *WORLD.full]
     short = table_of(WORLD, [(example, example.scores) for example in examples[:10]])
-    assert WORLD.label(WORLD.found(short)) == "The small world (partial: 10 of 2000 rows)"
+    assert WORLD.label(WORLD.count(short)) == "The small world (partial: 10 of 2000 rows)"
 
 
 def test_the_worlds_single_responses_are_whole_too(table_of):
     examples = list(SINGLE.read(None))
     table = table_of(SINGLE, [(example, (float(example.label),)) for example in examples])
-    assert SINGLE.label(SINGLE.found(table)) == "The small world, single responses"
+    assert SINGLE.label(SINGLE.count(table)) == "The small world, single responses"
     assert SINGLE.cells(table) == {"ROC-AUC": 100}
     with pytest.raises(ValueError, match="made, not read"):
         SINGLE.read("x.jsonl")
@@ -52,8 +52,8 @@ def test_rows_by_hand(write_rows, cells_of, table_of):
     judged = list(zip(examples, totals, strict=True))
     cells = cells_of(benchmark, judged)
     assert cells == pytest.approx({"accuracy": 50, "one": 100, "two": 25, "ROC-AUC": 0})
-    assert benchmark.label(benchmark.found(table_of(benchmark, judged))) == path
-    assert "partial: 2 of 5" in benchmark.label(benchmark.found(table_of(benchmark, judged[:2])))
+    assert benchmark.label(benchmark.count(table_of(benchmark, judged))) == path
+    assert "partial: 2 of 5" in benchmark.label(benchmark.count(table_of(benchmark, judged[:2])))
 
 
 def test_rows_of_single_responses_are_measured_by_roc_auc(write_rows):

@@ -33,7 +33,7 @@ def test_ties_are_dropped_and_still_count_as_rows(write_rows, table_of):
     assert [(example.id, example.label) for example in examples] == [("1", 0), ("3", 1), ("5", 1)]
     table = table_of(VOTES, zip(examples, ((9, 1), (5, 5), None), strict=True))
     assert VOTES.cells(table) == pytest.approx({"PPE Preference": 50})
-    assert VOTES.found(table) == {"PPE Preference": 6}
+    assert VOTES.count(table) == {"PPE Preference": 6}
     assert VOTES.label({"PPE Preference": 16038}) == "PPE Preference"
 
 
@@ -43,7 +43,7 @@ def test_the_shared_votes(shared_data, table_of):
     # Of one the winner is empty, and is judged like any other.
     assert len(examples) == len(items) == 894
     table = table_of(VOTES, [(example, (1, 0)) for example in examples])
-    assert VOTES.label(VOTES.found(table)) == "PPE Preference (partial: 999 of 16038 rows)"
+    assert VOTES.label(VOTES.count(table)) == "PPE Preference (partial: 999 of 16038 rows)"
     share = sum(example.label == 0 for example in examples) / 894
     assert VOTES.cells(table)["PPE Preference"] == pytest.approx(100 * share)
 
@@ -78,7 +78,7 @@ def test_correctness_is_the_mean_of_five_sets(write_rows, cells_of, table_of, tm
     # The first pair of a question has its right answer first, the second last.
     assert [cells[name] for name in SETS] == [50, 50, 50, 0, 50]
     assert cells["PPE Correctness"] == 40
-    found = PAIRS.found(table_of(PAIRS, judged))
+    found = PAIRS.count(table_of(PAIRS, judged))
     assert found == dict.fromkeys(SETS, 2)
     assert PAIRS.label(found) == "PPE Correctness (partial: 10 of 2555 rows)"
 
@@ -89,7 +89,7 @@ def test_the_shared_set_is_one_of_five(shared_data, table_of):
     table = table_of(PAIRS, [(e, (1, 0) if e.label == 0 else (0, 1)) for e in examples])
     assert PAIRS.cells(table)["MMLU-Pro"] == 100
     assert math.isnan(PAIRS.cells(table)["PPE Correctness"])
-    assert "GPQA: 0 of 512" in PAIRS.missing(PAIRS.found(table))
+    assert "GPQA: 0 of 512" in PAIRS.missing(PAIRS.count(table))
 
 
 def test_what_is_none_of_the_sets_says_so(write_rows, tmp_path):

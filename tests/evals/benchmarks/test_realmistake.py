@@ -21,7 +21,7 @@ def examples(shared_data):
 
 def test_all_rows_are_there_with_their_labels(examples, table_of):
     table = table_of(REALMISTAKE, [(example, None) for example in examples])
-    assert REALMISTAKE.label(REALMISTAKE.found(table)) == "ReaLMistake"
+    assert REALMISTAKE.label(REALMISTAKE.count(table)) == "ReaLMistake"
     labels = [int(table.of(split)[:, 1].sum()) for split in SPLITS]
     assert labels == [53, 32, 52, 31, 53, 30]  # without an error, as its SOURCE.md counts
     assert len({example.id for example in examples}) == 900

@@ -71,7 +71,7 @@ def test_the_shared_rows_are_partial_and_it_is_said_of_what(shared_data, table_o
     examples = list(REWARDBENCH.read(str(shared_data / "hub_schema")))
     assert not [item for item in examples if isinstance(item, BadRow)]
     assert len({example.id for example in examples}) == len(examples) == 2582
-    found = REWARDBENCH.found(table_of(REWARDBENCH, [(e, RIGHT) for e in examples]))
+    found = REWARDBENCH.count(table_of(REWARDBENCH, [(e, RIGHT) for e in examples]))
     assert REWARDBENCH.label(found) == "RewardBench (partial: 2582 of 2985 rows)"
     assert "donotanswer: 0 of 136" in REWARDBENCH.missing(found)
     assert not [line for line in REWARDBENCH.missing(found) if line.startswith(("hep", "llmbar"))]

@@ -40,7 +40,7 @@ def test_the_shared_rows(shared_data, table_of):
     examples = list(RMB.read(str(shared_data / "rmb")))
     assert len({e.id for e in examples}) == len(examples) == 857
     table = table_of(RMB, [(e, tuple(range(e.n, 0, -1))) for e in examples])
-    found = RMB.found(table)
+    found = RMB.count(table)
     assert found == dict(zip(PARTS, (437, 210, 144, 66), strict=True))
     assert RMB.label(found) == "RMB (partial: 857 of 20917 rows)"
     assert RMB.cells(table)["RMB"] == 100

@@ -17,12 +17,12 @@ from grm_jax.evals.experiments import (
     scaling,
     size,
 )
-from grm_jax.evals.experiments.ablations import ITEMS
 from grm_jax.evals.experiments.arms import Arm
 from grm_jax.evals.experiments.findings import incomplete, unanswered
 from grm_jax.evals.experiments.measure import measure
 from grm_jax.evals.experiments.setting import Setting, check_shows, named_judges, templates_of
-from grm_jax.evals.scoring import Vote
+from grm_jax.evals.items import ITEMS
+from grm_jax.evals.votes import Vote
 from grm_jax.judging.folder import bundled
 from grm_jax.judging.judgment import Refusal
 from grm_jax.judging.samples import read_samples
@@ -131,8 +131,9 @@ def test_filtered_principles_are_those_of_a_right_judgment(tmp_path, write_sampl
     rows = [[(1, None), (9, None)], [(1, None), (2, None)], [(None, None), (9, None)]]
     path = write_samples(tmp_path / "s.jsonl", rows)
     samples = [*read_samples(path), Refusal("item-9", "too long")]
-    assert principles.first(samples) == {"item-0": "p0", "item-1": "p0", "item-2": "p1"}
-    assert principles.filtered(samples) == {"item-0": "p1", "item-1": "p0", "item-2": "p1"}
+    written = principles.principles_of(samples)
+    assert written.first == {"item-0": "p0", "item-1": "p0", "item-2": "p1"}
+    assert written.filtered == {"item-0": "p1", "item-1": "p0", "item-2": "p1"}
 
 
 def test_rows_are_shown_with_the_principles_of_their_id():
@@ -236,7 +237,7 @@ def test_ablations_from_run_folders(tmp_path, write_samples):
     assert [row[-1] for row in rft.rows] == ["68.8", "68.0"]
     # Of two greedy judgments the second is wrong.
     assert [cell.split(" [")[0] for cell in rft.rows[1][1:5]] == ["50.0", "-50.0", "50.0", "+0.0"]
-    assert rft.columns[1::2] == ("greedy", "one sample", "Voting@4", "MetaRM@4", "the paper's")
+    assert rft.columns[1::2] == ["greedy", "one sample", "Voting@4", "MetaRM@4", "the paper's"]
     rft_panel, grpo_panel = found.figures[0].panels
     assert rft_panel.names == ("full", "no-hinted")
     assert [series.label for series in grpo_panel.series] == list(rft.columns[1:8:2])

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from grm_jax.evals.experiments.ablations import ITEMS
 from grm_jax.evals.experiments.figures import Figure, Panel, Series, draw_png, draw_svg, short
-from grm_jax.evals.experiments.findings import Findings, grid, shown, write_findings
-from grm_jax.evals.experiments.measure import doublings, measure
+from grm_jax.evals.experiments.findings import Findings, Grid, shown, write_findings
+from grm_jax.evals.experiments.measure import measure
 from grm_jax.evals.intervals import Interval
-from grm_jax.evals.scoring import Vote
+from grm_jax.evals.items import ITEMS
+from grm_jax.evals.votes import Vote, doublings
 
 HOSTILE = "<script>alert(1)</script> | `x`"
 
@@ -30,7 +30,7 @@ def figure(height=70.0):
 
 
 def findings():
-    table = grid(f"Table of {HOSTILE}", ["name", "value"], [[HOSTILE, "1.0"]])
+    table = Grid(f"Table of {HOSTILE}", ["name", "value"], [[HOSTILE, "1.0"]])
     return Findings("made-up", "Made up", ("A sentence.",), (table,), (figure(),), {"a": [1]})
 
 
@@ -67,7 +67,7 @@ def test_files_of_an_experiment(tmp_path):
 
 def test_a_row_of_another_width_is_refused():
     with pytest.raises(ValueError, match="1 cells for 2 columns"):
-        grid("caption", ["a", "b"], [["1"]])
+        Grid("caption", ["a", "b"], [["1"]])
 
 
 def test_numbers_as_they_are_shown():
@@ -86,8 +86,8 @@ def test_what_is_measured_by_hand(tmp_path, write_samples):
     # (9 + 1, 5 + 5) is a tie: half; with one unreadable sample the other one decides.
     assert found.value(Vote(2)).value == pytest.approx(75.0)
     assert list(found.cells) == [Vote(1), Vote(2)]  # no meta scores: nothing is guided
-    assert not found.rated
-    assert found.tokens == 11
+    assert not found.survey.rated
+    assert found.survey.mean_tokens == 11
     assert found.gain(Vote(2), found, Vote(1)).value == pytest.approx(25.0)
     votes = found.to_json()["votes"]
     assert [(v["k"], v["cells"]["accuracy"]["value"]) for v in votes] == [(1, 50.0), (2, 75.0)]

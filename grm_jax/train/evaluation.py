@@ -1,0 +1,89 @@
+"""How every model of an SPCT run is measured: Voting@k and MetaRM@k on items of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from grm_jax.data.items import ItemsConfig, load_items
+from grm_jax.evals.items import measure_items
+from grm_jax.judging.collect import Rated, write_samples
+from grm_jax.judging.judge import Judge
+from grm_jax.judging.meta import MetaRM
+from grm_jax.judging.samples import SampleSource, read_samples
+from grm_jax.outputs import write_whole
+from grm_jax.processes import is_first
+from grm_jax.sampling.strategy import Strategy
+from grm_jax.text.messages import Example
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How every model of the pipeline is measured.
+
+    Args:
+        items: labelled items that no stage learned from.
+        k: samples per item of the trained models; accuracies are for 1, 2, 4 .. k.
+        k_start: samples per item of the start model.
+        strategy: how tokens are drawn (temperature 1, as in training).
+        rows: samples decoded at once.
+
+    Raises:
+        ValueError: a count that is not positive.
+    """
+
+    items: tuple[ItemsConfig, ...] = (ItemsConfig(split="heldout", limit=2000),)
+    k: int = 32
+    k_start: int = 8
+    strategy: Strategy = field(default_factory=Strategy)
+    rows: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("k", "k_start", "rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
+
+
+def evaluate(
+    cfg: EvaluationConfig,
+    models: Mapping[str, str],
+    folder: Path,
+    *,
+    tokenizer: str | None,
+    templates: str | None,
+    seed: int,
+) -> Path:
+    """Measures every model that writes, with and without the meta RM; writes report.json."""
+    items = [item for item in load_items(cfg.items, seed) if item.n > 1]
+    meta = MetaRM.load(models["meta_rm"], rows=cfg.rows) if "meta_rm" in models else None
+    load = partial(Judge.load, tokenizer=tokenizer, templates=templates, seed=seed, rows=cfg.rows)
+    greedy = replace(cfg.strategy, temperature=0.0)
+
+    def sampler(model: str) -> SampleSource:
+        judge = load(model, strategy=cfg.strategy)
+        return judge if meta is None else Rated(judge, meta)
+
+    stages: dict[str, Any] = {}
+    for name in (name for name in models if name != "meta_rm"):
+        model, k = models[name], cfg.k_start if name == "start" else cfg.k
+        # Only the call that measures a judge holds it: one model at a time.
+        stages[name] = {
+            "voting": _measure(sampler(model), items, k, folder / f"{name}.jsonl"),
+            "greedy": _measure(
+                load(model, strategy=greedy), items, 1, folder / f"{name}_greedy.jsonl"
+            ),
+        }
+    if is_first():
+        report = {"items": len(items), "k": cfg.k, "stages": stages}
+        write_whole(folder / "report.json", json.dumps(report, indent=1) + "\n")
+    return folder
+
+
+def _measure(source: SampleSource, items: Sequence[Example], k: int, path: Path) -> dict[str, Any]:
+    """The accuracies of a judge, which writes every judgment to the file."""
+    write_samples(source, items, k, path, name=path.stem, total=len(items))
+    return asdict(measure_items(read_samples(path), k))
