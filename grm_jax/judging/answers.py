@@ -79,13 +79,12 @@ class ModelAnswers:
     def answer_all(self, questions: Iterable[Question], n: int) -> Iterator[Answered | Refusal]:
         """n answers to each question, in the order in which questions are finished."""
         refused: deque[Refusal] = deque()
-        stops = set(self._tokenizer.stop_ids)
         for completion in self._sampler(self._requests(questions, n, refused)):
             while refused:
                 yield refused.popleft()
-            tokens = [int(token) for token in completion.tokens if token not in stops]
             pending: _Pending = completion.request.tag
-            pending.texts[completion.sample] = self._tokenizer.decode(tokens)
+            text = self._tokenizer.decode_completion(completion.tokens)
+            pending.texts[completion.sample] = text
             if len(pending.texts) == n:
                 texts = tuple(pending.texts[sample] for sample in range(n))
                 yield Answered(pending.question.id, texts)

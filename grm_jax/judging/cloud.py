@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grm_jax.judging.folder import load_model_folder
+from grm_jax.judging.asking import Asking
+from grm_jax.judging.folder import ModelFolder, load_model_folder
 from grm_jax.judging.judge import Judge
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
 from grm_jax.judging.meta import meta_tokens
@@ -28,8 +29,9 @@ from grm_jax.text.tokenizer import Tokenizer
 class Critic(Judge):
     """A model that writes a critique, and is not asked for scores in a box (template `meta`)."""
 
-    def template(self, example: Example) -> Template:
-        return self.folder.templates.meta
+    def __init__(self, folder: ModelFolder, **settings: Any):
+        super().__init__(folder, **settings)
+        self.asking = Asking(folder.templates, "meta")
 
 
 @dataclass

@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from grm_jax.judging.answer import Answer, completion, read_answer
+from grm_jax.judging.asking import Asking, read_judgment
 from grm_jax.judging.folder import Writes
-from grm_jax.judging.judge import item_key, read_judgment, response_order
+from grm_jax.judging.judge import item_key, response_order
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
 from grm_jax.judging.token_prob import check_count, told_shares, weighed
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Example
-from grm_jax.text.prompts import load_templates, render
+from grm_jax.text.prompts import load_templates
 
 _TOP = 20  # what OpenAI gives at most
 # Capitals, digits and underscores, no word of which is as long as a key.
@@ -123,8 +124,9 @@ class EndpointJudge:
             message = "an endpoint needs openai: pip install 'grm-jax[endpoint]'."
             raise ValueError(message) from None
         self.config, self.seed, self.kind = config, seed, kind
-        self.training, self.hinted, self.reference = training, hinted, reference
-        self.templates = load_templates(config.templates)
+        templates = load_templates(config.templates)
+        task = "grm" if kind == "grm" else "judge"
+        self.asking = Asking(templates, task, training, hinted, reference)
         self.usage, self._counting = Usage(), threading.Lock()
         self._key = _key(config.api_key_env)
         sent = self._key if " " in self._key else f"Bearer {self._key}"
@@ -182,13 +184,11 @@ class EndpointJudge:
         Raises:
             ValueError: there is none, and why. ConnectionError: nor was there an answer.
         """
-        item, templates = item_key(example.digest), self.templates
+        item = item_key(example.digest)
         order = response_order(self.seed, item, sample, example.n)
         if self.kind == "token-prob":
             check_count(example.n)
-        template = templates.asking(self.kind, example.n, training=self.training)
-        shown = example.permuted(order)
-        turns = render(shown, template, hint=self.hinted, reference=self.reference)
+        template, turns = self.asking.template(example.n), self.asking.messages(example, order)
         rng = np.random.default_rng([self.seed, item, sample, _SENT])
         answer = self._complete([asdict(turn) for turn in turns], int(rng.integers(2**31)))
         judgment = read_judgment(

@@ -12,15 +12,16 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
+from grm_jax.judging.asking import Asking, read_completion
 from grm_jax.judging.folder import ModelFolder, Writes, load_model_folder
-from grm_jax.judging.judgment import Judgment, Refusal, Sampled, Verdict, restore
+from grm_jax.judging.judgment import Judgment, Refusal, Sampled, Verdict
 from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.token_prob import IndexReader, check_count, softmax, weighed
 from grm_jax.judging.voting import guide, vote
@@ -29,8 +30,6 @@ from grm_jax.sampling.strategy import Strategy
 from grm_jax.sharding import MeshConfig
 from grm_jax.text.degenerate import degenerate
 from grm_jax.text.messages import Example
-from grm_jax.text.parse import parse_choice, parse_judgment
-from grm_jax.text.prompts import Template, render
 
 # Two uses of randomness beside the sampler's, kept apart by a last word that is never zero
 # (numpy's seeds do not distinguish trailing zeros).
@@ -103,7 +102,8 @@ class Judge:
             )
         self.folder = folder
         self.meta_rm, self.k_meta = meta_rm, k_meta
-        self.training, self.hinted, self.reference = training, hinted, reference
+        task = "grm" if self.kind == "grm" else "judge"
+        self.asking = Asking(folder.templates, task, training, hinted, reference)
         self._indexes = IndexReader(folder, rows) if self.kind == "token-prob" else None
         self.sampler = Sampler(
             folder.model,
@@ -217,20 +217,14 @@ class Judge:
             samples.setdefault(order, []).append(sample)
         requests = []
         for order, numbers in samples.items():
-            tokens = self.prompt_tokens(example.permuted(order))
+            tokens = self.prompt_tokens(example, order)
             self.sampler.check_length(len(tokens))
             requests.append(Request(tokens, item, tuple(numbers), (pending, order)))
         return requests
 
-    def template(self, example: Example) -> Template:
-        """The template that the model is asked with."""
-        return self.folder.templates.asking(self.kind, example.n, training=self.training)
-
-    def prompt_tokens(self, example: Example) -> list[int]:
-        """The token ids that the model is shown for an Example as it stands."""
-        template = self.template(example)
-        turns = render(example, template, hint=self.hinted, reference=self.reference)
-        return self.folder.tokenizer.encode_chat(turns)
+    def prompt_tokens(self, example: Example, order: Sequence[int] | None = None) -> list[int]:
+        """The token ids that the model is shown for an Example, in this order or as it stands."""
+        return self.asking.ask(example, order, self.folder.tokenizer)
 
     def _read(self, completions: Iterator[Completion]) -> Iterator[tuple[_Pending, Judgment]]:
         """Each completion's judgment, and the Example that it is one of."""
@@ -251,17 +245,8 @@ class Judge:
 
     def _parse(self, completion: Completion) -> Judgment:
         pending, order = completion.request.tag
-        stops = set(self.folder.tokenizer.stop_ids)
-        text = self.folder.tokenizer.decode([int(t) for t in completion.tokens if t not in stops])
-        return read_judgment(
-            text,
-            self.template(pending.example),
-            sample=completion.sample,
-            order=order,
-            tokens=len(completion.tokens),
-            logprob=float(completion.logprobs.sum()),
-            cut_off=not completion.finished,
-        )
+        template = self.asking.template(pending.example.n)
+        return read_completion(completion, self.folder.tokenizer, template, order)
 
     def _conclude(self, sampled: Sampled) -> Verdict | Refusal:
         example, judgments = sampled.example, sampled.judgments
@@ -280,51 +265,6 @@ class Judge:
                 "not follow the template, or max_new_tokens is too small.",
             )
         return replace(verdict, degenerate=degenerate(example.responses))
-
-
-def read_judgment(
-    text: str,
-    template: Template,
-    *,
-    sample: int,
-    order: tuple[int, ...],
-    tokens: int,
-    logprob: float = math.nan,
-    cut_off: bool = False,
-) -> Judgment:
-    """A written judgment, parsed: its scores go back to the order of the Example.
-
-    Where the template asks for a choice, the chosen response scores 1 and all others 0.
-    order: order[i] is the index of the response that stood at place i. cut_off: the length limit
-    ended it, which is then the reason why it has no scores.
-    """
-    if template.chooses:
-        parsed = parse_choice(text, len(order), label=template.label, cut_off=cut_off)
-        chosen = parsed.index
-        shown = None if chosen is None else [int(i == chosen) for i in range(len(order))]
-    else:
-        parsed = parse_judgment(
-            text,
-            len(order),
-            template.low,
-            template.high,
-            label=template.label,
-            cut_off=cut_off,
-        )
-        shown = parsed.scores
-    scores = None if shown is None else restore(shown, order)
-    return Judgment(
-        sample=sample,
-        order=order,
-        principles=parsed.principles,
-        critique=parsed.critique,
-        scores=scores,
-        reason="truncated" if parsed.reason is not None and cut_off else parsed.reason,
-        text=text,
-        tokens=tokens,
-        logprob=logprob,
-        counted=scores is not None,
-    )
 
 
 def item_key(name: str) -> int:

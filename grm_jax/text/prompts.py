@@ -110,14 +110,16 @@ class Templates:
     judge: Template
     meta: Template
 
-    def asking(self, kind: str, n: int, *, training: bool) -> Template:
-        """What a judge of this kind is asked with about n responses.
+    def asking(self, task: str, n: int, *, training: bool) -> Template:
+        """The template of a task for n responses.
 
         training: one response is scored right or wrong, as in RFT and RL.
         """
-        if kind != "grm":
-            return self.judge
-        return self.single if training and n == 1 else self.grm
+        return self.single if task == "grm" and training and n == 1 else getattr(self, task)
+
+    def ask(self, task: str, example: Example, *, training: bool, **shown: bool) -> list[Message]:
+        """The chat turns that ask about an example; `shown` (hint, reference) as for `render`."""
+        return render(example, self.asking(task, example.n, training=training), **shown)
 
 
 def load_templates(path: str | Path | None = None) -> Templates:

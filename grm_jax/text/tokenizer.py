@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import tokenizers
@@ -130,6 +130,10 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; control tokens show as their names, broken bytes as U+FFFD."""
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+
+    def decode_completion(self, ids: Iterable[int]) -> str:
+        """The text that a model wrote, without the tokens that end it."""
+        return self.decode([i for i in ids if i not in self.stop_ids])
 
     def encode_chat(
         self, messages: Sequence[Message], *, generation_prompt: bool = True

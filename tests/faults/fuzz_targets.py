@@ -17,9 +17,9 @@ import yaml
 from hypothesis import strategies as st
 
 from grm_jax import cli
+from grm_jax.judging.asking import read_judgment
 from grm_jax.judging.endpoint import EndpointConfig, EndpointJudge
 from grm_jax.judging.folder import bundled
-from grm_jax.judging.judge import read_judgment
 from grm_jax.judging.judgment import Refusal
 from grm_jax.judging.samples import from_json, to_json
 from grm_jax.text.json_line import json_line
