@@ -141,7 +141,18 @@ class Refusal:
 
     def to_json(self) -> dict[str, Any]:
         """{"id": .., "error": ..}, with "passing" and "row" where there is such a thing."""
-        told: dict[str, Any] = {"id": self.id, "error": self.error}
+        line: dict[str, Any] = {"id": self.id, "error": self.error}
         if self.passing:
-            told["passing"] = True
-        return told if self.row is None else told | {"row": dict(self.row)}
+            line["passing"] = True
+        return line if self.row is None else line | {"row": dict(self.row)}
+
+
+def identity(result: Sampled | Refusal) -> str:
+    """The id of the Example that this is the result of."""
+    return result.id if isinstance(result, Refusal) else result.example.id
+
+
+def check_samples(k: int) -> None:
+    """Raises ValueError unless there is to be a sample."""
+    if k < 1:
+        raise ValueError(f"k is {k}; a verdict needs at least one sample.")

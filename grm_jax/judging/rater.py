@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import jax
@@ -18,6 +18,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int
 
 from grm_jax.judging.folder import ModelFolder
+from grm_jax.judging.pending import Pending
 from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
 from grm_jax.processes import everywhere, spread
@@ -34,17 +35,15 @@ NOT_FINITE = (
 
 
 @dataclass
-class _Pending(Generic[T, R]):
-    """A request some of whose sequences are being read."""
+class _Asked(Generic[T]):
+    """A request: the caller's tag, and the sequences that it wants, of which some may not fit."""
 
     tag: T
     wanted: Sequence[Tokens]
-    missing: int
-    found: dict[Tokens, R] = field(default_factory=dict)
 
-    @property
-    def results(self) -> list[R | None]:
-        return [self.found.get(ids) for ids in self.wanted]
+
+# A sequence that is to be read, and the request that it belongs to.
+_Row = tuple[Pending[_Asked[T], Tokens, R], Tokens]
 
 
 @dataclass
@@ -84,13 +83,13 @@ class Reader(Generic[R]):
         has the same bits whatever else is read: rows of one padded length share a batch that is
         always full-sized. A sequence that comes several times in a request is read once.
         """
-        queues: dict[int, list[tuple[_Pending[T, R], Tokens]]] = {}
-        flying: deque[tuple[list[tuple[_Pending[T, R], Tokens]], Array]] = deque()
+        queues: dict[int, list[_Row[T, R]]] = {}
+        flying: deque[tuple[list[_Row[T, R]], Array]] = deque()
         for tag, wanted in requests:
-            fitting = [ids for ids in dict.fromkeys(wanted) if len(ids) <= self.longest]
-            pending = _Pending(tag, wanted, len(fitting))
+            fitting = tuple(ids for ids in dict.fromkeys(wanted) if len(ids) <= self.longest)
+            pending = Pending[_Asked[T], Tokens, R](_Asked(tag, wanted), fitting)
             if not fitting:
-                yield tag, pending.results
+                yield _results(pending)
             for ids in fitting:
                 size = bucket(len(ids), self.longest)
                 queue = queues.setdefault(size, [])
@@ -104,7 +103,7 @@ class Reader(Generic[R]):
         while flying:
             yield from _fetch(*flying.popleft())
 
-    def _dispatch(self, size: int, batch: list[tuple[_Pending[T, R], Tokens]]) -> Array:
+    def _dispatch(self, size: int, batch: list[_Row[T, R]]) -> Array:
         """Starts one program on a full-sized batch; returns at once with results to come."""
         tokens = np.zeros((self.rows, size), np.int32)
         positions = np.full((self.rows, size), -1, np.int32)
@@ -154,11 +153,12 @@ def rate(
 _PROGRAM = jax.jit(rate, static_argnums=0)
 
 
-def _fetch(
-    batch: list[tuple[_Pending[T, R], Tokens]], results: Array
-) -> Iterator[tuple[T, list[R | None]]]:
+def _fetch(batch: list[_Row[T, R]], results: Array) -> Iterator[tuple[T, list[R | None]]]:
     """Waits for one batch; yields the requests of which it was the last."""
     for (pending, ids), result in zip(batch, np.asarray(results).tolist(), strict=False):
-        pending.found[ids] = result
-        if len(pending.found) == pending.missing:
-            yield pending.tag, pending.results
+        if pending.add(ids, result):
+            yield _results(pending)
+
+
+def _results(pending: Pending[_Asked[T], Tokens, R]) -> tuple[T, list[R | None]]:
+    return pending.owner.tag, [pending.parts.get(ids) for ids in pending.owner.wanted]

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from grm_jax.judging.judge import item_key, response_order
-from grm_jax.judging.judgment import Judgment, Refusal, Sampled
+from grm_jax.judging.judgment import Judgment, Refusal, Sampled, check_samples
 from grm_jax.judging.rater import NOT_FINITE, Rater, Tokens
+from grm_jax.randomness import item_key, response_order
 from grm_jax.text.messages import Example, Message
 from grm_jax.text.prompts import Template, render
 from grm_jax.text.tokenizer import Tokenizer
@@ -168,9 +168,3 @@ def unscored(example: Example, scores: Sequence[float | None], rater: Rater) -> 
         f"the conversation with what is to be scored has more than the {rater.longest} tokens "
         "that this model reads: shorten the row.",
     )
-
-
-def check_samples(k: int) -> None:
-    """Raises ValueError unless there is to be a sample."""
-    if k < 1:
-        raise ValueError(f"k is {k}; a verdict needs at least one sample.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +73,7 @@ class IndexReader(Reader[list[float]]):
             )
         self.numbers = [i for (i,) in found]
 
-    def before(self, completion: Completion, judgment: Judgment) -> list[Tokens]:
+    def before(self, completion: Completion[Any], judgment: Judgment) -> list[Tokens]:
         """The tokens that the model had read when it wrote the number of its choice.
 
         The very ones that it was given and drew, prompt and all. Nothing where there is no choice,
@@ -113,7 +114,7 @@ def next_logits(
 _PROGRAM = jax.jit(next_logits, static_argnums=0)
 
 
-def told_shares(answer: Answer, n: int, url: str, label: str) -> tuple[float, ...] | None:
+def server_shares(answer: Answer, n: int, url: str, label: str) -> tuple[float, ...] | None:
     """The shares of n numbers, from the log-probabilities that a server sends with an answer.
 
     None where the chosen number is not a token, or the last letter of one. A number that is not
@@ -135,8 +136,8 @@ def told_shares(answer: Answer, n: int, url: str, label: str) -> tuple[float, ..
         if start + len(before.encode()) == len(head) < end:
             if not token.top:
                 raise ValueError(_NO_TOP.format(url, "the number that it chose"))
-            told = {**token.top, token.text: token.logprob}
-            logits = [told.get(f"{before}{i}", -math.inf) for i in range(1, n + 1)]
+            logprobs = {**token.top, token.text: token.logprob}
+            logits = [logprobs.get(f"{before}{i}", -math.inf) for i in range(1, n + 1)]
             return softmax(logits) if max(logits) > -math.inf else None
     return None
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from grm_jax.judging.asking import Asking, read_completion
 from grm_jax.judging.folder import Learns
-from grm_jax.judging.judge import item_key, response_order
 from grm_jax.judging.judgment import Judgment
 from grm_jax.judging.pairs import take
 from grm_jax.judging.reward import rule_reward
 from grm_jax.metric_names import INVALID_RATIO, MEAN_LENGTH, REWARD, ZERO_STD
 from grm_jax.processes import say
+from grm_jax.randomness import item_key, response_order
 from grm_jax.sampling.sampler import Completion, Request, Sampler, bucket
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Template, Templates

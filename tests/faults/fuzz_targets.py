@@ -323,7 +323,7 @@ def asking(kind: Any) -> tuple[EndpointJudge, dict[str, Any]]:
     )
     judge = EndpointJudge(config, kind=kind)
     transport = httpx.MockTransport(lambda request: httpx.Response(**next_answer))
-    judge._client = openai.OpenAI(
+    judge._server._client = openai.OpenAI(
         base_url=config.url,
         api_key="none",
         max_retries=0,
