@@ -58,7 +58,7 @@ class Showcase:
         if example.label is not None and example.n > 1:
             parts.append(_gold(result, example.label))
         shown = _most_typical(result)
-        if shown is not None:
+        if shown is not None and shown.text:
             parts.append(_critique(shown))
         self._console.print(Panel(Group(*parts), title=f"[bold]{title}", title_align="left"))
 
@@ -69,8 +69,9 @@ def _scores(verdict: Verdict, example: Example) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 1))
     for index in verdict.ranking:
         mean = verdict.mean_scores[index]
+        bar = "█" * min(round(mean / 10 * BAR), BAR)  # a reward has no upper limit
         votes = [
-            f"{j.scores[index]}" if j.counted else f"({j.scores[index]})"
+            _number(j.scores[index]) if j.counted else f"({_number(j.scores[index])})"
             for j in verdict.judgments
             if j.scores is not None
         ]
@@ -78,10 +79,15 @@ def _scores(verdict: Verdict, example: Example) -> Table:
             "[bold green]✔" if index in verdict.tied else "",
             _response(verdict, example, index),
             f"{mean:.1f}",
-            Text("█" * round(mean / 10 * BAR), style="green" if index in verdict.tied else "blue"),
+            Text(bar, style="green" if index in verdict.tied else "blue"),
             Text(" ".join(votes), style="dim"),
         )
     return table
+
+
+def _number(score: float) -> str:
+    """A score as it was written, or a reward or a probability in a few digits."""
+    return str(score) if isinstance(score, int) else f"{score:.2f}"
 
 
 def _response(verdict: Verdict, example: Example, index: int) -> Text:
