@@ -92,8 +92,8 @@ def run(command: JudgeCommand) -> int:
         say(source.mapping)
         folder = expanded(where)
         with VerdictFile(path, folder if folder.is_dir() else None) as file:
-            if file.found:
-                say(f"{path} is there (rows: {file.found}): those that have not changed stay.")
+            if file.done:
+                say(f"{path} is there (rows: {file.done}): those that have not changed stay.")
             _drive(command, source, file)
             say(file.summary())
             return 0 if from_first(lambda: file.verdicts) else 1

@@ -22,8 +22,8 @@ class JudgeOptions:
     Args:
         model: "tiny" (bundled), a folder in Hugging Face's layout, or a hub id.
         judge_kind: What the model is; by default what its grm.json says, else a pointwise GRM.
-        samples: A file of judgments (an evaluation's samples.jsonl) in the place of a model.
-        endpoint: An OpenAI-compatible server in the place of a model.
+        samples: A file of judgments (an evaluation's samples.jsonl) instead of a model.
+        endpoint: An OpenAI-compatible server instead of a model.
         templates: A folder of prompt templates that replace those of the same name; by default the
             model's own.
         reference: Show the reference answer where a row has one.
@@ -114,5 +114,5 @@ def wrapped(
 
 
 def samples_needed(options: JudgeOptions) -> int:
-    """k, or one of a judge whose samples are all alike."""
+    """k, or 1 for a judge whose samples are all alike."""
     return 1 if KINDS[judge_kind(judge_config(options))].certain else options.k

@@ -98,24 +98,26 @@ def _response(verdict: Verdict, example: Example, index: int) -> Text:
 
 
 def _summary(verdict: Verdict) -> str:
-    said = f"{verdict.valid} of {verdict.k} critiques readable"
+    summary = f"{verdict.valid} of {verdict.k} critiques readable"
     for reason, count in verdict.invalid_reasons.items():
-        said += f", {count} {reason}"
+        summary += f", {count} {reason}"
     if any(j.meta is not None for j in verdict.judgments):
-        said += f"; the meta RM counts the better {verdict.counted}"
+        summary += f"; the meta RM counts the better {verdict.counted}"
     if len(verdict.tied) > 1:
-        return f"{said}; {len(verdict.tied)} responses share the highest sum"
-    return f"{said}; ahead by {verdict.margin:.1f} points" if len(verdict.scores) > 1 else said
+        return f"{summary}; {len(verdict.tied)} responses share the highest sum"
+    return (
+        f"{summary}; ahead by {verdict.margin:.1f} points" if len(verdict.scores) > 1 else summary
+    )
 
 
 def _gold(verdict: Verdict, label: int) -> Text:
     """Whether the verdict agrees with the row's label."""
     if verdict.tied == (label,):
         return Text("agrees with the label", style="green")
-    place = verdict.ranking.index(label) + 1
+    rank = verdict.ranking.index(label) + 1
     if label in verdict.tied:
         return Text("the labelled best shares the highest sum", style="yellow")
-    return Text(f"the labelled best came in place {place}", style="red")
+    return Text(f"the labelled best came in place {rank}", style="red")
 
 
 def _most_typical(verdict: Verdict) -> Judgment | None:

@@ -114,17 +114,17 @@ def concurrently(ask: Callable[[T], R], items: Iterable[T], most: int) -> Iterat
 
     Items are taken as threads are free for them; stopping early starts no more.
     """
-    stream, flying, finished = iter(items), set[Future[R]](), set[Future[R]]()
+    stream, in_flight, finished = iter(items), set[Future[R]](), set[Future[R]]()
     with _threads(most) as pool:
         while True:
             # New items are begun before results are handed out: what is done with those may take
             # long.
-            while len(flying) < most and (item := next(stream, None)) is not None:
-                flying.add(pool.submit(ask, item))
+            while len(in_flight) < most and (item := next(stream, None)) is not None:
+                in_flight.add(pool.submit(ask, item))
             yield from [future.result() for future in finished]
-            if not flying:
+            if not in_flight:
                 return
-            finished, flying = wait(flying, return_when=FIRST_COMPLETED)
+            finished, in_flight = wait(in_flight, return_when=FIRST_COMPLETED)
 
 
 @contextmanager

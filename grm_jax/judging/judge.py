@@ -4,7 +4,7 @@ Pointwise (the generative reward model), or LLM-as-a-Judge: a vote for one of th
 
 Each of k samples sees the responses in an order of its own; samples that drew the same order
 share one prefilled prompt. Orders and tokens depend on (seed, what the Example shows, sample
-number) alone: neither its id nor its place in a file changes them.
+number) alone: neither its id nor its position in a file changes them.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ class Judge:
             )
         self.folder = folder
         self.meta_rm, self.k_meta = meta_rm, k_meta
-        found = KINDS[self.kind]
-        self.asking = Asking(folder.templates, found.task, training, hinted, reference)
-        self._indexes = IndexReader(folder, rows) if found.odds else None
+        row = KINDS[self.kind]
+        self.asking = Asking(folder.templates, row.task, training, hinted, reference)
+        self._indexes = IndexReader(folder, rows) if row.odds else None
         self.sampler = Sampler(
             folder.model,
             folder.params,

@@ -26,7 +26,7 @@ from grm_jax.sampling.sampler import bucket
 from grm_jax.sharding import DECODE_RULES, spec_for
 
 T = TypeVar("T")
-R = TypeVar("R")  # what is found for one sequence
+R = TypeVar("R")  # the result of one sequence
 Tokens = tuple[int, ...]
 NOT_FINITE = (
     "a score that {} gives this row is not finite (NaN or inf): try --dtype float32, or another "
@@ -66,7 +66,7 @@ class Reader(Generic[R]):
             raise ValueError(f"rows is {self.rows}; at least one sequence must be read at once.")
 
     def compute(self, tokens: Array, positions: Array) -> Array:
-        """Starts the program on right-padded rows [B, T]; it finds an R for each [B, ..]."""
+        """Starts the program on right-padded rows [B, T]; it gives an R for each row [B, ..]."""
         raise NotImplementedError
 
     @property
@@ -77,14 +77,14 @@ class Reader(Generic[R]):
     def __call__(
         self, requests: Iterable[tuple[T, Sequence[Tokens]]]
     ) -> Iterator[tuple[T, list[R | None]]]:
-        """(tag, sequences) in, (tag, what is found for each sequence) out; None if it is too long.
+        """(tag, sequences) in, (tag, the result of each sequence) out, None where it is too long.
 
         Yields in the order in which requests are finished; one without sequences at once. A result
         has the same bits whatever else is read: rows of one padded length share a batch that is
         always full-sized. A sequence that comes several times in a request is read once.
         """
         queues: dict[int, list[_Row[T, R]]] = {}
-        flying: deque[tuple[list[_Row[T, R]], Array]] = deque()
+        in_flight: deque[tuple[list[_Row[T, R]], Array]] = deque()
         for tag, wanted in requests:
             fitting = tuple(ids for ids in dict.fromkeys(wanted) if len(ids) <= self.longest)
             pending = Pending[_Asked[T], Tokens, R](_Asked(tag, wanted), fitting)
@@ -96,12 +96,12 @@ class Reader(Generic[R]):
                 queue.append((pending, ids))
                 if len(queue) == self.rows:
                     batch = queues.pop(size)
-                    flying.append((batch, self._dispatch(size, batch)))
-                    if len(flying) > 1:
-                        yield from _fetch(*flying.popleft())
-        flying.extend((batch, self._dispatch(size, batch)) for size, batch in queues.items())
-        while flying:
-            yield from _fetch(*flying.popleft())
+                    in_flight.append((batch, self._dispatch(size, batch)))
+                    if len(in_flight) > 1:
+                        yield from _fetch(*in_flight.popleft())
+        in_flight.extend((batch, self._dispatch(size, batch)) for size, batch in queues.items())
+        while in_flight:
+            yield from _fetch(*in_flight.popleft())
 
     def _dispatch(self, size: int, batch: list[_Row[T, R]]) -> Array:
         """Starts one program on a full-sized batch; returns at once with results to come."""
@@ -115,15 +115,15 @@ class Reader(Generic[R]):
         if mesh is None:
             arrays = (jnp.asarray(tokens), jnp.asarray(positions))
         else:
-            place = NamedSharding(mesh, spec_for(("batch",), DECODE_RULES))
-            arrays = spread((tokens, positions), place)
+            sharding = NamedSharding(mesh, spec_for(("batch",), DECODE_RULES))
+            arrays = spread((tokens, positions), sharding)
         with jax.set_mesh(mesh) if mesh else nullcontext():
             return everywhere(self.compute(*arrays), mesh)
 
 
 @dataclass
 class Rater(Reader[float]):
-    """A loaded model that scores: finds one raw logit for each sequence.
+    """A loaded model that scores: one raw logit for each sequence.
 
     Raises:
         ValueError: the model writes instead of scoring, or rows is not positive.

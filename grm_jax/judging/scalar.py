@@ -32,11 +32,11 @@ class BTRM:
     def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled | Refusal]:
         """k equal judgments for each Example, in the order in which Examples are finished."""
         check_samples(k)
-        for tag, found in self.rater(map(self._request, examples)):
+        for tag, results in self.rater(map(self._request, examples)):
             if isinstance(tag, Refusal):
                 yield tag
-            elif (scores := complete(found)) is None:
-                yield unscored(tag, found, self.rater)
+            elif (scores := complete(results)) is None:
+                yield unscored(tag, results, self.rater)
             else:
                 order = tuple(range(tag.n))
                 yield Sampled(tag, tuple(unwritten(i, order, scores) for i in range(k)))
@@ -59,7 +59,7 @@ class PairRM:
     responses all pairs are read, and a response's score is the sum over its pairs.
 
     Each sample number has an order of the responses, and of a pair the one that comes first is
-    shown first. Samples 2 j and 2 j + 1 have opposite orders, so that a liking for one place
+    shown first. Samples 2 j and 2 j + 1 have opposite orders, so that a liking for one position
     cancels for every even k, and stays in for k = 1. No pair is read twice in one order.
 
     Args:
@@ -76,11 +76,11 @@ class PairRM:
         A single response is refused: there is nothing to hold it against.
         """
         check_samples(k)
-        for tag, found in self.rater(self._request(example, k) for example in examples):
+        for tag, results in self.rater(self._request(example, k) for example in examples):
             if isinstance(tag, Refusal):
                 yield tag
-            elif (scores := complete(found)) is None:
-                yield unscored(tag, found, self.rater)
+            elif (scores := complete(results)) is None:
+                yield unscored(tag, results, self.rater)
             else:
                 yield Sampled(tag, tuple(self._judgments(tag, k, scores)))
 
@@ -155,8 +155,8 @@ def unwritten(sample: int, order: tuple[int, ...], scores: Sequence[float]) -> J
 
 def complete(scores: Sequence[float | None]) -> list[float] | None:
     """The scores of an Example's sequences; None if one of them has none that is finite."""
-    found = [score for score in scores if score is not None and math.isfinite(score)]
-    return found if len(found) == len(scores) else None
+    finite = [score for score in scores if score is not None and math.isfinite(score)]
+    return finite if len(finite) == len(scores) else None
 
 
 def unscored(example: Example, scores: Sequence[float | None], rater: Rater) -> Refusal:

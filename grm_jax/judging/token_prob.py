@@ -1,8 +1,8 @@
 """TokenProb: LLM-as-a-Judge whose votes are weighed by the probability of each response's number.
 
-A response's score is the probability of its number at the place in the box where the judge wrote
-one, among the numbers of all responses. Numbers are single digits: a number of several tokens has
-no probability at one place.
+Where the judge wrote a number into the box, a response's score is the probability of its own
+number, among the numbers of all responses. Numbers are single digits: a number of several tokens
+has no probability of its own.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ class IndexReader(Reader[list[float]]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        found = [self.folder.tokenizer.encode(str(i)) for i in range(1, MOST + 1)]
-        if any(len(ids) != 1 for ids in found):
+        encoded = [self.folder.tokenizer.encode(str(i)) for i in range(1, MOST + 1)]
+        if any(len(ids) != 1 for ids in encoded):
             raise ValueError(
                 f"the tokenizer of {self.folder.path} has no token for each digit, which TokenProb "
                 "is made of: use the kind judge."
             )
-        self.numbers = [i for (i,) in found]
+        self.numbers = [i for (i,) in encoded]
 
     def before(self, completion: Completion[Any], judgment: Judgment) -> list[Tokens]:
         """The tokens that the model had read when it wrote the number of its choice.
@@ -84,10 +84,10 @@ class IndexReader(Reader[list[float]]):
         label = self.folder.templates.judge.label
         head = judgment.text[: choice_place(judgment.text, label)]
         tokenizer, tokens = self.folder.tokenizer, completion.tokens.tolist()
-        for place in reversed(range(len(tokens))):
-            text = tokenizer.decode(tokens[:place])
-            if text == head and tokens[place] in self.numbers:
-                return [(*completion.request.tokens, *tokens[:place])]
+        for end in reversed(range(len(tokens))):
+            text = tokenizer.decode(tokens[:end])
+            if text == head and tokens[end] in self.numbers:
+                return [(*completion.request.tokens, *tokens[:end])]
             if len(text) < len(head):
                 break
         return []

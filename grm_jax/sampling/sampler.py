@@ -125,7 +125,7 @@ class Sampler:
             ValueError: a prompt is empty or longer than `longest_prompt`.
         """
         queues: dict[tuple[int, int], list[Chunk[Tag]]] = collections.OrderedDict()
-        flying: collections.deque[tuple[list[Chunk[Tag]], Drawn]] = collections.deque()
+        in_flight: collections.deque[tuple[list[Chunk[Tag]], Drawn]] = collections.deque()
         waiting = 0
         for request in requests:
             for chunk in self._chunks(request):
@@ -139,15 +139,15 @@ class Sampler:
                     shape = next(iter(queues))
                 batch = queues.pop(shape)
                 waiting -= sum(len(c.samples) for c in batch)
-                flying.append((batch, self._dispatch(shape, batch)))
-                if len(flying) > 1:
-                    yield from _fetch(*flying.popleft())
+                in_flight.append((batch, self._dispatch(shape, batch)))
+                if len(in_flight) > 1:
+                    yield from _fetch(*in_flight.popleft())
         for shape, batch in queues.items():
-            flying.append((batch, self._dispatch(shape, batch)))
-            if len(flying) > 1:
-                yield from _fetch(*flying.popleft())
-        while flying:
-            yield from _fetch(*flying.popleft())
+            in_flight.append((batch, self._dispatch(shape, batch)))
+            if len(in_flight) > 1:
+                yield from _fetch(*in_flight.popleft())
+        while in_flight:
+            yield from _fetch(*in_flight.popleft())
 
     def _chunks(self, request: Request[Tag]) -> Iterator[Chunk[Tag]]:
         """The request in pieces of the allowed group sizes, largest first."""

@@ -65,8 +65,8 @@ class Tokenizer:
                 f"{source} has no token {', '.join(missing)}: a tokenizer of the Gemma layout is "
                 f"needed, with {', '.join(ids)}"
             )
-        found = [i for i in ids.values() if i is not None]
-        self.pad_id, self.eos_id, self.bos_id, self.start_of_turn_id, self.end_of_turn_id = found
+        known = [i for i in ids.values() if i is not None]
+        self.pad_id, self.eos_id, self.bos_id, self.start_of_turn_id, self.end_of_turn_id = known
         self.stop_ids: tuple[int, ...] = (self.eos_id, self.end_of_turn_id)
         controls = self._control_tokens()
         # <unk> steers nothing, and some tokenizers have it for characters that they do not know.
