@@ -83,8 +83,8 @@ class CLoud:
     def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled | Refusal]:
         """k judgments for each Example, in the order in which Examples are finished.
 
-        A response's critiques follow from (seed, Example id, its index, sample number) and the
-        response, and so does its reward: the other responses change nothing.
+        A response's critiques follow from the seed, the sample number, the prompt and the response
+        alone, and so does its reward: the other responses change nothing.
         """
         check_samples(k)
         written = criticise(self.critic, examples, k)

@@ -155,8 +155,7 @@ class Judge:
     ) -> Iterator[Verdict | Refusal]:
         """Judges a stream, k samples each; yields in the order in which Examples are finished.
 
-        Ids must differ: an Example's randomness and its result are found by its id.
-        Memory does not grow with the number of Examples.
+        A result has its Example's id. Memory does not grow with the number of Examples.
         """
         for result in self.rated_all(examples, k, strategy):
             yield conclude(

@@ -16,7 +16,7 @@ class Judgment:
     """One sampled critique, parsed.
 
     Attributes:
-        sample: its number, 0 .. k-1; with the seed and the Example's id it names the randomness.
+        sample: its number, 0 .. k-1, which names its randomness, see randomness.py.
         order: order[i] is the index of the response that was shown in position i.
         principles, critique: as generated; the critique speaks of positions, see `order`.
         scores: one number per response in the *Example's* order, or None if unparsable: 1..10 of a

@@ -22,7 +22,7 @@ class PairInput:
     the sample has none either. One or two responses are judged as they stand.
 
     Args:
-        source: the judge. A pair's randomness is named by the Example's id and its two numbers.
+        source: the judge. A pair's randomness follows from what it shows.
     """
 
     def __init__(self, source: SampleSource):

@@ -12,7 +12,7 @@ import collections
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +59,8 @@ class Completion(Generic[Tag]):
     finished: bool
 
 
-class Chunk(NamedTuple, Generic[Tag]):
+@dataclass(frozen=True)
+class Chunk(Generic[Tag]):
     """Some of a request's samples, which are decoded together."""
 
     request: Request[Tag]
