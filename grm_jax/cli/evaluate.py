@@ -13,7 +13,7 @@ from typing import Any, Literal
 from grm_jax.cli.judge_options import (
     JudgeOptions,
     check_pairs,
-    judge_config,
+    kind_of,
     open_options,
     samples_needed,
     wrapped,
@@ -28,11 +28,9 @@ from grm_jax.evals.run import Greedy, judge_benchmark
 from grm_jax.evals.scoring import Unanswered
 from grm_jax.judging.endpoint import EndpointJudge
 from grm_jax.judging.judge import Judge
-from grm_jax.judging.kinds import KINDS
 from grm_jax.judging.made_from import JUDGES, made_from
 from grm_jax.judging.pairs import PairInput
 from grm_jax.judging.samples import SampleSource
-from grm_jax.judging.sources import judge_kind
 from grm_jax.outputs import Made, check_file, claimed_folder, json_with, write_whole
 from grm_jax.paths import expanded
 from grm_jax.processes import from_first, is_first, say
@@ -162,7 +160,7 @@ def _evaluate(
     settings: Mapping[str, Any],
 ) -> dict[str, Any] | None:
     """As `evaluate`, in a folder that is claimed."""
-    scalar = KINDS[judge_kind(judge_config(command))].head == "scalar"
+    scalar = kind_of(command).head == "scalar"
     where: dict[str, Any] = {"data": command.data, "limit": command.limit, "scalar": scalar}
     judge_benchmark(benchmark, judges.source, judges.k, folder, **where)
     if (greedy := judges.greedy) is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from grm_jax.judging.collect import Rated
 from grm_jax.judging.endpoint import EndpointConfig
-from grm_jax.judging.kinds import KINDS, Kind
+from grm_jax.judging.kinds import KINDS, JudgeKind, Kind
 from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.pairs import PairInput
 from grm_jax.judging.samples import SampleSource
@@ -113,6 +113,11 @@ def wrapped(
     return Rated(source, meta_rm)
 
 
+def kind_of(options: JudgeOptions) -> JudgeKind:
+    """What judges."""
+    return KINDS[judge_kind(judge_config(options))]
+
+
 def samples_needed(options: JudgeOptions) -> int:
     """k, or 1 for a judge whose samples are all alike."""
-    return 1 if KINDS[judge_kind(judge_config(options))].certain else options.k
+    return 1 if kind_of(options).certain else options.k
