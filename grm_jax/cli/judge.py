@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import resources
 from itertools import islice
+from typing import Literal
 
 from rich.console import Console
 from tqdm import tqdm
 
+from grm_jax.cli.judge_options import (
+    JudgeOptions,
+    check_pairs,
+    open_options,
+    samples_needed,
+    wrapped,
+)
 from grm_jax.cli.show import Showcase
 from grm_jax.cli.verdict_file import VerdictFile
 from grm_jax.data.sources import Source, load_examples
-from grm_jax.judging.judge import Judge
-from grm_jax.judging.judgment import Verdict
+from grm_jax.judging.judgment import Verdict, check_samples
 from grm_jax.judging.made_from import JUDGES, made_from
+from grm_jax.judging.samples import SampleSource
+from grm_jax.judging.voting import conclude
 from grm_jax.outputs import Made, claimed_file
 from grm_jax.paths import expanded
 from grm_jax.processes import from_first, is_first, say
-from grm_jax.sampling.strategy import Strategy
-from grm_jax.sharding import MeshConfig
+from grm_jax.sharding import make_mesh
 
 # Options that may differ when a file is continued: they change what is done, or how fast, and a
 # log-probability by a rounding at most.
@@ -28,7 +36,7 @@ FREE = ("output", "limit", "mesh", "rows")
 
 
 @dataclass(frozen=True)
-class JudgeCommand:
+class JudgeCommand(JudgeOptions):
     """Judge responses: principles, a critique and a score for each, summed over k samples.
 
     With no options it judges a few bundled questions with the bundled model and shows them.
@@ -43,48 +51,25 @@ class JudgeCommand:
         output: The JSONL file for the verdicts; without it they are shown on the terminal.
         split: Which split of a folder or a hub data set to read.
         limit: Read only the first so many rows.
-        model: "tiny" (bundled), a folder in Hugging Face's layout, or a hub id.
+        shown: "list" shows the judge all responses at once, "pair" two at a time.
         tokenizer: Take the tokenizer from this folder or hub id, not from the model's.
-        templates: A folder of prompt templates that replace the built-in ones of the same name.
-        k: Samples per row; their scores are summed.
-        meta_rm: A model that rates the samples, of which then only the better ones are summed:
-            "tiny-meta" (bundled), a folder, or a hub id.
-        k_meta: How many samples that are; by default half of k.
-        strategy: How tokens are drawn.
-        seed: The same seed gives the same verdicts, whatever else is in the file.
-        max_new_tokens: Room for one critique; by default what the model folder says.
-        rows: Samples decoded at once: more is faster, until memory ends.
         dtype: What activations are computed in, float32 or bfloat16; by default float32 on a CPU
             and elsewhere what the weights are stored in.
-        mesh: Spread over several devices: how many along data, fsdp and tensor. In a job of several
-            processes the rows go over all its devices by default.
     """
 
     input: str | None = None
     output: str | None = None
     split: str | None = None
     limit: int | None = None
-    model: str = "tiny"
+    shown: Literal["list", "pair"] = "list"
     tokenizer: str | None = None
-    templates: str | None = None
-    k: int = 8
-    meta_rm: str | None = None
-    k_meta: int | None = None
-    strategy: Strategy = field(default_factory=lambda: Strategy(temperature=0.5))
-    seed: int = 0
-    max_new_tokens: int | None = None
-    rows: int = 64
     dtype: str | None = None
-    mesh: MeshConfig | None = None
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ValueError(f"k is {self.k}; a verdict needs at least one sample.")
-        if self.k_meta is not None and (self.meta_rm is None or not 1 <= self.k_meta <= self.k):
-            raise ValueError(
-                f"k_meta is {self.k_meta} of {self.k} samples: give 1 to k, and a --meta-rm that "
-                "chooses them."
-            )
+        check_samples(self.k)
+        super().__post_init__()
+        if self.shown == "pair":
+            check_pairs(self, "--shown")
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is {self.limit}; give at least one row, or leave it out.")
         if self.output is not None and self.input is None:
@@ -97,7 +82,8 @@ def run(command: JudgeCommand) -> int:
     source = load_examples(where, split=command.split)
     if command.output is None:
         with Showcase(Console(quiet=not is_first())) as show:
-            return 0 if _drive(command, source, show) else 1
+            verdicts = _drive(command, source, show)
+            return 0 if from_first(lambda: verdicts) else 1
     settings = asdict(command)
     made = Made("grm judge", settings, FREE, from_first(lambda: made_from(settings, JUDGES)))
     with claimed_file(command.output, made, apart=[where]) as path:
@@ -106,32 +92,20 @@ def run(command: JudgeCommand) -> int:
         say(source.mapping)
         folder = expanded(where)
         with VerdictFile(path, folder if folder.is_dir() else None) as file:
-            if file.found:
-                say(f"{path} is there (rows: {file.found}): those that have not changed stay.")
+            if file.done:
+                say(f"{path} is there (rows: {file.done}): those that have not changed stay.")
             _drive(command, source, file)
             say(file.summary())
-            return 0 if file.verdicts else 1
+            return 0 if from_first(lambda: file.verdicts) else 1
 
 
-def _drive(command: JudgeCommand, source: Source, sink: Showcase | VerdictFile) -> int:
+def _drive(command: JudgeCommand, examples: Source, sink: Showcase | VerdictFile) -> int:
     """Streams rows through the judge into the sink; holds only the rows that are under way.
 
     Returns:
-        How many verdicts there were.
+        How many verdicts there were; in other processes none, of a judge that the first asks alone.
     """
-    judge = Judge.load(
-        command.model,
-        tokenizer=command.tokenizer,
-        templates=command.templates,
-        dtype=command.dtype,
-        mesh=command.mesh,
-        strategy=command.strategy,
-        seed=command.seed,
-        max_new_tokens=command.max_new_tokens,
-        rows=command.rows,
-        meta_rm=command.meta_rm,
-        k_meta=command.k_meta,
-    )
+    source = open_source(command)
     verdicts = 0
     terminal = sys.stderr.isatty()
     with tqdm(
@@ -141,10 +115,25 @@ def _drive(command: JudgeCommand, source: Source, sink: Showcase | VerdictFile) 
         mininterval=0.2 if terminal else 10,
         file=sys.stderr,
     ) as bar:
-        rows = sink.left(islice(source, command.limit))
-        for result in judge.judge_all(rows, command.k):
-            sink.write(result)
+        rows = sink.left(islice(examples, command.limit))
+        asking = is_first() or source.on_devices
+        for sampled in source.sample_all(rows if asking else (), samples_needed(command)):
+            verdict = conclude(
+                sampled,
+                seed=command.seed,
+                k_meta=command.k_meta,
+                guided=command.meta_rm is not None,
+            )
+            sink.write(verdict)
             bar.update()
-            verdicts += isinstance(result, Verdict)
+            verdicts += isinstance(verdict, Verdict)
         sink.finish(limited=command.limit is not None)
     return verdicts
+
+
+def open_source(command: JudgeCommand) -> SampleSource:
+    """What writes the judgments of a command."""
+    if command.mesh is not None:
+        make_mesh(command.mesh)  # one that does not fit is an error, even where it is not used
+    judge = open_options(command, tokenizer=command.tokenizer, dtype=command.dtype)
+    return wrapped(command, judge, pairs=command.shown == "pair", dtype=command.dtype)

@@ -58,7 +58,7 @@ class Showcase:
         if example.label is not None and example.n > 1:
             parts.append(_gold(result, example.label))
         shown = _most_typical(result)
-        if shown is not None:
+        if shown is not None and shown.text:
             parts.append(_critique(shown))
         self._console.print(Panel(Group(*parts), title=f"[bold]{title}", title_align="left"))
 
@@ -69,8 +69,9 @@ def _scores(verdict: Verdict, example: Example) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 1))
     for index in verdict.ranking:
         mean = verdict.mean_scores[index]
+        bar = "█" * min(round(mean / 10 * BAR), BAR)  # a reward has no upper limit
         votes = [
-            f"{j.scores[index]}" if j.counted else f"({j.scores[index]})"
+            _number(j.scores[index]) if j.counted else f"({_number(j.scores[index])})"
             for j in verdict.judgments
             if j.scores is not None
         ]
@@ -78,10 +79,15 @@ def _scores(verdict: Verdict, example: Example) -> Table:
             "[bold green]✔" if index in verdict.tied else "",
             _response(verdict, example, index),
             f"{mean:.1f}",
-            Text("█" * round(mean / 10 * BAR), style="green" if index in verdict.tied else "blue"),
+            Text(bar, style="green" if index in verdict.tied else "blue"),
             Text(" ".join(votes), style="dim"),
         )
     return table
+
+
+def _number(score: float) -> str:
+    """A score as it was written, or a reward or a probability in a few digits."""
+    return str(score) if isinstance(score, int) else f"{score:.2f}"
 
 
 def _response(verdict: Verdict, example: Example, index: int) -> Text:
@@ -92,24 +98,26 @@ def _response(verdict: Verdict, example: Example, index: int) -> Text:
 
 
 def _summary(verdict: Verdict) -> str:
-    said = f"{verdict.valid} of {verdict.k} critiques readable"
+    summary = f"{verdict.valid} of {verdict.k} critiques readable"
     for reason, count in verdict.invalid_reasons.items():
-        said += f", {count} {reason}"
+        summary += f", {count} {reason}"
     if any(j.meta is not None for j in verdict.judgments):
-        said += f"; the meta RM counts the better {verdict.counted}"
+        summary += f"; the meta RM counts the better {verdict.counted}"
     if len(verdict.tied) > 1:
-        return f"{said}; {len(verdict.tied)} responses share the highest sum"
-    return f"{said}; ahead by {verdict.margin:.1f} points" if len(verdict.scores) > 1 else said
+        return f"{summary}; {len(verdict.tied)} responses share the highest sum"
+    return (
+        f"{summary}; ahead by {verdict.margin:.1f} points" if len(verdict.scores) > 1 else summary
+    )
 
 
 def _gold(verdict: Verdict, label: int) -> Text:
     """Whether the verdict agrees with the row's label."""
     if verdict.tied == (label,):
         return Text("agrees with the label", style="green")
-    place = verdict.ranking.index(label) + 1
+    rank = verdict.ranking.index(label) + 1
     if label in verdict.tied:
         return Text("the labelled best shares the highest sum", style="yellow")
-    return Text(f"the labelled best came in place {place}", style="red")
+    return Text(f"the labelled best came in place {rank}", style="red")
 
 
 def _most_typical(verdict: Verdict) -> Judgment | None:

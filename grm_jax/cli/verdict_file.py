@@ -31,12 +31,12 @@ class VerdictFile:
         self.path = path
         self._counts: Counter[str] = Counter()
         self._kept = 0
-        self._file = ResultFile(path, VerdictLines(folder), told=self._count)
+        self._file = ResultFile(path, VerdictLines(folder), on_line=self._count)
 
     @property
-    def found(self) -> int:
+    def done(self) -> int:
         """How many results the file had already."""
-        return self._file.found
+        return self._file.done
 
     @property
     def verdicts(self) -> int:
@@ -87,8 +87,8 @@ class VerdictLines:
         return self._head(row, row.meta.get("path")) | _without_id(result.to_json())
 
     def again(self, line: Line, row: Example) -> Line:
-        found = {name: value for name, value in line.items() if name not in ("line", "path")}
-        return self._head(row, row.meta.get("path")) | _without_id(found)
+        kept = {name: value for name, value in line.items() if name not in ("line", "path")}
+        return self._head(row, row.meta.get("path")) | _without_id(kept)
 
     def bad(self, row: BadRow) -> Line:
         return self._head(row, row.path) | {"error": str(row)}

@@ -111,8 +111,8 @@ class WorldRows:
         lesson = self.world[index]
         several = lesson.example.n > 1
         kind = "judge" if self.world.choose and several else "grm"
-        template = self.templates.asking(kind, lesson.example.n, training=lesson.binary)
-        prompt = render(lesson.example, template, hint=lesson.hinted, reference=lesson.reference)
+        shown = {"hint": lesson.hinted, "reference": lesson.reference}
+        prompt = self.templates.ask(kind, lesson.example, training=lesson.binary, **shown)
         return encode(self.tokenizer, tuple(prompt), lesson.critique)
 
 

@@ -1,7 +1,7 @@
-"""A server's chat completion: what of it is read, each part looked at before it is used.
+"""A server's chat completion: the parts that are read, each checked before it is used.
 
-Servers that call themselves OpenAI-compatible send all kinds of things: what is none of OpenAI's
-is a sentence about this answer, never a score.
+Servers that call themselves OpenAI-compatible send all kinds of things: whatever is not OpenAI's
+format becomes a sentence about this answer, never a score.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from grm_jax.text.messages import repair_surrogates
 
 @dataclass(frozen=True)
 class Token:
-    """One token of an answer: its text and bytes, and the log-probabilities at its place."""
+    """One token of an answer: its text and bytes, and the log-probabilities there."""
 
     text: str
     data: bytes
@@ -50,18 +50,18 @@ def completion(text: str) -> dict[str, Any] | None:
 
 
 def count(body: Mapping[str, Any], name: str) -> int:
-    """A number of tokens as the server tells it; 0 where it tells none.
+    """A number of tokens as the server reports it; 0 where it reports none.
 
     Raises:
         ValueError: it is no number of tokens.
     """
     usage = body.get("usage")
-    told = usage.get(name) if isinstance(usage, dict) else usage
-    if told is None:
+    value = usage.get(name) if isinstance(usage, dict) else usage
+    if value is None:
         return 0
-    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 <= told < 2**53:
-        raise ValueError(f"usage.{name} is {_short(told)}")
-    return int(told)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
+        raise ValueError(f"usage.{name} is {_short(value)}")
+    return int(value)
 
 
 def read_answer(body: Mapping[str, Any], *, logprobs: bool) -> Answer:
@@ -94,17 +94,17 @@ def _first(choices: Any) -> dict[str, Any]:
 
 def _entries(choice: Mapping[str, Any]) -> Sequence[Any]:
     """The tokens of a choice with their log-probabilities; none where the server sent none."""
-    told = choice.get("logprobs")
-    entries = told.get("content") if isinstance(told, dict) else told
+    sent = choice.get("logprobs")
+    entries = sent.get("content") if isinstance(sent, dict) else sent
     if entries is None:
         return ()
     if not isinstance(entries, list):
-        raise ValueError(f"choices[0].logprobs is {_short(told)}")
+        raise ValueError(f"choices[0].logprobs is {_short(sent)}")
     return entries
 
 
 def _token(entry: Any) -> Token:
-    text, logprob = _told(entry)
+    text, logprob = _logprob(entry)
     top = entry.get("top_logprobs")
     if not isinstance(top, list | None):
         raise ValueError(f"top_logprobs of the token {text!r} is {_short(top)}")
@@ -113,11 +113,11 @@ def _token(entry: Any) -> Token:
         data = list(text.encode())
     if not isinstance(data, list) or not all(type(b) is int and 0 <= b < 256 for b in data):
         raise ValueError(f"bytes of the token {text!r} is {_short(data)}")
-    return Token(text, bytes(data), logprob, dict(map(_told, top or ())))
+    return Token(text, bytes(data), logprob, dict(map(_logprob, top or ())))
 
 
-def _told(entry: Any) -> tuple[str, float]:
-    """A token and its log-probability; minus infinity is one, and what is no number is not."""
+def _logprob(entry: Any) -> tuple[str, float]:
+    """A token and its log-probability; minus infinity is allowed, and what is no number is not."""
     entry = entry if isinstance(entry, dict) else {}
     text, logprob = entry.get("token"), entry.get("logprob")
     if not isinstance(text, str):
@@ -131,5 +131,5 @@ def _told(entry: Any) -> tuple[str, float]:
 
 def _short(value: Any) -> str:
     """A value as JSON, on one line and not too long."""
-    told = " ".join(json.dumps(value).split())
-    return told if len(told) <= 80 else f"{told[:80]} .."
+    text = " ".join(json.dumps(value).split())
+    return text if len(text) <= 80 else f"{text[:80]} .."

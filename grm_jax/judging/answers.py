@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-
-from grm_jax.judging.endpoint import EndpointConfig, EndpointJudge
+from grm_jax.judging.endpoint import concurrently
 from grm_jax.judging.folder import ModelFolder
-from grm_jax.judging.judge import item_key
 from grm_jax.judging.judgment import Refusal
-from grm_jax.sampling.sampler import Request, Sampler
+from grm_jax.judging.pending import Pending, gather
+from grm_jax.judging.server import EndpointConfig, Server
+from grm_jax.randomness import answer_seed, item_key
+from grm_jax.sampling.sampler import Completion, Request, Sampler
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Message
-
-_ANSWER = 5  # keeps its draws apart from those that judges and rollouts make of the same words
 
 
 @dataclass(frozen=True)
@@ -34,12 +32,6 @@ class Answered:
 
     id: str
     texts: tuple[str, ...]
-
-
-@dataclass
-class _Pending:
-    question: Question
-    texts: dict[int, str] = field(default_factory=dict)
 
 
 class ModelAnswers:
@@ -79,21 +71,18 @@ class ModelAnswers:
     def answer_all(self, questions: Iterable[Question], n: int) -> Iterator[Answered | Refusal]:
         """n answers to each question, in the order in which questions are finished."""
         refused: deque[Refusal] = deque()
-        stops = set(self._tokenizer.stop_ids)
-        for completion in self._sampler(self._requests(questions, n, refused)):
-            while refused:
-                yield refused.popleft()
-            tokens = [int(token) for token in completion.tokens if token not in stops]
-            pending: _Pending = completion.request.tag
-            pending.texts[completion.sample] = self._tokenizer.decode(tokens)
-            if len(pending.texts) == n:
-                texts = tuple(pending.texts[sample] for sample in range(n))
-                yield Answered(pending.question.id, texts)
-        yield from refused
+        completions = self._sampler(self._requests(questions, n, refused))
+        parts = ((c.request.tag, c.sample, self._text(c)) for c in completions)
+        for result in gather(parts, refused):
+            if isinstance(result, Refusal):
+                yield result
+            else:
+                yield Answered(result.owner.id, result.in_order())
 
     def _requests(
         self, questions: Iterable[Question], n: int, refused: deque[Refusal]
-    ) -> Iterator[Request]:
+    ) -> Iterator[Request[Pending[Question, int, str]]]:
+        samples = tuple(range(n))
         for question in questions:
             tokens = self._tokenizer.encode_chat([Message("user", question.text)])
             try:
@@ -101,7 +90,10 @@ class ModelAnswers:
             except ValueError as error:
                 refused.append(Refusal(question.id, str(error)))
                 continue
-            yield Request(tokens, item_key(question.id), tuple(range(n)), _Pending(question))
+            yield Request(tokens, item_key(question.id), samples, Pending(question, samples))
+
+    def _text(self, completion: Completion[Any]) -> str:
+        return self._tokenizer.decode_completion(completion.tokens)
 
 
 class EndpointAnswers:
@@ -112,30 +104,18 @@ class EndpointAnswers:
     """
 
     def __init__(self, config: EndpointConfig, *, seed: int):
-        self._server, self._most, self._seed = EndpointJudge(config), config.concurrency, seed
+        self._server, self._seed = Server(config), seed
 
     def answer_all(self, questions: Iterable[Question], n: int) -> Iterator[Answered | Refusal]:
         """As `ModelAnswers`; a question is refused if one of its answers finally fails."""
-        stream = iter(questions)
-        flying: set[Future[Answered | Refusal]] = set()
-        pool = ThreadPoolExecutor(self._most)
-        try:
-            while True:
-                while len(flying) < self._most and (question := next(stream, None)) is not None:
-                    flying.add(pool.submit(self._ask, question, n))
-                if not flying:
-                    return
-                finished, flying = wait(flying, return_when=FIRST_COMPLETED)
-                yield from [future.result() for future in finished]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        most = self._server.config.concurrency
+        return concurrently(lambda question: self._ask(question, n), questions, most)
 
     def _ask(self, question: Question, n: int) -> Answered | Refusal:
-        turns = [asdict(Message("user", question.text))]
-        item = item_key(question.id)
-        seeds = (np.random.default_rng([self._seed, item, i, _ANSWER]) for i in range(n))
+        turns, item = [Message("user", question.text)], item_key(question.id)
+        seeds = (answer_seed(self._seed, item, sample) for sample in range(n))
         try:
-            texts = tuple(self._server.answer(turns, int(rng.integers(2**31))) for rng in seeds)
+            texts = tuple(self._server.complete(turns, seed).text for seed in seeds)
         except (ConnectionError, ValueError) as error:
             return Refusal(question.id, str(error), passing=isinstance(error, ConnectionError))
         return Answered(question.id, texts)

@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from grm_jax.judging.folder import load_model_folder
+from grm_jax.judging.asking import Asking
+from grm_jax.judging.folder import ModelFolder, load_model_folder
 from grm_jax.judging.judge import Judge
-from grm_jax.judging.judgment import Judgment, Refusal, Sampled
+from grm_jax.judging.judgment import Judgment, Refusal, Sampled, check_samples
 from grm_jax.judging.meta import meta_tokens
+from grm_jax.judging.pending import sample_parts
 from grm_jax.judging.rater import Rater, Tokens
 from grm_jax.judging.samples import SampleSource
-from grm_jax.judging.scalar import alone, check_samples, complete, unscored
+from grm_jax.judging.scalar import alone, complete, unscored
 from grm_jax.sharding import MeshConfig
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Template
@@ -28,8 +30,9 @@ from grm_jax.text.tokenizer import Tokenizer
 class Critic(Judge):
     """A model that writes a critique, and is not asked for scores in a box (template `meta`)."""
 
-    def template(self, example: Example) -> Template:
-        return self.folder.templates.meta
+    def __init__(self, folder: ModelFolder, **settings: Any):
+        super().__init__(folder, **settings)
+        self.asking = Asking(folder.templates, "meta")
 
 
 @dataclass
@@ -50,6 +53,7 @@ class CLoud:
         cls,
         name: str | Path,
         *,
+        tokenizer: str | None = None,
         templates: str | None = None,
         dtype: str | None = None,
         mesh: MeshConfig | None = None,
@@ -61,34 +65,38 @@ class CLoud:
         Raises:
             ValueError, FileNotFoundError: what is missing or does not fit.
         """
-        folder = load_model_folder(name, templates=templates, dtype=dtype, mesh=mesh)
+        loading: dict[str, Any] = {
+            "tokenizer": tokenizer,
+            "templates": templates,
+            "dtype": dtype,
+            "mesh": mesh,
+        }
+        folder = load_model_folder(name, **loading)
         if folder.critic is None:
             raise ValueError(
                 f"{folder.path} names no critic: CLoud needs a model that writes, in a folder "
                 'beside the weights, and its name in grm.json: {"critic": "critic"}.'
             )
-        critic = Critic.load(
-            folder.critic, templates=templates, dtype=dtype, mesh=mesh, rows=rows, **settings
-        )
+        critic = Critic.load(folder.critic, rows=rows, **loading, **settings)
         return cls(critic, Rater(folder, rows))
 
     def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled | Refusal]:
         """k judgments for each Example, in the order in which Examples are finished.
 
-        A response's critiques follow from (seed, Example id, its index, sample number) and the
-        response, and so does its reward: the other responses change nothing.
+        A response's critiques follow from the seed, the sample number, the prompt and the response
+        alone, and so does its reward: the other responses change nothing.
         """
         check_samples(k)
         written = criticise(self.critic, examples, k)
-        for (example, parts), found in self.rater(
+        for (example, parts), rewards in self.rater(
             ((example, parts), self._wanted(parts)) for example, parts in written
         ):
             refused = next((part for part in parts if isinstance(part, Refusal)), None)
             if refused is not None:
                 error = f"response {refused.id.split('/')[-1]}: {refused.error}"
                 yield replace(refused, id=example.id, error=error)
-            elif (scores := complete(found)) is None:
-                yield unscored(example, found, self.rater)
+            elif (scores := complete(rewards)) is None:
+                yield unscored(example, rewards, self.rater)
             else:
                 yield Sampled(example, tuple(_joined(parts, scores, k)))
 
@@ -109,23 +117,13 @@ def criticise(
     critic: SampleSource, examples: Iterable[Example], k: int
 ) -> Iterator[tuple[Example, list[Sampled | Refusal]]]:
     """Each Example, with k critiques of each of its responses alone, when it has them all."""
-    whose: dict[str, tuple[Example, int]] = {}
-    found: dict[str, dict[int, Sampled | Refusal]] = {}
 
-    def singles() -> Iterator[Example]:
-        for example in examples:
-            for i in range(example.n):
-                single = alone(example, i)
-                whose[single.id] = example, i
-                yield single
+    def singles(example: Example) -> dict[int, Example]:
+        return {i: alone(example, i) for i in range(example.n)}
 
-    for result in critic.sample_all(singles(), k):
-        example, i = whose.pop(result.id if isinstance(result, Refusal) else result.example.id)
-        parts = found.setdefault(example.id, {})
-        parts[i] = result
-        if len(parts) == example.n:
-            del found[example.id]
-            yield example, [parts[i] for i in range(example.n)]
+    for pending, _ in sample_parts(critic, examples, k, singles):
+        if pending.complete:
+            yield pending.owner, list(pending.in_order())
 
 
 def value_tokens(

@@ -22,17 +22,17 @@ def collect(
 ) -> list[Sampled]:
     """k judgments for each Example, from the file where they are there, else sampled.
 
-    As `write_samples`; what cannot be judged is not returned, but counted and said.
+    As `write_samples`; what cannot be judged is left out, and a message says how many that is.
     """
     write_samples(source, examples, k, path, name=name, total=len(examples))
-    found = list(read_samples(path))
-    refusals = [row for row in found if isinstance(row, Refusal)]
+    results = list(read_samples(path))
+    refusals = [row for row in results if isinstance(row, Refusal)]
     if refusals:
         say(
-            f"{name}: {len(refusals)} of {len(found)} items have no judgments and are left out; "
+            f"{name}: {len(refusals)} of {len(results)} items have no judgments and are left out; "
             f"the first, {refusals[0].id}: {refusals[0].error}"
         )
-    return [row for row in found if isinstance(row, Sampled)]
+    return [row for row in results if isinstance(row, Sampled)]
 
 
 def refused(refusal: Refusal, example: Example) -> Line:
@@ -116,7 +116,7 @@ def write_samples(
             lines or SampleLines(k),
             part=part,
             others=(path, old),
-            told=lambda line: bar.update(),
+            on_line=lambda line: bar.update(),
         ) as file,
     ):
         left = file.left(examples)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from grm_jax.judging.kinds import KINDS, Kind
+from grm_jax.judging.kinds import Learns as Learns
 from grm_jax.models import hf
 from grm_jax.models.gemma2 import Params
 from grm_jax.models.hf_folder import find_folder
@@ -25,17 +27,10 @@ from grm_jax.text.files import read_object
 from grm_jax.text.prompts import Templates, load_templates
 from grm_jax.text.tokenizer import Tokenizer
 
-# What judges: grm, pointwise, a score per response; judge, LLM-as-a-Judge, the number of the best
-# one; token-prob, the same weighed by the probability of each number; bt, pair, cloud: with a
-# scalar head.
-Kind = Literal["grm", "judge", "token-prob", "bt", "pair", "cloud"]
-Writes = Literal["grm", "judge", "token-prob"]  # those that write, and no more
-Learns = Literal["grm", "judge"]  # those of them that differ in what they write
-
 DEFAULT_MAX_NEW_TOKENS = 1024
-# What grm.json may say that is read: whether a value is one, and what it must be.
+# What is read of grm.json: whether a value will do, and what it must be.
 SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "kind": (lambda kind: kind in get_args(Kind), f"one of {', '.join(get_args(Kind))}"),
+    "kind": (lambda kind: kind in tuple(KINDS), f"one of {', '.join(KINDS)}"),
     "critic": (lambda name: isinstance(name, str), "the name of a folder in this one"),
     "max_new_tokens": (lambda n: type(n) is int and n > 0, "a whole number, 1 or more"),
     "tokenizer_sha256": (lambda sha: isinstance(sha, str), "the hash of tokenizer.json"),

@@ -16,9 +16,9 @@ class Judgment:
     """One sampled critique, parsed.
 
     Attributes:
-        sample: its number, 0 .. k-1; with the seed and the Example's id it names the randomness.
-        order: order[i] is the index of the response that was shown at place i.
-        principles, critique: as generated; the critique speaks of places, see `order`.
+        sample: its number, 0 .. k-1, which names its randomness, see randomness.py.
+        order: order[i] is the index of the response that was shown in position i.
+        principles, critique: as generated; the critique speaks of positions, see `order`.
         scores: one number per response in the *Example's* order, or None if unparsable: 1..10 of a
             pointwise GRM; of another judge a vote (0 or 1), a probability, or a reward.
         reason: why there are no scores ("no_box", "box_elsewhere", "truncated", .., and of
@@ -44,7 +44,7 @@ class Judgment:
 
 
 def restore(shown: Sequence[float], order: Sequence[int]) -> tuple[float, ...]:
-    """Scores of the responses as shown (order[i] stood at place i), in the Example's order."""
+    """Scores of the responses as shown (order[i] stood in position i), in the Example's order."""
     by_index = dict(zip(order, shown, strict=True))
     return tuple(by_index[index] for index in range(len(order)))
 
@@ -53,7 +53,7 @@ def restore(shown: Sequence[float], order: Sequence[int]) -> tuple[float, ...]:
 class Sampled:
     """An Example and its k judgments, in the order of their numbers, before any vote.
 
-    judged: the digest of what was judged, where the Example's texts may not be told.
+    judged: the digest of what was judged, where the Example's texts are withheld.
     """
 
     example: Example
@@ -141,7 +141,18 @@ class Refusal:
 
     def to_json(self) -> dict[str, Any]:
         """{"id": .., "error": ..}, with "passing" and "row" where there is such a thing."""
-        told: dict[str, Any] = {"id": self.id, "error": self.error}
+        line: dict[str, Any] = {"id": self.id, "error": self.error}
         if self.passing:
-            told["passing"] = True
-        return told if self.row is None else told | {"row": dict(self.row)}
+            line["passing"] = True
+        return line if self.row is None else line | {"row": dict(self.row)}
+
+
+def identity(result: Sampled | Refusal) -> str:
+    """The id of the Example that this is the result of."""
+    return result.id if isinstance(result, Refusal) else result.example.id
+
+
+def check_samples(k: int) -> None:
+    """Raises ValueError unless there is to be a sample."""
+    if k < 1:
+        raise ValueError(f"k is {k}; a verdict needs at least one sample.")

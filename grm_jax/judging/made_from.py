@@ -24,16 +24,16 @@ def made_from(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, 
     Raises:
         FileNotFoundError, ValueError: the hub does not give a model.
     """
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     for dotted, name, value in _texts(settings):
         if name not in names:
             continue
         path = bundled(value) if name in MODELS and value in BUNDLED else expanded(value)
         if path.exists():
-            found[dotted] = fingerprint(path)
+            hashes[dotted] = fingerprint(path)
         elif name in MODELS and re.fullmatch(r"[\w.-]+/[\w.-]+", value):
-            found[dotted] = model_path(value).name
-    return found
+            hashes[dotted] = model_path(value).name
+    return hashes
 
 
 def _texts(value: Any, dotted: str = "", name: str = "") -> Iterator[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from grm_jax.judging.folder import load_model_folder
-from grm_jax.judging.judgment import Judgment, Refusal, Sampled
+from grm_jax.judging.judgment import Judgment, Refusal, Sampled, identity
 from grm_jax.judging.rater import NOT_FINITE, Rater, Tokens
 from grm_jax.sharding import MeshConfig
 from grm_jax.text.messages import Example
@@ -50,7 +50,7 @@ class MetaRM(Rater):
         for result, ratings in self((result, self._wanted(result)) for result in sampled):
             if any(rating is not None and not math.isfinite(rating) for rating in ratings):
                 error = f"the meta RM: {NOT_FINITE.format(self.folder.path)}"
-                result = Refusal(_identity(result), error)
+                result = Refusal(identity(result), error)
             if isinstance(result, Sampled):
                 left = iter(ratings)
                 rated = (replace(j, meta=next(left)) if j.scores else j for j in result.judgments)
@@ -68,10 +68,6 @@ class MetaRM(Rater):
         if isinstance(result, Refusal):
             return []
         return [tuple(self.tokens(result.example, j)) for j in result.judgments if j.scores]
-
-
-def _identity(result: Sampled | Refusal) -> str:
-    return result.id if isinstance(result, Refusal) else result.example.id
 
 
 def meta_tokens(

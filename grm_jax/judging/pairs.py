@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
+from grm_jax.judging.pending import sample_parts
 from grm_jax.judging.samples import SampleSource
 from grm_jax.text.messages import Example
 
-Pair = tuple[int, int]
-
-
-@dataclass
-class _Pending:
-    """An Example whose pairs are being judged, and what is there of them."""
-
-    example: Example
-    left: int
-    found: dict[Pair, tuple[Judgment, ...]] = field(default_factory=dict)
-    refused: bool = False
+Pair = tuple[int, ...]  # two indices, or none: the whole Example
 
 
 class PairInput:
@@ -31,7 +22,7 @@ class PairInput:
     the sample has none either. One or two responses are judged as they stand.
 
     Args:
-        source: the judge. A pair's randomness is named by the Example's id and its two numbers.
+        source: the judge. A pair's randomness follows from what it shows.
     """
 
     def __init__(self, source: SampleSource):
@@ -43,32 +34,29 @@ class PairInput:
 
         An Example is refused as soon as one of its pairs is. Memory holds the Examples under way.
         """
-        waiting: dict[str, tuple[_Pending, Pair]] = {}
-
-        def shown() -> Iterator[Example]:
-            for example in examples:
-                pairs = list(combinations(range(example.n), 2)) if example.n > 2 else []
-                pending = _Pending(example, len(pairs))
-                cut = {pair: take(example, pair) for pair in pairs}
-                waiting.update({part.id: (pending, pair) for pair, part in cut.items()})
-                yield from cut.values() or [example]
-
-        for result in self.source.sample_all(shown(), k):
-            identity = result.id if isinstance(result, Refusal) else result.example.id
-            if identity not in waiting:
+        for pending, pair in sample_parts(self.source, examples, k, split):
+            example, result = pending.owner, pending.parts[pair]
+            if not pair:
                 yield result
-                continue
-            pending, pair = waiting.pop(identity)
-            pending.left -= 1
-            if isinstance(result, Sampled):
-                pending.found[pair] = result.judgments
-            elif not pending.refused:
-                pending.refused = True
-                places = f"responses {pair[0] + 1} and {pair[1] + 1}"
-                error = f"{places}: {result.error}"
-                yield replace(result, id=pending.example.id, error=error)
-            if pending.left == 0 and not pending.refused:
-                yield Sampled(pending.example, tuple(_joined(pending, s) for s in range(k)))
+            elif isinstance(result, Refusal):
+                if sum(isinstance(part, Refusal) for part in pending.parts.values()) == 1:
+                    error = f"responses {pair[0] + 1} and {pair[1] + 1}: {result.error}"
+                    yield replace(result, id=example.id, error=error)
+            elif pending.complete:
+                parts = {
+                    pair: part.judgments
+                    for pair, part in zip(pending.keys, pending.in_order(), strict=True)
+                    if isinstance(part, Sampled)
+                }
+                if len(parts) == len(pending.keys):
+                    yield Sampled(example, tuple(_joined(example, parts, s) for s in range(k)))
+
+
+def split(example: Example) -> dict[Pair, Example]:
+    """All pairs of its responses; an Example of one or two stands for itself, as ()."""
+    if example.n <= 2:
+        return {(): example}
+    return {pair: take(example, pair) for pair in combinations(range(example.n), 2)}
 
 
 def take(example: Example, responses: Sequence[int]) -> Example:
@@ -86,10 +74,12 @@ def take(example: Example, responses: Sequence[int]) -> Example:
     )
 
 
-def _joined(pending: _Pending, sample: int) -> Judgment:
+def _joined(
+    example: Example, judgments: Mapping[Pair, Sequence[Judgment]], sample: int
+) -> Judgment:
     """Sample number `sample` of all pairs as one judgment of the Example."""
-    parts = {pair: judgments[sample] for pair, judgments in sorted(pending.found.items())}
-    wins = [0.0] * pending.example.n
+    parts = {pair: of_pair[sample] for pair, of_pair in judgments.items()}
+    wins = [0.0] * example.n
     for (i, j), part in parts.items():
         first, second = part.scores or (0, 0)
         won = 0.5 if first == second else float(first > second)
@@ -98,7 +88,7 @@ def _joined(pending: _Pending, sample: int) -> Judgment:
     read = [part for part in parts.values() if part.scores is not None]
     return Judgment(
         sample=sample,
-        order=tuple(range(pending.example.n)),
+        order=tuple(range(example.n)),
         principles=_written(parts, "principles"),
         critique=_written(parts, "critique"),
         scores=tuple(wins) if read else None,
@@ -110,10 +100,10 @@ def _joined(pending: _Pending, sample: int) -> Judgment:
     )
 
 
-def _written(parts: dict[Pair, Judgment], what: str) -> str:
+def _written(parts: Mapping[Pair, Judgment], what: str) -> str:
     """What the pairs' judgments say, each under the numbers of its responses as it saw them."""
     return "\n\n".join(
-        "[Responses {} and {}]\n".format(*(pair[place] + 1 for place in part.order))
+        "[Responses {} and {}]\n".format(*(pair[position] + 1 for position in part.order))
         + getattr(part, what)
         for pair, part in parts.items()
     )

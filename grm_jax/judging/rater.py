@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import jax
@@ -18,6 +18,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int
 
 from grm_jax.judging.folder import ModelFolder
+from grm_jax.judging.pending import Pending
 from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
 from grm_jax.processes import everywhere, spread
@@ -25,7 +26,7 @@ from grm_jax.sampling.sampler import bucket
 from grm_jax.sharding import DECODE_RULES, spec_for
 
 T = TypeVar("T")
-R = TypeVar("R")  # what is found for one sequence
+R = TypeVar("R")  # the result of one sequence
 Tokens = tuple[int, ...]
 NOT_FINITE = (
     "a score that {} gives this row is not finite (NaN or inf): try --dtype float32, or another "
@@ -34,17 +35,15 @@ NOT_FINITE = (
 
 
 @dataclass
-class _Pending(Generic[T, R]):
-    """A request some of whose sequences are being read."""
+class _Asked(Generic[T]):
+    """A request: the caller's tag, and the sequences that it wants, of which some may not fit."""
 
     tag: T
     wanted: Sequence[Tokens]
-    missing: int
-    found: dict[Tokens, R] = field(default_factory=dict)
 
-    @property
-    def results(self) -> list[R | None]:
-        return [self.found.get(ids) for ids in self.wanted]
+
+# A sequence that is to be read, and the request that it belongs to.
+_Row = tuple[Pending[_Asked[T], Tokens, R], Tokens]
 
 
 @dataclass
@@ -67,7 +66,7 @@ class Reader(Generic[R]):
             raise ValueError(f"rows is {self.rows}; at least one sequence must be read at once.")
 
     def compute(self, tokens: Array, positions: Array) -> Array:
-        """Starts the program on right-padded rows [B, T]; it finds an R for each [B, ..]."""
+        """Starts the program on right-padded rows [B, T]; it gives an R for each row [B, ..]."""
         raise NotImplementedError
 
     @property
@@ -78,33 +77,33 @@ class Reader(Generic[R]):
     def __call__(
         self, requests: Iterable[tuple[T, Sequence[Tokens]]]
     ) -> Iterator[tuple[T, list[R | None]]]:
-        """(tag, sequences) in, (tag, what is found for each sequence) out; None if it is too long.
+        """(tag, sequences) in, (tag, the result of each sequence) out, None where it is too long.
 
         Yields in the order in which requests are finished; one without sequences at once. A result
         has the same bits whatever else is read: rows of one padded length share a batch that is
         always full-sized. A sequence that comes several times in a request is read once.
         """
-        queues: dict[int, list[tuple[_Pending[T, R], Tokens]]] = {}
-        flying: deque[tuple[list[tuple[_Pending[T, R], Tokens]], Array]] = deque()
+        queues: dict[int, list[_Row[T, R]]] = {}
+        in_flight: deque[tuple[list[_Row[T, R]], Array]] = deque()
         for tag, wanted in requests:
-            fitting = [ids for ids in dict.fromkeys(wanted) if len(ids) <= self.longest]
-            pending = _Pending(tag, wanted, len(fitting))
+            fitting = tuple(ids for ids in dict.fromkeys(wanted) if len(ids) <= self.longest)
+            pending = Pending[_Asked[T], Tokens, R](_Asked(tag, wanted), fitting)
             if not fitting:
-                yield tag, pending.results
+                yield _results(pending)
             for ids in fitting:
                 size = bucket(len(ids), self.longest)
                 queue = queues.setdefault(size, [])
                 queue.append((pending, ids))
                 if len(queue) == self.rows:
                     batch = queues.pop(size)
-                    flying.append((batch, self._dispatch(size, batch)))
-                    if len(flying) > 1:
-                        yield from _fetch(*flying.popleft())
-        flying.extend((batch, self._dispatch(size, batch)) for size, batch in queues.items())
-        while flying:
-            yield from _fetch(*flying.popleft())
+                    in_flight.append((batch, self._dispatch(size, batch)))
+                    if len(in_flight) > 1:
+                        yield from _fetch(*in_flight.popleft())
+        in_flight.extend((batch, self._dispatch(size, batch)) for size, batch in queues.items())
+        while in_flight:
+            yield from _fetch(*in_flight.popleft())
 
-    def _dispatch(self, size: int, batch: list[tuple[_Pending[T, R], Tokens]]) -> Array:
+    def _dispatch(self, size: int, batch: list[_Row[T, R]]) -> Array:
         """Starts one program on a full-sized batch; returns at once with results to come."""
         tokens = np.zeros((self.rows, size), np.int32)
         positions = np.full((self.rows, size), -1, np.int32)
@@ -116,15 +115,15 @@ class Reader(Generic[R]):
         if mesh is None:
             arrays = (jnp.asarray(tokens), jnp.asarray(positions))
         else:
-            place = NamedSharding(mesh, spec_for(("batch",), DECODE_RULES))
-            arrays = spread((tokens, positions), place)
+            sharding = NamedSharding(mesh, spec_for(("batch",), DECODE_RULES))
+            arrays = spread((tokens, positions), sharding)
         with jax.set_mesh(mesh) if mesh else nullcontext():
             return everywhere(self.compute(*arrays), mesh)
 
 
 @dataclass
 class Rater(Reader[float]):
-    """A loaded model that scores: finds one raw logit for each sequence.
+    """A loaded model that scores: one raw logit for each sequence.
 
     Raises:
         ValueError: the model writes instead of scoring, or rows is not positive.
@@ -154,11 +153,12 @@ def rate(
 _PROGRAM = jax.jit(rate, static_argnums=0)
 
 
-def _fetch(
-    batch: list[tuple[_Pending[T, R], Tokens]], results: Array
-) -> Iterator[tuple[T, list[R | None]]]:
+def _fetch(batch: list[_Row[T, R]], results: Array) -> Iterator[tuple[T, list[R | None]]]:
     """Waits for one batch; yields the requests of which it was the last."""
     for (pending, ids), result in zip(batch, np.asarray(results).tolist(), strict=False):
-        pending.found[ids] = result
-        if len(pending.found) == pending.missing:
-            yield pending.tag, pending.results
+        if pending.add(ids, result):
+            yield _results(pending)
+
+
+def _results(pending: Pending[_Asked[T], Tokens, R]) -> tuple[T, list[R | None]]:
+    return pending.owner.tag, [pending.parts.get(ids) for ids in pending.owner.wanted]

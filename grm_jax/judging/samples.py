@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
 from grm_jax.text.messages import Example
 
-_TOLD = ("label", "scores", "reference", "principles", "strength")
+_OPTIONAL = ("label", "scores", "reference", "principles", "strength")
 
 
 class SampleSource(Protocol):
@@ -36,13 +36,13 @@ class SampleSource(Protocol):
 def to_json(sampled: Sampled) -> dict[str, Any]:
     """A JSON-ready dict of an Example and its judgments."""
     example = sampled.example
-    told = {name: getattr(example, name) for name in _TOLD if getattr(example, name) is not None}
+    optional = {name: getattr(example, name) for name in _OPTIONAL}
     return {
         "id": example.id,
         "digest": sampled.digest,
         "prompt": [dataclasses.asdict(turn) for turn in example.prompt],
         "responses": list(example.responses),
-        **told,
+        **{name: value for name, value in optional.items() if value is not None},
         **({"meta": dict(example.meta)} if example.meta else {}),
         "judgments": [dataclasses.asdict(j) for j in sampled.judgments],
     }
@@ -68,9 +68,9 @@ def from_json(row: dict[str, Any]) -> Sampled:
             )
             for judgment in row["judgments"]
         )
-        told: dict[str, Any] = {name: row.get(name) for name in (*_TOLD, "meta")}
+        optional: dict[str, Any] = {name: row.get(name) for name in (*_OPTIONAL, "meta")}
         return Sampled(
-            Example(row["prompt"], row["responses"], row["id"], **told), judgments, digest
+            Example(row["prompt"], row["responses"], row["id"], **optional), judgments, digest
         )
     except (KeyError, TypeError) as error:
         raise ValueError(
@@ -104,7 +104,7 @@ def read_samples(path: Path) -> Iterator[Sampled | Refusal]:
 
 
 class SavedSamples:
-    """A file of judgments in the place of a judge.
+    """A file of judgments instead of a judge.
 
     Raises:
         FileNotFoundError, ValueError: as `read_samples`.
@@ -119,7 +119,7 @@ class SavedSamples:
         self._ids = {row.example.id for row in rows}
 
     def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled | Refusal]:
-        """The first k judgments that the file has for each Example, found by what is judged."""
+        """The first k judgments that the file has for each Example, looked up by what is judged."""
         for example in examples:
             judgments = self._judgments.get(example.digest, ())
             if not judgments and example.id in self._ids:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from grm_jax.judging.judge import item_key, response_order
-from grm_jax.judging.judgment import Judgment, Refusal, Sampled
+from grm_jax.judging.judgment import Judgment, Refusal, Sampled, check_samples
 from grm_jax.judging.rater import NOT_FINITE, Rater, Tokens
+from grm_jax.randomness import item_key, response_order
 from grm_jax.text.messages import Example, Message
 from grm_jax.text.prompts import Template, render
 from grm_jax.text.tokenizer import Tokenizer
@@ -32,11 +32,11 @@ class BTRM:
     def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled | Refusal]:
         """k equal judgments for each Example, in the order in which Examples are finished."""
         check_samples(k)
-        for tag, found in self.rater(map(self._request, examples)):
+        for tag, results in self.rater(map(self._request, examples)):
             if isinstance(tag, Refusal):
                 yield tag
-            elif (scores := complete(found)) is None:
-                yield unscored(tag, found, self.rater)
+            elif (scores := complete(results)) is None:
+                yield unscored(tag, results, self.rater)
             else:
                 order = tuple(range(tag.n))
                 yield Sampled(tag, tuple(unwritten(i, order, scores) for i in range(k)))
@@ -59,7 +59,7 @@ class PairRM:
     responses all pairs are read, and a response's score is the sum over its pairs.
 
     Each sample number has an order of the responses, and of a pair the one that comes first is
-    shown first. Samples 2 j and 2 j + 1 have opposite orders, so that a liking for one place
+    shown first. Samples 2 j and 2 j + 1 have opposite orders, so that a liking for one position
     cancels for every even k, and stays in for k = 1. No pair is read twice in one order.
 
     Args:
@@ -76,11 +76,11 @@ class PairRM:
         A single response is refused: there is nothing to hold it against.
         """
         check_samples(k)
-        for tag, found in self.rater(self._request(example, k) for example in examples):
+        for tag, results in self.rater(self._request(example, k) for example in examples):
             if isinstance(tag, Refusal):
                 yield tag
-            elif (scores := complete(found)) is None:
-                yield unscored(tag, found, self.rater)
+            elif (scores := complete(results)) is None:
+                yield unscored(tag, results, self.rater)
             else:
                 yield Sampled(tag, tuple(self._judgments(tag, k, scores)))
 
@@ -155,8 +155,8 @@ def unwritten(sample: int, order: tuple[int, ...], scores: Sequence[float]) -> J
 
 def complete(scores: Sequence[float | None]) -> list[float] | None:
     """The scores of an Example's sequences; None if one of them has none that is finite."""
-    found = [score for score in scores if score is not None and math.isfinite(score)]
-    return found if len(found) == len(scores) else None
+    finite = [score for score in scores if score is not None and math.isfinite(score)]
+    return finite if len(finite) == len(scores) else None
 
 
 def unscored(example: Example, scores: Sequence[float | None], rater: Rater) -> Refusal:
@@ -168,9 +168,3 @@ def unscored(example: Example, scores: Sequence[float | None], rater: Rater) -> 
         f"the conversation with what is to be scored has more than the {rater.longest} tokens "
         "that this model reads: shorten the row.",
     )
-
-
-def check_samples(k: int) -> None:
-    """Raises ValueError unless there is to be a sample."""
-    if k < 1:
-        raise ValueError(f"k is {k}; a verdict needs at least one sample.")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import jax
 
 from grm_jax.judging.cloud import CLoud
 from grm_jax.judging.endpoint import EndpointConfig, EndpointJudge
-from grm_jax.judging.folder import Kind, folder_kind, load_model_folder
+from grm_jax.judging.folder import folder_kind, load_model_folder
 from grm_jax.judging.judge import Judge
+from grm_jax.judging.kinds import KINDS, Kind
 from grm_jax.judging.rater import Rater
 from grm_jax.judging.samples import SampleSource, SavedSamples
 from grm_jax.judging.scalar import BTRM, PairRM
@@ -21,7 +22,7 @@ from grm_jax.sharding import MeshConfig
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """A judge to sample from: exactly one of `model`, `samples` and `endpoint`, or none of them.
+    """A judge to sample from: at most one of `model`, `samples` and `endpoint`.
 
     Args:
         model: a model folder, a hub id, or a bundled model; by default the one that the stage
@@ -55,6 +56,18 @@ class JudgeConfig:
             raise ValueError(f"{' and '.join(named)} are both given: judgments have one source.")
 
 
+def judge_kind(config: JudgeConfig, start: str = "tiny") -> Kind:
+    """What kind of judge a config names; `start` is the model where it names no source.
+
+    Raises:
+        FileNotFoundError, ValueError: no such model folder, or no such kind.
+    """
+    if config.kind is not None:
+        return config.kind
+    written = config.samples is not None or config.endpoint is not None
+    return "grm" if written else folder_kind(config.model or start)
+
+
 def open_judge(
     config: JudgeConfig,
     start: str,
@@ -62,7 +75,9 @@ def open_judge(
     seed: int,
     training: bool = True,
     hinted: bool = False,
+    tokenizer: str | None = None,
     templates: str | None = None,
+    dtype: str | None = None,
     mesh: MeshConfig | None = None,
 ) -> SampleSource:
     """The judge of a config.
@@ -70,7 +85,8 @@ def open_judge(
     Args:
         start: the model where the config names none.
         templates: prompt templates where the config names none.
-        training, hinted: as for `Judge`.
+        training, hinted: as for `Judge`, of a judge that writes; another is asked in one way.
+        tokenizer, dtype: as for `load_model_folder`.
         mesh: the stage's, which is used where there are several devices.
 
     Raises:
@@ -78,62 +94,38 @@ def open_judge(
     """
     if config.samples is not None:
         return SavedSamples(Path(config.samples))
-    model = config.model or start
-    kind = config.kind or ("grm" if config.endpoint else folder_kind(model))
-    match kind:
-        case "grm" | "judge" | "token-prob" if config.endpoint is not None:
-            return EndpointJudge(
-                config.endpoint,
-                kind=kind,
-                seed=seed,
-                training=training,
-                hinted=hinted,
-                reference=config.reference,
-            )
-        case "grm" | "judge" | "token-prob":
-            return Judge.load(
-                model,
-                kind=kind,
-                templates=config.templates or templates,
-                strategy=config.strategy,
-                seed=seed,
-                max_new_tokens=config.max_new_tokens,
-                rows=config.rows,
-                mesh=mesh if jax.device_count() > 1 else None,
-                training=training,
-                hinted=hinted,
-                reference=config.reference,
-            )
-        case "bt" | "pair" | "cloud" if config.endpoint is not None:
-            raise ValueError(
-                f"kind is {kind!r}, but the endpoint {config.endpoint.url} can only judge by "
-                "writing: give a model folder."
-            )
-        case "bt" | "pair" | "cloud":
-            return _open_scalar(kind, config, model, seed, config.templates or templates, mesh)
-
-
-def _open_scalar(
-    kind: Literal["bt", "pair", "cloud"],
-    config: JudgeConfig,
-    model: str,
-    seed: int,
-    templates: str | None,
-    mesh: MeshConfig | None,
-) -> SampleSource:
-    """A judge with a scalar head; it is asked in one way, in training or not."""
-    if config.reference:
-        raise ValueError(f"reference is set, but a judge of the kind {kind!r} is shown none.")
-    mesh = mesh if jax.device_count() > 1 else None
-    if kind == "cloud":
-        return CLoud.load(
-            model,
-            templates=templates,
-            strategy=config.strategy,
-            seed=seed,
-            max_new_tokens=config.max_new_tokens,
-            rows=config.rows,
-            mesh=mesh,
+    model, name = config.model or start, judge_kind(config, start)
+    kind = KINDS[name]
+    if config.endpoint is not None and not kind.endpoint:
+        raise ValueError(
+            f"kind is {name!r}, but the endpoint {config.endpoint.url} can only judge by "
+            "writing: give a model folder."
         )
-    rater = Rater(load_model_folder(model, templates=templates, mesh=mesh), config.rows)
-    return BTRM(rater) if kind == "bt" else PairRM(rater, seed)
+    if config.reference and not kind.reference:
+        raise ValueError(f"reference is set, but a judge of the kind {name!r} is shown none.")
+    shown: dict[str, Any] = {
+        "kind": name,
+        "training": training,
+        "hinted": hinted,
+        "reference": config.reference,
+    }
+    if config.endpoint is not None:
+        return EndpointJudge(config.endpoint, seed=seed, **shown)
+    loading: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "templates": config.templates or templates,
+        "dtype": dtype,
+        "mesh": mesh if jax.device_count() > 1 else None,
+    }
+    drawing: dict[str, Any] = {
+        "strategy": config.strategy,
+        "seed": seed,
+        "max_new_tokens": config.max_new_tokens,
+        "rows": config.rows,
+    }
+    if kind.head == "lm":
+        return Judge.load(model, **loading, **drawing, **shown)
+    if name == "cloud":
+        return CLoud.load(model, **loading, **drawing)
+    rater = Rater(load_model_folder(model, **loading), config.rows)
+    return BTRM(rater) if name == "bt" else PairRM(rater, seed)

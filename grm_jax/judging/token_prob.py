@@ -1,8 +1,8 @@
 """TokenProb: LLM-as-a-Judge whose votes are weighed by the probability of each response's number.
 
-A response's score is the probability of its number at the place in the box where the judge wrote
-one, among the numbers of all responses. Numbers are single digits: a number of several tokens has
-no probability at one place.
+Where the judge wrote a number into the box, a response's score is the probability of its own
+number, among the numbers of all responses. Numbers are single digits: a number of several tokens
+has no probability of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,15 +65,15 @@ class IndexReader(Reader[list[float]]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        found = [self.folder.tokenizer.encode(str(i)) for i in range(1, MOST + 1)]
-        if any(len(ids) != 1 for ids in found):
+        encoded = [self.folder.tokenizer.encode(str(i)) for i in range(1, MOST + 1)]
+        if any(len(ids) != 1 for ids in encoded):
             raise ValueError(
                 f"the tokenizer of {self.folder.path} has no token for each digit, which TokenProb "
                 "is made of: use the kind judge."
             )
-        self.numbers = [i for (i,) in found]
+        self.numbers = [i for (i,) in encoded]
 
-    def before(self, completion: Completion, judgment: Judgment) -> list[Tokens]:
+    def before(self, completion: Completion[Any], judgment: Judgment) -> list[Tokens]:
         """The tokens that the model had read when it wrote the number of its choice.
 
         The very ones that it was given and drew, prompt and all. Nothing where there is no choice,
@@ -83,10 +84,10 @@ class IndexReader(Reader[list[float]]):
         label = self.folder.templates.judge.label
         head = judgment.text[: choice_place(judgment.text, label)]
         tokenizer, tokens = self.folder.tokenizer, completion.tokens.tolist()
-        for place in reversed(range(len(tokens))):
-            text = tokenizer.decode(tokens[:place])
-            if text == head and tokens[place] in self.numbers:
-                return [(*completion.request.tokens, *tokens[:place])]
+        for end in reversed(range(len(tokens))):
+            text = tokenizer.decode(tokens[:end])
+            if text == head and tokens[end] in self.numbers:
+                return [(*completion.request.tokens, *tokens[:end])]
             if len(text) < len(head):
                 break
         return []
@@ -113,7 +114,7 @@ def next_logits(
 _PROGRAM = jax.jit(next_logits, static_argnums=0)
 
 
-def told_shares(answer: Answer, n: int, url: str, label: str) -> tuple[float, ...] | None:
+def server_shares(answer: Answer, n: int, url: str, label: str) -> tuple[float, ...] | None:
     """The shares of n numbers, from the log-probabilities that a server sends with an answer.
 
     None where the chosen number is not a token, or the last letter of one. A number that is not
@@ -135,8 +136,8 @@ def told_shares(answer: Answer, n: int, url: str, label: str) -> tuple[float, ..
         if start + len(before.encode()) == len(head) < end:
             if not token.top:
                 raise ValueError(_NO_TOP.format(url, "the number that it chose"))
-            told = {**token.top, token.text: token.logprob}
-            logits = [told.get(f"{before}{i}", -math.inf) for i in range(1, n + 1)]
+            logprobs = {**token.top, token.text: token.logprob}
+            logits = [logprobs.get(f"{before}{i}", -math.inf) for i in range(1, n + 1)]
             return softmax(logits) if max(logits) > -math.inf else None
     return None
 

@@ -6,12 +6,15 @@ MetaRM@k sums only the judgments that a meta RM rates highest ("guided voting").
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from grm_jax.judging.judgment import Judgment, Verdict
+from grm_jax.judging.judgment import Judgment, Refusal, Sampled, Verdict
+from grm_jax.randomness import item_key, tie_stream
+from grm_jax.text.degenerate import degenerate
 
 
 def guide(judgments: Sequence[Judgment], k_meta: int | None = None) -> tuple[Judgment, ...]:
@@ -39,6 +42,33 @@ def guide(judgments: Sequence[Judgment], k_meta: int | None = None) -> tuple[Jud
     best = sorted(valid, key=lambda j: (-(unrated if j.meta is None else j.meta), j.sample))
     kept = {j.sample for j in best[:k_meta]}
     return tuple(replace(j, counted=j.sample in kept) for j in judgments)
+
+
+def conclude(
+    sampled: Sampled | Refusal, *, seed: int, k_meta: int | None = None, guided: bool = False
+) -> Verdict | Refusal:
+    """The verdict on an Example; a Refusal, with the reasons, if no judgment could be read.
+
+    Args:
+        seed: decides ties.
+        guided: only the `k_meta` judgments that the meta RM rates highest count, see `guide`.
+    """
+    if isinstance(sampled, Refusal):
+        return sampled
+    example, judgments = sampled.example, sampled.judgments
+    if guided:
+        judgments = guide(judgments, k_meta)
+    rng = tie_stream(seed, item_key(example.digest))
+    verdict = vote(example.id, judgments, example.n, rng)
+    if verdict is not None:
+        return replace(verdict, degenerate=degenerate(example.responses))
+    counts = Counter(str(judgment.reason) for judgment in judgments)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+    return Refusal(
+        example.id,
+        f"none of {len(judgments)} samples had readable scores ({reasons}); the model does "
+        "not follow the template, or max_new_tokens is too small.",
+    )
 
 
 def vote(

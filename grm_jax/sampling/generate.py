@@ -16,6 +16,7 @@ from grm_jax.models import cache as kv
 from grm_jax.models.cache import PromptCache, SampleCache
 from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
+from grm_jax.randomness import token_keys
 from grm_jax.sampling.state import LOOP_AXES, LoopState, Prompts
 from grm_jax.sampling.strategy import choose
 from grm_jax.sharding import constrain
@@ -66,7 +67,7 @@ def decode(
     `Strategy.traced()`, `seed` is a uint32; all are traced.
     """
     batch, group, slots = state.tokens.shape
-    keys = _stream_keys(seed, item, sample)
+    keys = token_keys(seed, item, sample)
 
     def advance(state: LoopState) -> LoopState:
         """Draws one token of every sample and feeds it: one `choose` in the program, not two."""
@@ -83,13 +84,6 @@ def decode(
         state,
     )
     return jax.tree.map(constrain, state, LOOP_AXES)
-
-
-def _stream_keys(seed: Array, item: Array, sample: Array) -> Array:
-    """One key per sample slot, [B * R], from (seed, item, sample)."""
-    root = jax.random.key(seed)
-    items = jax.vmap(jax.random.fold_in, (None, 0))(root, item)
-    return jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(items, sample).reshape(-1)
 
 
 def _record(

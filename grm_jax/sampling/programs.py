@@ -64,8 +64,8 @@ def lower_decode(model: Model, mesh: Mesh | None, *arguments: Any) -> Any:
     to lie in memory."""
 
     def automatic(axes: Any) -> Format:
-        place = None if mesh is None else NamedSharding(mesh, spec_for(axes, DECODE_RULES))
-        return Format(Layout.AUTO, place)
+        sharding = None if mesh is None else NamedSharding(mesh, spec_for(axes, DECODE_RULES))
+        return Format(Layout.AUTO, sharding)
 
     slots = jax.tree.map(automatic, LOOP_AXES, is_leaf=lambda node: isinstance(node, tuple))
     jitted = jax.jit(
@@ -80,6 +80,6 @@ def lower_decode(model: Model, mesh: Mesh | None, *arguments: Any) -> Any:
 
 def _shape(x: Any) -> jax.ShapeDtypeStruct:
     """An argument without its numbers; where it lies matters only on a mesh."""
-    place = getattr(x, "sharding", None)
-    place = place if isinstance(place, NamedSharding) else None
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+    sharding = getattr(x, "sharding", None)
+    sharding = sharding if isinstance(sharding, NamedSharding) else None
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

@@ -12,7 +12,7 @@ import collections
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -27,34 +27,44 @@ from grm_jax.sampling.state import Drawn, Prompts
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.sharding import DECODE_RULES, spec_for
 
+Tag = TypeVar("Tag")  # whatever the caller knows its request by
+NO_TAG: Any = None
 GROUPS = (64, 16, 4, 1)
 SMALLEST_PROMPT = 32
 QUEUE_LIMIT = 64  # batches' worth of waiting samples before the oldest shape is run half empty
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(Generic[Tag]):
     """Draw samples number `samples` of the prompt `tokens` for random stream `item` (uint32).
 
-    `tag` comes back with every completion.
+    `tag` is the caller's, and comes back with every completion.
     """
 
     tokens: Sequence[int]
     item: int
     samples: tuple[int, ...]
-    tag: Any = None
+    tag: Tag = NO_TAG
 
 
 @dataclass(frozen=True)
-class Completion:
+class Completion(Generic[Tag]):
     """One sample: its tokens (stop token included), their log-probabilities, and whether it
     stopped by itself (False: cut off by the length limit)."""
 
-    request: Request
+    request: Request[Tag]
     sample: int
     tokens: np.ndarray
     logprobs: np.ndarray
     finished: bool
+
+
+@dataclass(frozen=True)
+class Chunk(Generic[Tag]):
+    """Some of a request's samples, which are decoded together."""
+
+    request: Request[Tag]
+    samples: tuple[int, ...]
 
 
 @dataclass
@@ -109,18 +119,18 @@ class Sampler:
                 "or lower max_new_tokens."
             )
 
-    def __call__(self, requests: Iterable[Request]) -> Iterator[Completion]:
+    def __call__(self, requests: Iterable[Request[Tag]]) -> Iterator[Completion[Tag]]:
         """Yields every request's completions, in the order in which batches come back.
 
         Raises:
             ValueError: a prompt is empty or longer than `longest_prompt`.
         """
-        queues: dict[tuple[int, int], list[Request]] = collections.OrderedDict()
-        flying: collections.deque[tuple[list[Request], Drawn]] = collections.deque()
+        queues: dict[tuple[int, int], list[Chunk[Tag]]] = collections.OrderedDict()
+        in_flight: collections.deque[tuple[list[Chunk[Tag]], Drawn]] = collections.deque()
         waiting = 0
         for request in requests:
             for chunk in self._chunks(request):
-                shape = (bucket(len(chunk.tokens), self.longest_prompt), len(chunk.samples))
+                shape = (bucket(len(request.tokens), self.longest_prompt), len(chunk.samples))
                 queue = queues.setdefault(shape, [])
                 queue.append(chunk)
                 waiting += len(chunk.samples)
@@ -130,26 +140,26 @@ class Sampler:
                     shape = next(iter(queues))
                 batch = queues.pop(shape)
                 waiting -= sum(len(c.samples) for c in batch)
-                flying.append((batch, self._dispatch(shape, batch)))
-                if len(flying) > 1:
-                    yield from _fetch(*flying.popleft())
+                in_flight.append((batch, self._dispatch(shape, batch)))
+                if len(in_flight) > 1:
+                    yield from _fetch(*in_flight.popleft())
         for shape, batch in queues.items():
-            flying.append((batch, self._dispatch(shape, batch)))
-            if len(flying) > 1:
-                yield from _fetch(*flying.popleft())
-        while flying:
-            yield from _fetch(*flying.popleft())
+            in_flight.append((batch, self._dispatch(shape, batch)))
+            if len(in_flight) > 1:
+                yield from _fetch(*in_flight.popleft())
+        while in_flight:
+            yield from _fetch(*in_flight.popleft())
 
-    def _chunks(self, request: Request) -> Iterator[Request]:
+    def _chunks(self, request: Request[Tag]) -> Iterator[Chunk[Tag]]:
         """The request in pieces of the allowed group sizes, largest first."""
         self.check_length(len(request.tokens))
         rest = request.samples
         while rest:
             size = next((g for g in self._groups if g <= len(rest)), self._groups[-1])
-            yield Request(request.tokens, request.item, rest[:size], request)
+            yield Chunk(request, rest[:size])
             rest = rest[size:]
 
-    def _dispatch(self, shape: tuple[int, int], batch: list[Request]) -> Drawn:
+    def _dispatch(self, shape: tuple[int, int], batch: list[Chunk[Tag]]) -> Drawn:
         """Starts the programs on a full-sized batch; returns at once with arrays to come."""
         length, group = shape
         size = self.rows // group
@@ -160,10 +170,10 @@ class Sampler:
         active = np.zeros((size, group), bool)
         positions[:, 0] = 0  # an unused prompt is one padding token, so that nothing is empty
         for i, chunk in enumerate(batch):
-            n = len(chunk.tokens)
-            tokens[i, :n] = chunk.tokens
+            n = len(chunk.request.tokens)
+            tokens[i, :n] = chunk.request.tokens
             positions[i, :n] = np.arange(n)
-            item[i] = chunk.item
+            item[i] = chunk.request.item
             sample[i, : len(chunk.samples)] = chunk.samples
             active[i, : len(chunk.samples)] = True
         prompts = self._place(tokens, positions, item, sample, active)
@@ -195,7 +205,7 @@ def bucket(length: int, longest: int) -> int:
     return min(size, longest)
 
 
-def _fetch(batch: list[Request], drawn: Drawn) -> Iterator[Completion]:
+def _fetch(batch: list[Chunk[Tag]], drawn: Drawn) -> Iterator[Completion[Tag]]:
     """Waits for one batch and cuts its samples out."""
     drawn = jax.device_get(drawn)
     tokens, logprobs = np.asarray(drawn.tokens), np.asarray(drawn.logprobs)
@@ -203,7 +213,7 @@ def _fetch(batch: list[Request], drawn: Drawn) -> Iterator[Completion]:
         for j, number in enumerate(chunk.samples):
             n = int(drawn.lengths[i, j])
             yield Completion(
-                chunk.tag,
+                chunk.request,
                 number,
                 tokens[i, j, :n],
                 logprobs[i, j, :n],

@@ -25,5 +25,5 @@ def degeneracy(text: str) -> str | None:
 
 def degenerate(responses: Sequence[str]) -> dict[int, str]:
     """The responses in which there is nothing to judge, by index, and why."""
-    found = ((index, degeneracy(response)) for index, response in enumerate(responses))
-    return {index: why for index, why in found if why}
+    checked = ((index, degeneracy(response)) for index, response in enumerate(responses))
+    return {index: why for index, why in checked if why}

@@ -209,7 +209,7 @@ class Example:
     def digest(self) -> str:
         """A hash of all that a judge can be shown: prompt, responses, reference and principles.
 
-        It names the Example's random stream and its result, whatever its id and its place.
+        It names the Example's random stream and its result, whatever its id and its position.
         """
         return _content_id(vars(self))
 

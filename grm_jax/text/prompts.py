@@ -110,18 +110,20 @@ class Templates:
     judge: Template
     meta: Template
 
-    def asking(self, kind: str, n: int, *, training: bool) -> Template:
-        """What a judge of this kind is asked with about n responses.
+    def asking(self, task: str, n: int, *, training: bool) -> Template:
+        """The template of a task for n responses.
 
         training: one response is scored right or wrong, as in RFT and RL.
         """
-        if kind != "grm":
-            return self.judge
-        return self.single if training and n == 1 else self.grm
+        return self.single if task == "grm" and training and n == 1 else getattr(self, task)
+
+    def ask(self, task: str, example: Example, *, training: bool, **shown: bool) -> list[Message]:
+        """The chat turns that ask about an example; `shown` (hint, reference) as for `render`."""
+        return render(example, self.asking(task, example.n, training=training), **shown)
 
 
 def load_templates(path: str | Path | None = None) -> Templates:
-    """The built-in templates, with every section that the user's files hold put in its place.
+    """The built-in templates, with the sections that the user's files hold instead of ours.
 
     path: a folder with some of blocks.txt, grm.txt, single.txt, judge.txt, meta.txt, one such file,
     or the name of one that comes along (`presets.templates`). Raises FileNotFoundError
@@ -154,25 +156,25 @@ def without_principles(own: Path | None) -> Path:
     Raises:
         ValueError: its own ones all ask for principles.
     """
-    found = NO_PRINCIPLES if own is None else own / NO_PRINCIPLES.name
-    if not found.is_dir():
+    folder = NO_PRINCIPLES if own is None else own / NO_PRINCIPLES.name
+    if not folder.is_dir():
         raise ValueError(
-            f"the templates in {own} all ask for principles: put those that do not in {found}. "
+            f"the templates in {own} all ask for principles: put those that do not in {folder}. "
             "A small model that knows both: grm train sft --config configs/train/sft_shown.yaml"
         )
-    return found
+    return folder
 
 
 def _files(path: Path, names: list[str]) -> dict[str, Path]:
     """The user's template files by name."""
-    found = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     known = ", ".join(f"{name}.txt" for name in names)
-    if not found:
+    if not files:
         raise ValueError(f"{path} holds no template: name its files {known}")
-    for file in found:
+    for file in files:
         if file.name not in known.split(", "):
             raise ValueError(f"{file} is none of the templates: name it one of {known}")
-    return {file.stem: file for file in found}
+    return {file.stem: file for file in files}
 
 
 def _sections(file: Path) -> dict[str, str]:
@@ -221,7 +223,7 @@ def render(
 
     Principles that the example has are shown (equation 8). hint: say which response is best, or
     whether the one response is right. reference: show the reference answer of an example that has
-    one. Raises ValueError where the template has no place for what is to be shown, or where what it
+    one. Raises ValueError where the template has no field for what is to be shown, or where what it
     asks for does not fit the example.
     """
     binary = (template.low, template.high) == (0, 1)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import tokenizers
@@ -65,8 +65,8 @@ class Tokenizer:
                 f"{source} has no token {', '.join(missing)}: a tokenizer of the Gemma layout is "
                 f"needed, with {', '.join(ids)}"
             )
-        found = [i for i in ids.values() if i is not None]
-        self.pad_id, self.eos_id, self.bos_id, self.start_of_turn_id, self.end_of_turn_id = found
+        known = [i for i in ids.values() if i is not None]
+        self.pad_id, self.eos_id, self.bos_id, self.start_of_turn_id, self.end_of_turn_id = known
         self.stop_ids: tuple[int, ...] = (self.eos_id, self.end_of_turn_id)
         controls = self._control_tokens()
         # <unk> steers nothing, and some tokenizers have it for characters that they do not know.
@@ -130,6 +130,10 @@ class Tokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; control tokens show as their names, broken bytes as U+FFFD."""
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+
+    def decode_completion(self, ids: Iterable[int]) -> str:
+        """The text that a model wrote, without the tokens that end it."""
+        return self.decode([i for i in ids if i not in self.stop_ids])
 
     def encode_chat(
         self, messages: Sequence[Message], *, generation_prompt: bool = True

@@ -17,6 +17,7 @@ from grm_jax.data.demonstrations import SourceConfig
 from grm_jax.data.items import ItemsConfig, load_items
 from grm_jax.data.pipeline import BatchConfig
 from grm_jax.fingerprint import RowsHash
+from grm_jax.judging.asking import Asking
 from grm_jax.judging.collect import collect
 from grm_jax.judging.folder import Learns
 from grm_jax.judging.judgment import Judgment
@@ -25,7 +26,7 @@ from grm_jax.outputs import write_whole
 from grm_jax.processes import from_first, is_first, say, wait
 from grm_jax.text.json_line import json_line
 from grm_jax.text.messages import Example
-from grm_jax.text.prompts import Templates, load_templates, render, without_principles
+from grm_jax.text.prompts import Templates, load_templates, without_principles
 from grm_jax.train import sft
 from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.compute import ComputeConfig
@@ -233,8 +234,7 @@ def demonstration(
 ) -> dict[str, str]:
     """A chosen judgment as {prompt, completion}: as its judge saw the item, but without a hint."""
     example, judgment = trajectory.example, trajectory.judgment
-    template = templates.asking(kind, example.n, training=True)
-    (turn,) = render(example.permuted(judgment.order), template)
+    (turn,) = Asking(templates, kind, training=True).messages(example, judgment.order)
     text = judgment.text
     if not principles:
         text = text[text.index(judgment.principles) + len(judgment.principles) :].lstrip()

@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from grm_jax.judging.asking import Asking, read_completion
 from grm_jax.judging.folder import Learns
-from grm_jax.judging.judge import item_key, read_judgment, response_order
 from grm_jax.judging.judgment import Judgment
 from grm_jax.judging.pairs import take
 from grm_jax.judging.reward import rule_reward
 from grm_jax.metric_names import INVALID_RATIO, MEAN_LENGTH, REWARD, ZERO_STD
 from grm_jax.processes import say
+from grm_jax.randomness import item_key, response_order
 from grm_jax.sampling.sampler import Completion, Request, Sampler, bucket
 from grm_jax.text.messages import Example
-from grm_jax.text.prompts import Template, Templates, render
+from grm_jax.text.prompts import Template, Templates
 from grm_jax.text.tokenizer import Tokenizer
 
 _PAIR = 4  # keeps its draws apart from those that judge.py and endpoint.py make of the same words
@@ -99,9 +100,9 @@ def make_task(
 ) -> Task:
     """The item with its responses in a random order (from the seed and what it shows)."""
     order = response_order(seed, item_key(example.digest), 0, example.n)
-    shown = example.permuted(order)
-    template = templates.asking(kind, example.n, training=True)
-    return Task(shown, tuple(tokenizer.encode_chat(render(shown, template))), template)
+    asking = Asking(templates, kind, training=True)
+    tokens = asking.ask(example, order, tokenizer)
+    return Task(example.permuted(order), tuple(tokens), asking.template(example.n))
 
 
 def fitting(
@@ -154,17 +155,8 @@ def roll_out(
 
 
 def _read(task: Task, completion: Completion, tokenizer: Tokenizer) -> Rollout:
-    stops = set(tokenizer.stop_ids)
-    text = tokenizer.decode([int(t) for t in completion.tokens if t not in stops])
-    judgment = read_judgment(
-        text,
-        task.template,
-        sample=completion.sample,
-        order=tuple(range(task.example.n)),
-        tokens=len(completion.tokens),
-        logprob=float(completion.logprobs.sum()),
-        cut_off=not completion.finished,
-    )
+    order = tuple(range(task.example.n))
+    judgment = read_completion(completion, tokenizer, task.template, order)
     assert task.example.label is not None
     return Rollout(
         task=task,

@@ -6,17 +6,17 @@ The judge is scripted: it likes the longest response best, and notes what it was
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
 from grm_jax.cli import main
-from grm_jax.judging.judgment import Judgment, Refusal
-from grm_jax.judging.voting import vote
+from grm_jax.judging.judgment import Judgment, Refusal, Sampled
 
 
 class Scripted:
-    """In the place of a loaded Judge."""
+    """In the place of a loaded judge."""
+
+    on_devices = True
 
     asked: list[str]
     passing = False
@@ -24,7 +24,7 @@ class Scripted:
     def __init__(self):
         self.asked = []
 
-    def judge_all(self, examples, k):
+    def sample_all(self, examples, k):
         held = []
         for example in examples:
             held.append(example)
@@ -43,7 +43,7 @@ class Scripted:
             Judgment(0, order, "p", "c", scores, None, "t", 3, -1.0),
             Judgment(1, order, "", "", None, "no_box", "t", 3, -1.0, counted=False),
         ]
-        return vote(example.id, judgments, example.n, np.random.default_rng(0))
+        return Sampled(example, tuple(judgments))
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def judge(monkeypatch, tmp_path):
     def run(*options: str) -> int:
         run.judge = Scripted()
         run.judge.passing = run.passing
-        monkeypatch.setattr("grm_jax.cli.judge.Judge.load", lambda *_, **__: run.judge)
+        monkeypatch.setattr("grm_jax.cli.judge.open_source", lambda _: run.judge)
         return main(["judge", "--k", "2", *map(str, options)])
 
     run.passing = False

@@ -17,9 +17,9 @@ import yaml
 from hypothesis import strategies as st
 
 from grm_jax import cli
+from grm_jax.judging.asking import read_judgment
 from grm_jax.judging.endpoint import EndpointConfig, EndpointJudge
 from grm_jax.judging.folder import bundled
-from grm_jax.judging.judge import read_judgment
 from grm_jax.judging.judgment import Refusal
 from grm_jax.judging.samples import from_json, to_json
 from grm_jax.text.json_line import json_line
@@ -323,7 +323,7 @@ def asking(kind: Any) -> tuple[EndpointJudge, dict[str, Any]]:
     )
     judge = EndpointJudge(config, kind=kind)
     transport = httpx.MockTransport(lambda request: httpx.Response(**next_answer))
-    judge._client = openai.OpenAI(
+    judge._server._client = openai.OpenAI(
         base_url=config.url,
         api_key="none",
         max_retries=0,

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from grm_jax import Example
 from grm_jax.cli import main
 from grm_jax.judging.endpoint import EndpointConfig, EndpointJudge
-from grm_jax.judging.judge import item_key, response_order
 from grm_jax.judging.judgment import Refusal, Sampled
+from grm_jax.randomness import item_key, response_order
 
 pytest.importorskip("openai")
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from grm_jax import Example, Judge
+from grm_jax.judging.asking import read_judgment
 from grm_jax.judging.folder import Writes, bundled, load_model_folder
-from grm_jax.judging.judge import item_key, read_judgment, response_order
 from grm_jax.judging.judgment import Refusal, Verdict
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.hf import save_folder
 from grm_jax.models.model import Model
+from grm_jax.randomness import item_key, response_order
 from grm_jax.sampling.sampler import Completion, Request
 from grm_jax.text.prompts import load_templates
 from grm_jax.text.tokenizer import Tokenizer

@@ -73,4 +73,4 @@ def test_the_reference_is_the_configs() -> None:
     for reference in (False, True):
         judge = open_judge(JudgeConfig(reference=reference), "tiny", seed=0)
         assert isinstance(judge, Judge)
-        assert judge.reference is reference
+        assert judge.asking.reference is reference

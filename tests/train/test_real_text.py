@@ -12,8 +12,8 @@ import pytest
 
 from grm_jax.data.items import ItemsConfig, load_items
 from grm_jax.data.sources import BadRow, load_examples
+from grm_jax.judging.asking import read_judgment
 from grm_jax.judging.folder import bundled
-from grm_jax.judging.judge import read_judgment
 from grm_jax.judging.judgment import Sampled
 from grm_jax.judging.samples import to_json
 from grm_jax.models import hf

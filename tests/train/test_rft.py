@@ -11,12 +11,13 @@ import pytest
 from grm_jax.data.demonstrations import SourceConfig
 from grm_jax.data.items import ItemsConfig, load_items
 from grm_jax.data.pipeline import BatchConfig
+from grm_jax.judging.asking import read_judgment
 from grm_jax.judging.folder import bundled
-from grm_jax.judging.judge import item_key, read_judgment, response_order
 from grm_jax.judging.judgment import Sampled
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.samples import read_samples, to_json
 from grm_jax.judging.sources import JudgeConfig
+from grm_jax.randomness import item_key, response_order
 from grm_jax.text.messages import Example
 from grm_jax.text.parse import parse_choice, parse_judgment
 from grm_jax.text.prompts import load_templates
