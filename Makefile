@@ -11,13 +11,19 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-comp
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
 
-.PHONY: help demo test test-big test-faults docs lint bench clean
+.PHONY: help demo test test-all test-big test-faults docs lint bench clean
+
+# A worker for each core; the files with the longest tests come first, see tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 demo: $(VENV)/runtime.stamp  ## judge the bundled examples with the bundled model and meta RM
 	$(BIN)/grm judge --meta-rm tiny-meta
 
-test: lint docs  ## everything that CI checks
-	$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder --nbmake tests $(wildcard notebooks)
+test: $(VENV)/dev.stamp  ## all tests but the slow ones: ten minutes on two cores
+	$(PYTEST) -m 'not slow and not big' tests
+
+test-all: lint docs  ## everything that CI checks
+	$(PYTEST) --nbmake tests $(wildcard notebooks)
 
 test-big: $(VENV)/dev.stamp  ## what CI has no room for: 11 GB of disk, 8 GB of memory, minutes
 	$(BIN)/python -m pytest -m big -o faulthandler_timeout=3600 tests

@@ -32,16 +32,19 @@ ROOT = Path(__file__).resolve().parent.parent
 STATE_MODULES = {"cache", "state", "config"}
 
 
-# What takes a minute or more goes first, so that no process is left alone with it at the end.
+# What takes half a minute or more goes first, so that no process is left alone with it at the end.
 LONGEST = (
     "test_share.py",
-    "test_spct.py",
-    "test_real_text.py",
-    "01_judge.ipynb",
     "test_processes.py",
+    "test_spct.py",
     "test_grpo.py",
-    "test_meta_rm.py",
+    "test_real_text.py",
+    "test_hf_memory.py",
+    "test_benchmarks_end_to_end.py",
+    "01_judge.ipynb",
     "test_sft.py",
+    "test_meta_rm.py",
+    "test_scalar.py",
     "test_rft.py",
 )
 

@@ -120,6 +120,7 @@ def read(path: Path) -> list:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_grpo(alone, together):
     numbers = ("reward", "kl", "entropy", "train/loss", "train/grad_norm", "num_tokens")
     same_run(together / "grpo", alone / "grpo", "metrics.jsonl", numbers)
@@ -129,6 +130,7 @@ def test_grpo(alone, together):
         assert said(found) == said(wanted) != []
 
 
+@pytest.mark.slow
 def test_judge(alone, together):
     found, wanted = (read(run / "verdicts.jsonl") for run in (together, alone))
     assert said(found) == said(wanted)
@@ -149,6 +151,7 @@ def said(row):
     return [said(part) for part in row] if isinstance(row, list) else row
 
 
+@pytest.mark.slow
 def test_sft_that_sigterm_stopped_in_two_processes_goes_on_in_one(place, tmp_path):
     """SIGTERM to one of them is enough; what is saved does not depend on how many they were."""
     train = ["train", "sft", "--config", str(place / "sft.yaml"), "--output"]

@@ -143,6 +143,7 @@ def test_the_page_shows_every_row_and_loads_nothing():
     assert text == page([*spct("2b", "v5e:4x4"), large, failed])
 
 
+@pytest.mark.slow
 def test_the_command_compiles_writes_and_goes_on(tmp_path, capsys):
     file = tmp_path / "tiny.yaml"
     file.write_text(

@@ -1,11 +1,6 @@
 """`grm judge` as people run it: shown, streamed, stopped and started again, and fed bad rows."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import jax
@@ -92,40 +87,6 @@ def test_the_settings_beside_the_output_can_be_fed_back(rows: Path, tmp_path: Pa
     other = tmp_path / "other.jsonl"
     assert main(["judge", "--config", str(settings), "--output", str(other)]) == 0
     assert other.read_bytes() == output.read_bytes()
-
-
-def test_killed_in_the_middle_it_goes_on(tmp_path: Path) -> None:
-    """SIGKILL after some verdicts; the same command ends with the lines of an undisturbed run."""
-    source = tmp_path / "rows.jsonl"
-    questions = [(a, b) for a in range(10, 40) for b in (17, 28, 39, 46)]
-    source.write_text(
-        "".join(
-            json.dumps({"prompt": f"What is {a}+{b}?", "responses": [str(a + b), str(a + b + 1)]})
-            + "\n"
-            for a, b in questions
-        )
-    )
-    options = ["--k", "2", "--rows", "8", "--input", str(source), "--output"]
-    code = "import sys; from grm_jax.cli import main; sys.exit(main(sys.argv[1:]))"
-    output = tmp_path / "killed.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "judge", *options, str(output)],
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-    )
-    deadline = time.monotonic() + 300
-    while not (output.exists() and output.read_bytes().count(b"\n") >= 5):
-        assert process.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = output.read_bytes().count(b"\n")
-    assert done < len(questions), "the kill came too late to test anything"
-    assert main(["judge", *options, str(output)]) == 0
-    whole = tmp_path / "whole.jsonl"
-    assert main(["judge", *options, str(whole)]) == 0
-    assert output.read_bytes() == whole.read_bytes()
 
 
 def test_bundled_examples_are_shown(capsys) -> None:

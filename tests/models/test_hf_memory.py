@@ -46,6 +46,7 @@ needs_proc = pytest.mark.skipif(
 
 
 @needs_proc
+@pytest.mark.slow
 def test_peak_memory_is_near_one_copy(tmp_path):
     model = Model(CONFIG)
     weights = sum(4 * leaf.size for leaf in jax.tree.leaves(model.abstract()))
@@ -115,6 +116,7 @@ def round_trip(folder, size):
 
 
 @needs_proc
+@pytest.mark.slow
 def test_devices_with_the_same_part_share_it(tmp_path):
     """On data=2, tensor=4 each weight lies on two devices, and in memory once."""
     weights, report = round_trip(tmp_path, "small")

@@ -34,6 +34,7 @@ from grm_jax.train.rollout import (
 from grm_jax.train.start import start_templates, start_tokenizer
 from grm_jax.train.step import batch_sharding
 from grm_jax.train.tracking import read_metrics
+from tests.devices import one_device
 
 GROUP = 4
 # Adam's first step is the sign of a gradient, whose noise it makes as large as the rest; with a
@@ -101,13 +102,23 @@ def batch(policy, rollouts):
     return to_arrays(rollouts, advantage, policy.model.config.max_position)
 
 
-def one_step(policy, tasks, params=None):
+def one_step(policy, tasks):
     """The state and the numbers after one step from the start."""
     with jax.set_mesh(policy.mesh):
         state = policy.begin()
         reference = policy.reference() if policy.cfg.loss.beta else None
         state, numbers, _ = grpo._one_step(policy, state, reference, tasks, 0)
     return jax.device_get(state.params), numbers
+
+
+@pytest.fixture(scope="module")
+def first_step(policy, tasks):
+    return one_step(policy, tasks)
+
+
+@pytest.fixture(scope="module")
+def smooth_step(make_policy, tasks):
+    return one_step(make_policy(optimizer=SMOOTH), tasks)
 
 
 def test_the_trainers_logprobs_are_the_samplers(policy, rollouts, batch):
@@ -120,8 +131,8 @@ def test_the_trainers_logprobs_are_the_samplers(policy, rollouts, batch):
     )
 
 
-def test_the_drift_metric_sees_other_weights(policy, tasks, batch):
-    _, numbers = one_step(policy, tasks)
+def test_the_drift_metric_sees_other_weights(policy, first_step, batch):
+    _, numbers = first_step
     assert 0 < numbers["sampling/logprob_drift"] < 1e-4
     state = policy.begin()
     other = replace(state, params=jax.tree.map(lambda p: p * 1.01, state.params))
@@ -214,25 +225,23 @@ def same(found, wanted):
         assert numbers[name] == pytest.approx(other[name], rel=1e-3, abs=1e-6)
 
 
-def test_microbatches_remat_and_chunks_change_nothing(make_policy, tasks):
+def test_microbatches_remat_and_chunks_change_nothing(make_policy, smooth_step, tasks):
     compute = ComputeConfig(MeshConfig(1, 1, 1), microbatches=4, remat=True, logits_chunk=20)
-    other = make_policy(compute=compute, optimizer=SMOOTH)
-    same(one_step(other, tasks), one_step(make_policy(optimizer=SMOOTH), tasks))
+    same(one_step(make_policy(compute=compute, optimizer=SMOOTH), tasks), smooth_step)
 
 
-def test_a_mesh_changes_nothing(make_policy, tasks):
+def test_a_mesh_changes_nothing(make_policy, smooth_step, tasks):
     mesh = MeshConfig(2, 2, 2)
     other = make_policy(compute=ComputeConfig(mesh), optimizer=SMOOTH)
-    same(one_step(other, tasks), one_step(make_policy(optimizer=SMOOTH), tasks))
+    same(one_step(other, tasks), smooth_step)
 
 
-def test_a_second_update_on_a_rollout_is_clipped_against_the_first(make_policy, policy, tasks):
+def test_a_second_update_on_a_rollout_is_clipped_against_the_first(make_policy, first_step, tasks):
     fast = OptimizerConfig(3e-3, schedule="constant")
-    twice = make_policy(iterations=2, optimizer=fast)
-    _, numbers = one_step(twice, tasks)
+    _, numbers = one_step(make_policy(iterations=2, optimizer=fast), tasks)
     assert numbers["sampling/logprob_drift"] < 1e-4  # of the first update
     assert numbers["clip_ratio/low_mean"] + numbers["clip_ratio/high_mean"] > 0
-    _, single = one_step(make_policy(optimizer=fast), tasks)
+    _, single = first_step
     assert single["clip_ratio/low_mean"] == single["clip_ratio/high_mean"] == 0
 
 
@@ -251,8 +260,8 @@ def test_every_item_comes_once_per_pass_and_each_pass_has_an_order_of_its_own(cf
 
 
 def test_a_run_logs_trls_names_and_keeps_judgments_to_be_read(cfg):
-    cfg = replace(cfg, compute=ComputeConfig(), rows=32)  # all eight devices
-    folder = grpo.run(cfg)
+    with one_device():
+        folder = grpo.run(cfg)
     output = Path(cfg.output)
     rows = read_metrics(output / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3]
@@ -395,9 +404,9 @@ def test_a_judge_is_rewarded_for_choosing_the_labelled_response(policy):
 
 
 def test_a_judge_is_trained_on_pairs_alone_and_says_what_it_is(cfg, tmp_path):
-    changes = {"output": str(tmp_path), "compute": ComputeConfig(), "rows": 32}
-    other = replace(cfg, kind="judge", steps=1, samples_every=1, **changes)
-    folder = grpo.run(other)
+    other = replace(cfg, kind="judge", steps=1, samples_every=1, output=str(tmp_path))
+    with one_device():
+        folder = grpo.run(other)
     kept = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
     assert len(kept) == 16
     for row in kept:

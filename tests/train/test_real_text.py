@@ -132,6 +132,7 @@ def cfg(shared_data, pairs, single, tmp_path_factory):
     return ["train", "spct", "--config", str(path), "--output", str(folder / "run")]
 
 
+@pytest.mark.slow
 def test_every_stage_runs_on_real_text(cfg, pairs, single):
     # In a process of its own, on one device: programs for eight compile slowly.
     child = subprocess.run(

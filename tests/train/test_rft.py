@@ -25,8 +25,15 @@ from grm_jax.train import rft
 from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.optimizer import OptimizerConfig
 from grm_jax.train.rft import RFTConfig
+from tests.devices import one_device
 
 TINY_SHOWN = Path(__file__).resolve().parents[2] / "configs" / "templates" / "tiny_shown"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one():
+    with one_device():
+        yield
 
 
 @pytest.fixture(scope="module")

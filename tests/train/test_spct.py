@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,44 +47,54 @@ meta_rm:
   checkpoint: {every: 2}
 evaluation: {items: [{split: heldout, limit: 12}], k: 4, k_start: 2, rows: 16}
 """
-# Kills itself when the thing named in KILL has happened so many times.
+# Runs once for each thing named, from a fork that costs no imports, and kills itself when that has
+# happened so many times. Prints how each run ended.
 CHILD = """
-import os, signal, sys
+import json, multiprocessing, os, signal, sys
 from jsonargparse import auto_cli
 from grm_jax.judging.judge import Judge
 from grm_jax.train import spct
 from grm_jax.train.tracking import Tracker
 
-what, count = sys.argv[2].rsplit(":", 1)
-left = int(count)
+log, sample, once, stage = Tracker.log, Judge.sample_all, spct._once, [""]
 
-def happened(name):
-    global left
-    left -= name == what
-    if left == 0 and name == what:
-        os.kill(os.getpid(), signal.SIGKILL)
+def run(kill):
+    what, count = kill.rsplit(":", 1)
+    left = int(count)
 
-log, sample, stage = Tracker.log, Judge.sample_all, [""]
+    def happened(name):
+        nonlocal left
+        left -= name == what
+        if left == 0 and name == what:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-def watched_log(self, step, numbers):
-    log(self, step, numbers)
-    happened(stage[0] + " step")
+    def watched_log(self, step, numbers):
+        log(self, step, numbers)
+        happened(stage[0] + " step")
 
-def watched_sample(self, examples, k, *rest):
-    for result in sample(self, examples, k, *rest):
-        yield result
-        happened(stage[0] + " sample")
+    def watched_sample(self, examples, k, *rest):
+        for result in sample(self, examples, k, *rest):
+            yield result
+            happened(stage[0] + " sample")
 
-once = spct._once
-def watched_once(folder, inputs, make):
-    stage[0] = folder.name
-    return once(folder, inputs, make)
+    def watched_once(folder, inputs, make):
+        stage[0] = folder.name
+        return once(folder, inputs, make)
 
-Tracker.log, Judge.sample_all, spct._once = watched_log, watched_sample, watched_once
-spct.run(auto_cli(spct.SPCTConfig, args=["--config", sys.argv[1]], as_positional=False))
+    Tracker.log, Judge.sample_all, spct._once = watched_log, watched_sample, watched_once
+    spct.run(auto_cli(spct.SPCTConfig, args=["--config", sys.argv[1]], as_positional=False))
+
+ends = []
+for kill in sys.argv[2:]:
+    process = multiprocessing.get_context("fork").Process(target=run, args=(kill,))
+    process.start()
+    process.join()
+    ends.append(process.exitcode)
+print(json.dumps(ends))
 """
-# Once in every stage, while it samples or while it trains; each start of a process takes its time.
+# Once in every stage, while it samples or while it trains.
 KILLS = ("rft sample:30", "grpo step:3", "meta_rm step:3", "evaluation sample:20")
+NEVER = "nothing:1"
 
 
 @pytest.fixture(scope="module")
@@ -98,27 +109,32 @@ def make_config(tmp_path_factory):
     return make
 
 
-def run_apart(cfg, kill="nothing:1"):
-    """`spct.run` in a process of its own, on one device (programs for eight compile slowly)."""
+def run_apart(cfg, *kills):
+    """How `spct.run` ended that was killed there, one run after another, and what they said.
+
+    In processes of their own, on one device (programs for eight compile slowly).
+    """
     output = Path(cfg.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     path = output.parent / f"{output.name}.yaml"
     path.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(cfg)))))
     root = str(Path(spct.__file__).parents[2])
-    return subprocess.run(
-        [sys.executable, "-c", CHILD, str(path), kill],
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(path), *kills],
         env={**os.environ, "PYTHONPATH": root, "XLA_FLAGS": QUICK},
         capture_output=True,
         text=True,
     )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
 def whole(make_config, tmp_path_factory):
     """A run that nothing interrupted."""
     cfg = make_config(tmp_path_factory.mktemp("spct") / "whole")
-    child = run_apart(cfg)
-    assert child.returncode == 0, child.stderr[-3000:]
+    ends, said = run_apart(cfg, NEVER)
+    assert ends == [0], said
     return cfg
 
 
@@ -171,12 +187,11 @@ def test_the_page_reads_what_the_stages_log(whole):
         assert LOSS in row
 
 
+@pytest.mark.slow
 def test_killed_in_every_stage_it_ends_with_the_same_bits(whole, make_config, tmp_path):
     cfg = make_config(tmp_path / "killed")
-    for kill in (*KILLS, "nothing:1"):
-        child = run_apart(cfg, kill)
-        wanted = 0 if kill.startswith("nothing") else -signal.SIGKILL
-        assert child.returncode == wanted, f"{kill}: {child.returncode}\n{child.stderr[-3000:]}"
+    ends, said = run_apart(cfg, *KILLS, NEVER)
+    assert ends == [-signal.SIGKILL] * len(KILLS) + [0], said
     found, wanted = results(cfg.output), results(whole.output)
     assert found[0] == wanted[0]
     assert set(found[1]) == set(wanted[1])
@@ -208,13 +223,15 @@ def test_a_change_redoes_its_stage_and_those_after_it_and_deletes_nothing(whole,
     (output / "meta_rm.1").rename(output / "meta_rm")
 
 
+@pytest.mark.slow
 def test_without_rl_and_meta_rm_the_pipeline_is_shorter(whole, make_config, tmp_path):
+    """And shorter still where a longer one has left its first stage."""
     cfg = make_config(tmp_path / "short", "--grpo", "null", "--meta_rm", "null")
-    child = run_apart(cfg)
-    assert child.returncode == 0, child.stderr[-3000:]
     output = Path(cfg.output)
+    shutil.copytree(Path(whole.output) / "rft", output / "rft")
+    ends, said = run_apart(cfg, NEVER)
+    assert ends == [0], said
+    assert f"{output / 'rft'} is there." in said
     report = json.loads((output / "evaluation" / "report.json").read_text())
     assert list(report["stages"]) == ["start", "rft"]
     assert (output / "index.html").is_file()
-    same = Path("rft/model/model.safetensors")
-    assert (output / same).read_bytes() == (Path(whole.output) / same).read_bytes()
