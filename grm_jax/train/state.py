@@ -1,4 +1,4 @@
-"""What a training run carries from step to step, and where each part of it lies on the mesh."""
+"""What a training run carries from step to step, and the sharding of each part."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def state_shardings(
     params = sharding.shardings_of(axes, mesh, rules)
     opt_state = optax.tree.map_params(
         optimizer,
-        lambda _, place: place,
+        lambda _, where: where,
         jax.eval_shape(optimizer.init, model.abstract()),
         params,
         transform_non_params=lambda _: everywhere,
@@ -54,12 +54,12 @@ def state_shardings(
 
 
 def abstract_state(
-    model: Model, optimizer: optax.GradientTransformation, places: TrainState
+    model: Model, optimizer: optax.GradientTransformation, shardings: TrainState
 ) -> TrainState:
     """Shapes, dtypes and shardings without a single weight: what a checkpoint is read onto."""
     shapes = jax.eval_shape(lambda p: new_state(p, optimizer), model.abstract())
     return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
         shapes,
-        places,
+        shardings,
     )
