@@ -40,8 +40,8 @@ def read_options(options: Options, arguments: Sequence[str], command: str) -> An
     except (ArgumentError, ValueError, RecursionError) as error:
         files = _files(arguments)
         faults = [fault for path in files if (fault := _file_fault(path)) is not None]
-        told = faults[0] if faults else _sentence(error, files, arguments)
-        raise ValueError(f"{told}\n`grm {command} --help` lists the options.") from None
+        message = faults[0] if faults else _sentence(error, files, arguments)
+        raise ValueError(f"{message}\n`grm {command} --help` lists the options.") from None
 
 
 def _add(parser: ArgumentParser, options: Options) -> None:
@@ -84,29 +84,29 @@ def _sentence(error: BaseException, files: Sequence[Path], arguments: Sequence[s
     links = list(chain(error))
     keys = [match[1] for link in links if (match := _KEY.match(str(link)))]
     key = ".".join(dict.fromkeys(keys))
-    told = str(links[-1]).partition("\nGiven value")[0]
+    message = str(links[-1]).partition("\nGiven value")[0]
     where = _line_of(key, files, arguments)
-    if match := _TYPE.fullmatch(_KEY.sub("", told).lstrip(":\n ")):
+    if match := _TYPE.fullmatch(_KEY.sub("", message).lstrip(":\n ")):
         kind, choices, value = match.groups()
         wanted = f"one of {choices}" if choices else _KINDS.get(kind, kind)
         return f"{where}{key} is {value!r}; give {wanted}."
-    if match := re.match(r"unrecognized arguments: (\S+)", told):
+    if match := re.match(r"unrecognized arguments: (\S+)", message):
         return f"there is no option {match[1]}."
-    if match := re.match(r"Option '(.+)' is not accepted", told):
+    if match := re.match(r"Option '(.+)' is not accepted", message):
         return f"{_line_of(match[1], files, arguments)}there is no option {match[1]}."
-    if match := re.match(r"the following arguments are required: (.+)", told):
+    if match := re.match(r"the following arguments are required: (.+)", message):
         return f"{where}{key}.{match[1]} is needed and not given."
-    return where + _KEY.sub(key, told) if key else told
+    return where + _KEY.sub(key, message) if key else message
 
 
 def _files(arguments: Sequence[str]) -> list[Path]:
     """The files that --config names."""
-    found = []
-    for place, argument in enumerate(arguments):
+    names: list[str] = []
+    for index, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == "--config":
-            found += [value] if equals else arguments[place + 1 : place + 2]
-    return [Path(name).expanduser() for name in found]
+            names += [value] if equals else arguments[index + 1 : index + 2]
+    return [Path(name).expanduser() for name in names]
 
 
 def _file_fault(path: Path) -> str | None:

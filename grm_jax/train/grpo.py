@@ -53,7 +53,7 @@ from grm_jax.train.rollout import (
     to_arrays,
     to_row,
 )
-from grm_jax.train.run import Run, RunConfig, TrainingConfig, export, kind_setting, open_run
+from grm_jax.train.run import Run, RunConfig, TrainingConfig, export, open_run
 from grm_jax.train.start import learned_kind, load_start, start_settings
 from grm_jax.train.state import TrainState
 from grm_jax.train.step import SumLoss, batch_sharding
@@ -137,7 +137,10 @@ def run(run: RunConfig, cfg: GRPOConfig, reward: Reward = rule_rewards) -> Path 
     with open_run("grm train grpo", run, cfg, rows=cfg.prompts * cfg.group) as opened:
         with jax.set_mesh(opened.mesh):
             policy = Policy(opened, cfg, reward)
-        items = policy.fitting(_items(opened, cfg))
+        items = judgeable(load_items(cfg.items, run.seed), policy.kind)
+        if policy.kind == "judge":
+            items = [as_pair(item, run.seed) for item in items]
+        items = policy.fitting(items)
         items = hard_items(opened, cfg.filter, items, policy.kind, cfg.prompts)
         with jax.set_mesh(opened.mesh):
             params = train_stage(
@@ -154,14 +157,7 @@ def run(run: RunConfig, cfg: GRPOConfig, reward: Reward = rule_rewards) -> Path 
             )
         if params is None:
             return None
-        return export(opened, policy.model, params, kind_setting(policy.kind))
-
-
-def _items(run: Run, cfg: GRPOConfig) -> list[Example]:
-    """The items as the kind of judge that is trained sees them."""
-    kind, seed = learned_kind(run.config.start, cfg.kind), run.config.seed
-    items = judgeable(load_items(cfg.items, seed), kind)
-    return [as_pair(item, seed) for item in items] if kind == "judge" else items
+        return export(opened, policy.model, params, kind=policy.kind)
 
 
 class Policy:
@@ -193,7 +189,7 @@ class Policy:
 
     def task(self, item: Example, turn: int = 0) -> Task:
         """The item as it is shown in a pass over the items, each of which has another order."""
-        seed = self.run.seed(f"order {turn}")
+        seed = self.run.seed_of(f"order {turn}")
         return make_task(item, self.templates, self.run.tokenizer, seed, self.kind)
 
     def fitting(self, items: Sequence[Example]) -> list[Example]:
@@ -216,7 +212,7 @@ class Policy:
             jax.device_put(params, self.decode_shardings) if many else params,
             stop_ids=self.run.tokenizer.stop_ids,
             strategy=self.cfg.strategy,
-            seed=self.run.seed(f"rollout {step}"),
+            seed=self.run.seed_of(f"rollout {step}"),
             max_new_tokens=self.max_new_tokens,
             rows=self.cfg.rows,
             mesh=self.run.mesh if many else None,

@@ -17,32 +17,27 @@ from grm_jax.models.model import Model
 from grm_jax.processes import anywhere, is_first, say, several, spread
 from grm_jax.train.checkpoint import Checkpoints
 from grm_jax.train.guard import Guard
-from grm_jax.train.optimizer import OptimizerConfig
+from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from grm_jax.train.run import Run
-from grm_jax.train.state import TrainState
-from grm_jax.train.step import Step, SumLoss, batch_sharding
+from grm_jax.train.state import TrainState, abstract_state, placed_state, state_shardings
+from grm_jax.train.step import Step, SumLoss, batch_sharding, compile_step, make_step
 from grm_jax.train.tracking import Numbers, Tracker
-from grm_jax.train.trainer import Trainer
 
 # report(metrics of each update, numbers of the step before) -> numbers of this step, and samples.
 Report = Callable[[list[Numbers], Numbers], tuple[Numbers, Sequence[Mapping[str, Any]]]]
-
-
-def last_update(updates: list[Numbers], before: Numbers) -> tuple[Numbers, Sequence[Any]]:
-    """The report of a step that is one update."""
-    return updates[-1], ()
 
 
 class Drawn(NamedTuple):
     """The batch of one step.
 
     `host` is a named tuple of arrays, the same in every process; `batch` the same on the mesh,
-    where each process feeds its own rows, with what only the devices can add.
+    where each process feeds its own rows, with what only the devices can add. Without a `report`
+    the numbers of a step are the metrics of its last update.
     """
 
     host: Any
     batch: Any
-    report: Report = last_update
+    report: Report | None = None
 
 
 Draw = Callable[[TrainState, int], Drawn]  # of the state and how many steps are done
@@ -113,19 +108,22 @@ def train_stage(
         The weights after the last step; None if a signal stopped the stage before.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(model, loss, optimizer, steps * updates, run.mesh, run.training.compute)
+    schedule = make_schedule(optimizer, steps * updates)
+    transform = make_optimizer(optimizer, schedule, model.axes())
+    shardings = state_shardings(model, transform, run.mesh)
+    step = make_step(loss, transform, schedule, microbatches=run.training.compute.microbatches)
     with Checkpoints(folder / "checkpoints", run.training.checkpoint, model) as checkpoints:
         done = checkpoints.latest or 0
         if done:
-            state = checkpoints.restore(trainer.abstract(), stream)
+            state = checkpoints.restore(abstract_state(model, transform, shardings), stream)
         else:
-            state = trainer.begin(make_params())
+            state = placed_state(make_params(), transform, shardings)
         written = folder if is_first() else None
         tracker = Tracker(written, run.config.tracking, start=done, total=steps, name=name)
         try:
             state, done = fit(
                 state,
-                trainer.update,
+                compile_step(step, shardings, run.mesh),
                 draw,
                 start=done,
                 steps=steps,
@@ -190,7 +188,9 @@ def fit(
             fetched = [
                 {name: float(x) for name, x in one.items()} for one in jax.device_get(metrics)
             ]
-            numbers, samples = drawn.report(fetched, tracker.before)
+            numbers, samples = fetched[-1], ()
+            if drawn.report is not None:
+                numbers, samples = drawn.report(fetched, tracker.before)
             tracker.log(number, numbers, samples)
             guard.see(number, numbers, drawn.host)
 

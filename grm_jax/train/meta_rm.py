@@ -100,7 +100,7 @@ def _run(run: Run, cfg: MetaRMConfig) -> Path | None:
         for label in _labels(cfg)
     ]
     _check_classes(sides[False])
-    stream = make_stream([(part, 1.0) for part in rows], cfg.batch, seed=run.seed(STAGE))
+    stream = make_stream([(part, 1.0) for part in rows], cfg.batch, seed=run.seed_of(STAGE))
     trained = train_scorer(run, cfg, label_loss, stream, name=STAGE)
     if trained is None:
         return None

@@ -125,13 +125,13 @@ def fitting(
     if left:
         first = ", ".join(f"{name} ({length} tokens)" for name, length in left[:3])
         more = ", .." if len(left) > 3 else ""
-        told = (
+        reason = (
             f"{len(left)} of {len(items)} items have prompts of more than {longest} tokens, which "
             f"is the room beside {new} new ones: {first}{more}"
         )
         if not kept:
-            raise ValueError(f"{told}. Give shorter items, or lower max_new_tokens.")
-        say(f"grpo: {told}. They are left out.")
+            raise ValueError(f"{reason}. Give shorter items, or lower max_new_tokens.")
+        say(f"grpo: {reason}. They are left out.")
     return kept
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -103,9 +103,10 @@ class Run:
         """The prompt templates."""
         return load_templates(self.templates)
 
-    def seed(self, name: str) -> int:
-        """The seed of one part of the run."""
-        return stage_seed(self.config.seed, name)
+    def seed_of(self, name: str) -> int:
+        """The seed of one part of the run: stages see the same source in unrelated orders."""
+        digest = hashlib.sha256(f"{self.config.seed}/{name}".encode()).digest()
+        return int.from_bytes(digest[:4], "big")
 
     def open_judge(
         self, config: JudgeConfig, name: str, *, kind: Learns | None = None, hinted: bool = False
@@ -117,7 +118,7 @@ class Run:
         return open_judge(
             replace(config, kind=config.kind or kind),
             self.config.start,
-            seed=self.seed(name),
+            seed=self.seed_of(name),
             hinted=hinted,
             templates=None if self.templates is None else str(self.templates),
             mesh=self.training.compute.mesh,
@@ -153,15 +154,12 @@ def open_run(
         yield Run(run, training, output, mesh, tokenizer, templates)
 
 
-def stage_seed(seed: int, stage: str) -> int:
-    """The seed of a stage: stages see the same source in unrelated orders."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{stage}".encode()).digest()[:4], "big")
-
-
-def export(run: Run, model: Model, params: Any, settings: Mapping[str, Any] | None = None) -> Path:
+def export(run: Run, model: Model, params: Any, *, kind: str = "grm", **settings: Any) -> Path:
     """Writes the trained model to the folder `model` of the run.
 
-    settings: what grm.json is to say, besides how long judges write.
+    Args:
+        kind: of judge.
+        settings: for grm.json, besides the kind and how long judges write.
 
     Raises:
         ValueError: weights are not finite; nothing is written.
@@ -171,13 +169,10 @@ def export(run: Run, model: Model, params: Any, settings: Mapping[str, Any] | No
     params = jax.tree.map(lambda p: p.astype(config.dtype), params)
     check_finite(params, f"{folder} is not written: what was trained")
     limit = config.max_new_tokens or start_settings(run.config.start).get("max_new_tokens")
-    extra = {**(settings or {}), **({} if limit is None else {"max_new_tokens": limit})}
+    if kind != "grm":
+        settings = {"kind": kind, **settings}
+    extra = {**settings, **({} if limit is None else {"max_new_tokens": limit})}
     hf.save_folder(
         model, params, folder, tokenizer=run.tokenizer, extra=extra, templates=run.templates
     )
     return folder
-
-
-def kind_setting(kind: Learns) -> dict[str, Any]:
-    """What grm.json says of a kind of judge: nothing where it is the usual one."""
-    return {} if kind == "grm" else {"kind": kind}

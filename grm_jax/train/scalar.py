@@ -121,14 +121,12 @@ def _run(run: Run, cfg: ScalarConfig) -> Path | None:
     if not len(rows):
         raise ValueError("not one pair of responses can be read: their rows were all refused.")
     loss = label_loss if cfg.objective == "pair" else pair_loss
-    stream = make_stream([(rows, 1.0)], cfg.batch, seed=run.seed(STAGE))
+    stream = make_stream([(rows, 1.0)], cfg.batch, seed=run.seed_of(STAGE))
     trained = train_scorer(run, cfg, loss, stream, name=STAGE)
     if trained is None:
         return None
-    extra: dict[str, Any] = {"kind": cfg.objective}
-    if cfg.objective == "cloud":
-        extra["critic"] = CRITIC
-    folder = export(run, *trained, extra)
+    critic = {"critic": CRITIC} if cfg.objective == "cloud" else {}
+    folder = export(run, *trained, kind=cfg.objective, **critic)
     if cfg.objective == "cloud" and is_first():
         shutil.copytree(model_path(cfg.critic or run.config.start), folder / CRITIC)
     wait()
@@ -164,15 +162,15 @@ def apart(batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The two sequences of each segment, apart: [B, T] each.
 
     Returns:
-        For each token of a loser the place of the best one's last token (0 elsewhere); positions,
+        For each token of a loser the index of the best one's last token (0 elsewhere); positions,
         which restart in the loser; segments, two for each one of the batch.
     """
     real = batch.segments > 0
     positions = jnp.where(real, batch.positions - batch.targets, -1)
     loser = real & (batch.targets > 0)
     segments = jnp.where(real, 2 * batch.segments - ~loser, 0)
-    place = jnp.arange(batch.tokens.shape[1]) - positions - 1
-    return jnp.where(loser, place, 0), positions, segments
+    index = jnp.arange(batch.tokens.shape[1]) - positions - 1
+    return jnp.where(loser, index, 0), positions, segments
 
 
 @dataclass(frozen=True)
@@ -245,7 +243,7 @@ def _critiques(
         cfg.critic or run.config.start,
         templates=None if run.templates is None else str(run.templates),
         strategy=cfg.strategy,
-        seed=run.seed(STAGE),
+        seed=run.seed_of(STAGE),
         rows=cfg.rows,
         mesh=cfg.compute.mesh if jax.device_count() > 1 else None,
     )
@@ -261,7 +259,7 @@ def _report(
     judge = open_judge(
         JudgeConfig(model=str(folder), strategy=cfg.strategy, rows=cfg.rows),
         str(folder),
-        seed=run.seed("heldout"),
+        seed=run.seed_of("heldout"),
         mesh=cfg.compute.mesh,
     )
     found = accuracy(judge.sample_all(heldout, cfg.k), cfg.k)

@@ -20,7 +20,7 @@ from grm_jax.objectives.logprobs import token_logprobs
 from grm_jax.objectives.rft import rft_loss
 from grm_jax.train.loop import from_stream, train_stage
 from grm_jax.train.optimizer import OptimizerConfig, make_schedule
-from grm_jax.train.run import Run, RunConfig, TrainingConfig, export, kind_setting, open_run
+from grm_jax.train.run import Run, RunConfig, TrainingConfig, export, open_run
 from grm_jax.train.start import learned_kind, load_start
 from grm_jax.train.step import Metrics, SumLoss
 
@@ -98,7 +98,7 @@ def train(
             return None
         start = str(run.output / name / "checkpoints")
     assert trained is not None  # there is at least one stage
-    return export(run, *trained, kind_setting(kind))
+    return export(run, *trained, kind=kind)
 
 
 def sft_loss(model: Model, *, chunk: int, remat: bool = False) -> SumLoss:
@@ -138,7 +138,7 @@ def _train_stage(
             )
         templates = run.load_templates()
         sources = [(open_source(s, run.tokenizer, templates, seed), s.weight) for s in stage.data]
-        stream = make_stream(sources, batch, seed=run.seed(name))
+        stream = make_stream(sources, batch, seed=run.seed_of(name))
         params = train_stage(
             run,
             model,

@@ -35,14 +35,14 @@ def start_tokenizer(start: str, tokenizer: str | None) -> Tokenizer:
             raise ValueError(f"start is {start}, which has no tokenizer: give tokenizer, a folder.")
         return Tokenizer.load(tokenizer)
     folder = model_path(start)
-    words = Tokenizer.load(tokenizer or folder)
-    expected = start_settings(start).get("tokenizer_sha256", words.sha256)
-    if expected != words.sha256:
+    loaded = Tokenizer.load(tokenizer or folder)
+    expected = start_settings(start).get("tokenizer_sha256", loaded.sha256)
+    if expected != loaded.sha256:
         raise ValueError(
             f"{start} was trained with tokenizer {expected[:12]}.., but {tokenizer or folder} "
-            f"holds {words.sha256[:12]}..: give the one that came with the weights."
+            f"holds {loaded.sha256[:12]}..: give the one that came with the weights."
         )
-    return words
+    return loaded
 
 
 def start_templates(start: str, templates: str | None) -> Path | None:
@@ -69,10 +69,10 @@ def learned_kind(start: str, kind: Learns | None) -> Learns:
     Raises:
         ValueError: the start is a judge with a scalar head.
     """
-    found = kind or start_settings(start).get("kind", "grm")
-    if found not in get_args(Learns):
-        raise ValueError(f"{start} is a judge of the kind {found!r}: give kind, grm or judge.")
-    return found
+    learned = kind or start_settings(start).get("kind", "grm")
+    if learned not in get_args(Learns):
+        raise ValueError(f"{start} is a judge of the kind {learned!r}: give kind, grm or judge.")
+    return learned
 
 
 def load_start(

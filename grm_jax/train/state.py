@@ -29,6 +29,14 @@ def new_state(params: Any, optimizer: optax.GradientTransformation) -> TrainStat
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
+def placed_state(
+    params: Any, optimizer: optax.GradientTransformation, shardings: TrainState
+) -> TrainState:
+    """The state before the first step, laid out; the memory of `params` is reused."""
+    new = lambda p: new_state(p, optimizer)  # noqa: E731
+    return jax.jit(new, out_shardings=shardings, donate_argnums=0)(params)
+
+
 def state_shardings(
     model: Model,
     optimizer: optax.GradientTransformation,

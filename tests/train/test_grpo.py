@@ -21,7 +21,7 @@ from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.easy_items import FilterConfig, hard_items
 from grm_jax.train.grpo import GRPOConfig, Policy, Rollouts
-from grm_jax.train.optimizer import OptimizerConfig
+from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from grm_jax.train.rollout import (
     RolloutBatch,
     as_pair,
@@ -32,9 +32,9 @@ from grm_jax.train.rollout import (
     to_arrays,
 )
 from grm_jax.train.run import RunConfig
-from grm_jax.train.step import batch_sharding
+from grm_jax.train.state import placed_state, state_shardings
+from grm_jax.train.step import batch_sharding, compile_step, make_step
 from grm_jax.train.tracking import read_metrics
-from grm_jax.train.trainer import Trainer
 from tests.train.pairs import Pair, change, opened
 
 GROUP = 4
@@ -87,9 +87,14 @@ def tasks(cfg, policy):
 
 
 def trainer_of(policy):
-    run, cfg = policy.run, policy.cfg
-    updates = cfg.steps * cfg.iterations
-    return Trainer(policy.model, policy.loss(), cfg.optimizer, updates, run.mesh, cfg.compute)
+    """begin(params) -> state, update(state, batch) -> (state, metrics)."""
+    cfg, model, mesh = policy.cfg, policy.model, policy.run.mesh
+    schedule = make_schedule(cfg.optimizer, cfg.steps * cfg.iterations)
+    optimizer = make_optimizer(cfg.optimizer, schedule, model.axes())
+    shardings = state_shardings(model, optimizer, mesh)
+    step = make_step(policy.loss(), optimizer, schedule, microbatches=cfg.compute.microbatches)
+    begin = lambda params: placed_state(params, optimizer, shardings)  # noqa: E731
+    return begin, compile_step(step, shardings, mesh)
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +116,13 @@ def batch(policy, rollouts):
 def steps(policy, tasks, count):
     """The weights and the numbers after each of some steps from the start, on the same items."""
     with jax.set_mesh(policy.run.mesh):
-        trainer, rollouts = trainer_of(policy), Rollouts(policy, [tasks[0].example])
+        (begin, update), rollouts = trainer_of(policy), Rollouts(policy, [tasks[0].example])
         rollouts.tasks = lambda step: tasks
-        state = trainer.begin(policy.load())
+        state = begin(policy.load())
         for step in range(count):
             drawn, updates = rollouts.draw(state, step), []
             for _ in range(policy.cfg.iterations):
-                state, metrics = trainer.update(state, drawn.batch)
+                state, metrics = update(state, drawn.batch)
                 updates.append({name: float(x) for name, x in metrics.items()})
             numbers, _ = drawn.report(updates, {})
             yield jax.device_get(state.params), numbers
@@ -141,10 +146,10 @@ def test_the_trainers_logprobs_are_the_samplers(policy, params, rollouts, batch)
 def test_the_drift_metric_sees_other_weights(policy, tasks, batch):
     _, numbers = one_step(policy, tasks)
     assert 0 < numbers["sampling/logprob_drift"] < 1e-4
-    trainer = trainer_of(policy)
-    other = trainer.begin(jax.tree.map(lambda p: p * 1.01, policy.load()))
+    begin, update = trainer_of(policy)
+    other = begin(jax.tree.map(lambda p: p * 1.01, policy.load()))
     placed = RolloutBatch(*(jax.device_put(x, batch_sharding(policy.run.mesh)) for x in batch))
-    _, metrics = trainer.update(other, placed)
+    _, metrics = update(other, placed)
     assert float(metrics["sampling/logprob_drift"]) / len(batch.tokens) > 1e-3
 
 
@@ -187,10 +192,10 @@ def test_better_judgments_of_a_group_become_likelier(make_policy, tasks, batch):
             for x in batch._replace(advantage=advantage)
         )
     )
-    trainer = trainer_of(policy)
-    state = trainer.begin(policy.load())
+    begin, update = trainer_of(policy)
+    state = begin(policy.load())
     before = np.asarray(policy.score(state.params, placed))
-    state, _ = trainer.update(state, placed)
+    state, _ = update(state, placed)
     after = np.asarray(policy.score(state.params, placed))
     own = np.maximum(batch.mask.sum(axis=1), 1)
     change = np.where(batch.mask, after - before, 0).sum(axis=1) / own
@@ -206,8 +211,8 @@ def test_equal_rewards_change_nothing(make_policy, tasks, batch):
         )
     )
     before = jax.device_get(policy.load())
-    trainer = trainer_of(policy)
-    state, metrics = trainer.update(trainer.begin(policy.load()), placed)
+    begin, update = trainer_of(policy)
+    state, metrics = update(begin(policy.load()), placed)
     assert float(metrics["train/grad_norm"]) == 0
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.params), before)
 

@@ -164,7 +164,9 @@ def trained(cfg):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         export = scalar.export
-        patch.setattr(scalar, "export", lambda *a: (found.update(params=a[2]), export(*a))[1])
+        patch.setattr(
+            scalar, "export", lambda *a, **k: (found.update(params=a[2]), export(*a, **k))[1]
+        )
         assert run(*cfg) == Path(cfg.output) / "model"
     return found["params"]
 

@@ -22,15 +22,15 @@ from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model
 from grm_jax.sharding import MeshConfig, make_mesh
 from grm_jax.text.tokenizer import Tokenizer
-from grm_jax.train import trainer
+from grm_jax.train import loop
 from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.optimizer import OptimizerConfig
-from grm_jax.train.run import ExportConfig, RunConfig, stage_seed
+from grm_jax.train.run import ExportConfig, RunConfig
 from grm_jax.train.sft import SFTConfig, StageConfig, run
 from grm_jax.train.start import load_start
 from grm_jax.train.tracking import Tracker, read_metrics
-from tests.train.pairs import Pair, change, read
+from tests.train.pairs import Pair, change, opened, read
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TINY = str(bundled("tiny"))
@@ -179,10 +179,10 @@ def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(
 
 def test_a_finished_run_is_not_trained_again(whole, monkeypatch):
     before = results(whole.output)
-    monkeypatch.setattr(trainer, "compile_step", lambda *args: pytest.fail("a step was asked for"))
+    monkeypatch.setattr(loop, "compile_step", lambda *args: pytest.fail("a step was asked for"))
     with pytest.raises(pytest.fail.Exception):
         run(*change(whole, output=whole.output + "-other"))  # the guard itself works
-    monkeypatch.setattr(trainer, "compile_step", lambda *args: None)
+    monkeypatch.setattr(loop, "compile_step", lambda *args: None)
     run(*whole)
     assert results(whole.output) == before
 
@@ -233,9 +233,9 @@ def test_new_weights_follow_from_the_seed_and_fit_the_tokenizer():
     assert not np.array_equal(made[0], made[2])
 
 
-def test_stages_shuffle_differently():
-    assert stage_seed(0, "clean") != stage_seed(0, "noisy")
-    assert stage_seed(0, "clean") != stage_seed(1, "clean")
+def test_stages_shuffle_differently(whole):
+    run, other = opened(whole), opened(change(whole, seed=1))
+    assert run.seed_of("clean") not in (run.seed_of("noisy"), other.seed_of("clean"))
 
 
 @pytest.mark.parametrize(
