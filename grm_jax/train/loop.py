@@ -89,25 +89,26 @@ def train_stage(
     model: Model,
     make_params: Callable[[], Any],
     loss: SumLoss,
-    draw: Draw,
+    batches: grain.DatasetIterator | Draw,
     optimizer: OptimizerConfig,
     *,
     steps: int,
     folder: Path,
     name: str,
-    stream: grain.DatasetIterator | None = None,
     updates: int = 1,
 ) -> Any | None:
-    """Minimises a loss over the batches that are drawn, from where the folder's checkpoints end.
+    """Minimises a loss over batches, from where the folder's checkpoints end.
 
     Args:
-        stream: what `draw` reads, whose position is saved with the weights.
+        batches: a stream, whose position is saved with the weights; or what draws them.
         updates: of each batch.
 
     Returns:
         The weights after the last step; None if a signal stopped the stage before.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    stream = None if callable(batches) else batches
+    draw = batches if callable(batches) else from_stream(batches, run.mesh)
     schedule = make_schedule(optimizer, steps * updates)
     transform = make_optimizer(optimizer, schedule, model.axes())
     shardings = state_shardings(model, transform, run.mesh)

@@ -23,7 +23,7 @@ from grm_jax.objectives.scalar import binary_loss
 from grm_jax.outputs import write_whole
 from grm_jax.processes import is_first
 from grm_jax.sharding import TRAIN_RULES, shardings_of
-from grm_jax.train.loop import from_stream, train_stage
+from grm_jax.train.loop import train_stage
 from grm_jax.train.optimizer import OptimizerConfig, make_schedule
 from grm_jax.train.run import Run, TrainingConfig
 from grm_jax.train.start import load_start
@@ -90,12 +90,11 @@ def train_scorer(
             scalar,
             lambda: with_head(scalar, load(), run.mesh, seed),
             make_loss(scalar, remat=cfg.compute.remat),
-            from_stream(stream, run.mesh),
+            stream,
             cfg.optimizer,
             steps=cfg.steps,
             folder=run.output,
             name=name,
-            stream=stream,
         )
     return None if params is None else (scalar, params)
 

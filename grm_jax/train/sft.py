@@ -18,7 +18,7 @@ from grm_jax.metric_names import TARGET_TOKENS, TOKENS, TOO_LONG
 from grm_jax.models.model import Model
 from grm_jax.objectives.logprobs import token_logprobs
 from grm_jax.objectives.rft import rft_loss
-from grm_jax.train.loop import from_stream, train_stage
+from grm_jax.train.loop import train_stage
 from grm_jax.train.optimizer import OptimizerConfig, make_schedule
 from grm_jax.train.run import Run, RunConfig, TrainingConfig, export, open_run
 from grm_jax.train.start import learned_kind, load_start
@@ -138,17 +138,15 @@ def _train_stage(
             )
         templates = run.load_templates()
         sources = [(open_source(s, run.tokenizer, templates, seed), s.weight) for s in stage.data]
-        stream = make_stream(sources, batch, seed=run.seed_of(name))
         params = train_stage(
             run,
             model,
             make_params,
             sft_loss(model, chunk=compute.logits_chunk, remat=compute.remat),
-            from_stream(stream, run.mesh),
+            make_stream(sources, batch, seed=run.seed_of(name)),
             stage.optimizer,
             steps=stage.steps,
             folder=run.output / name,
             name=name,
-            stream=stream,
         )
     return None if params is None else (model, params)
