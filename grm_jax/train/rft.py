@@ -81,8 +81,6 @@ class RFTConfig(TrainingConfig):
             raise ValueError(f"general_share is {self.general_share}, but general names no data.")
         if not self.n_plain + self.n_hinted and not self.general_share:
             raise ValueError("no plain and no hinted judgments, and general_share is 0: no data.")
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; give 1 or more.")
         make_schedule(self.optimizer, self.steps)
 
 

@@ -61,8 +61,6 @@ class ScorerConfig(TrainingConfig):
                 f"heldout_share is {self.heldout_share}; some items must be kept out, and some "
                 "learned from: give more than 0 and less than 1."
             )
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; give 1 or more.")
         make_schedule(self.optimizer, self.steps)
 
 

@@ -38,8 +38,6 @@ class StageConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; give 1 or more.")
         if not self.data:
             raise ValueError("data is empty: name at least one source.")
         make_schedule(self.optimizer, self.steps)
