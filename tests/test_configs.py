@@ -10,29 +10,35 @@ import pyarrow.parquet
 import pytest
 import yaml
 from jax.sharding import AbstractMesh
-from jsonargparse import auto_cli
 
 from grm_jax import presets
 from grm_jax.cli import data
 from grm_jax.cli.data import MathPairsConfig
+from grm_jax.cli.options import read_options
 from grm_jax.data.items import load_items
 from grm_jax.evals.experiments.judges import JudgesConfig
 from grm_jax.judging.answers import Answered
 from grm_jax.sharding import MESH_AXES
-from grm_jax.train.grpo import GRPOConfig, prompts_of
+from grm_jax.train.grpo import GRPOConfig
 from grm_jax.train.meta_rm import MetaRMConfig
 from grm_jax.train.rft import RFTConfig
+from grm_jax.train.run import RunConfig
 from grm_jax.train.scalar import ScalarConfig
 from grm_jax.train.sft import SFTConfig
 from grm_jax.train.spct import SPCTConfig
 from grm_jax.train.step import check_rows
+from tests.train import pairs
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "configs" / "train"
 
 
-def read(name, *overrides, kind=SPCTConfig):
-    return auto_cli(kind, args=["--config", str(CONFIGS / name), *overrides], as_positional=False)
+def read_both(name, *overrides, stage="spct"):
+    return pairs.read(stage, "--config", str(CONFIGS / name), *overrides)
+
+
+def read(name, *overrides):
+    return read_both(name, *overrides).cfg
 
 
 def config_classes(cls, found):
@@ -85,7 +91,7 @@ def test_every_field_of_a_config_is_read_somewhere():
                 and node not in checks
             }
     classes: set[type] = set()
-    for config in (SFTConfig, SPCTConfig, ScalarConfig):
+    for config in (RunConfig, SFTConfig, SPCTConfig, ScalarConfig):
         config_classes(config, classes)
     assert {RFTConfig, GRPOConfig, MetaRMConfig} <= classes
     unread = {f"{c.__name__}.{f.name}" for c in classes for f in fields(c)} - {
@@ -101,7 +107,7 @@ def test_presets_are_configs(path):
     assert cfg.grpo is not None
     assert cfg.meta_rm is not None
     rows = ((cfg.rft, cfg.rft.batch.rows), (cfg.meta_rm, cfg.meta_rm.batch.rows))
-    for stage, count in (*rows, (cfg.grpo, prompts_of(cfg.grpo) * cfg.grpo.group)):
+    for stage, count in (*rows, (cfg.grpo, cfg.grpo.prompts * cfg.grpo.group)):
         mesh = stage.compute.mesh
         shape = (mesh.data, max(mesh.fsdp, 1), mesh.tensor)
         check_rows(count, stage.compute.microbatches, AbstractMesh(shape, MESH_AXES))
@@ -109,40 +115,42 @@ def test_presets_are_configs(path):
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("sft_*.yaml")), ids=lambda p: p.stem)
 def test_sft_presets_are_configs_of_files_that_are_there(path):
-    cfg = auto_cli(SFTConfig, args=["--config", str(path)], as_positional=False)
+    run, cfg = read_both(path.name, stage="sft")
     sources = [source for stage in cfg.stages.values() for source in stage.data]
-    assert all(presets.templates(s.templates).is_dir() for s in (cfg, *sources) if s.templates)
-    assert cfg.tokenizer in (None, *presets.BUNDLED)
+    assert all(presets.templates(s.templates).is_dir() for s in (run, *sources) if s.templates)
+    assert run.tokenizer in (None, *presets.BUNDLED)
 
 
 @pytest.mark.parametrize("objective", ["bt", "pair", "cloud"])
 def test_the_scalar_judges_learn_from_the_items_of_spct(objective):
     """The comparison of the paper's Table 2 on the small world: the same items, the same start."""
-    path = CONFIGS / f"{objective}_tiny.yaml"
-    cfg = auto_cli(ScalarConfig, args=["--config", str(path)], as_positional=False)
-    spct = read("spct_tiny.yaml")
+    run, cfg = read_both(f"{objective}_tiny.yaml", stage="scalar")
+    spct = read_both("spct_tiny.yaml")
     assert cfg.objective == objective
-    assert cfg.start == spct.start
-    assert cfg.items == (*spct.rft.items, *spct.grpo.items)
+    assert run.start == spct.run.start
+    assert cfg.items == (*spct.cfg.rft.items, *spct.cfg.grpo.items)
 
 
 def test_the_judge_is_trained_on_the_data_and_the_budget_of_the_grm():
-    grm, judge = read("spct_tiny.yaml"), read("judge_spct_tiny.yaml")
+    grm, (run, judge) = read("spct_tiny.yaml"), read_both("judge_spct_tiny.yaml")
     assert judge.rft == grm.rft
-    own = replace(grm.grpo.filter.judge, model=judge.start)
+    own = replace(grm.grpo.filter.judge, model=run.start)
     assert judge.grpo == replace(grm.grpo, filter=replace(grm.grpo.filter, judge=own))
     assert judge.evaluation == grm.evaluation
-    start, before = (read(name, kind=SFTConfig) for name in ("judge_tiny.yaml", "sft_tiny.yaml"))
-    assert judge.start == f"{start.output}/model"
-    assert start.kind == "judge"
-    assert start.stages["noisy"].data[0].rows == "choices"
-    assert start.stages["noisy"].data[0].noise == before.stages["noisy"].data[0].noise
+    start, before = (
+        read_both("judge_tiny.yaml", stage="sft"),
+        read_both("sft_tiny.yaml", stage="sft"),
+    )
+    assert run.start == f"{start.output}/model"
+    assert start.cfg.kind == "judge"
+    assert start.cfg.stages["noisy"].data[0].rows == "choices"
+    assert start.cfg.stages["noisy"].data[0].noise == before.cfg.stages["noisy"].data[0].noise
 
 
 def test_the_27b_preset_says_the_papers_hyperparameters():
     """The table "Hyperparameters" of the paper's appendix, row by row."""
-    cfg = read("spct_27b.yaml")
-    assert cfg.start == "google/gemma-2-27b"
+    run, cfg = read_both("spct_27b.yaml")
+    assert run.start == "google/gemma-2-27b"
     assert cfg.rft.n_plain == 3
     assert cfg.rft.general_share == pytest.approx(1070 / 1256, abs=5e-4)
     assert cfg.rft.optimizer.learning_rate == 5e-6
@@ -175,13 +183,13 @@ def test_every_ablation_of_table_4_is_one_line(preset, override, changed):
 
 
 def test_what_the_pipeline_sets_cannot_be_set_in_a_stage():
-    with pytest.raises(ValueError, match=r"rft\.seed is set"):
-        SPCTConfig(rft=RFTConfig(seed=3))
+    with pytest.raises(ValueError, match=r"there is no option rft\.seed"):
+        read("spct_tiny.yaml", "--rft.seed", "3")
 
 
 def test_the_judges_of_the_experiment_are_what_the_presets_make():
     path = ROOT / "configs" / "experiments" / "judges_tiny.yaml"
-    cfg = auto_cli(JudgesConfig, args=["--config", str(path)], as_positional=False)
+    cfg = read_options(JudgesConfig, ["--config", str(path)], "experiment judges")
     made = {yaml.safe_load(file.read_text())["output"] for file in CONFIGS.glob("*.yaml")}
     models = [Path(judge.model or "") for judge in cfg.judges.values()]
     assert {str(Path(*model.parts[:2])) for model in models} - {"tiny"} <= made
@@ -296,7 +304,7 @@ def with_math_pairs(copies, tmp_path, monkeypatch):
 
     monkeypatch.setattr(data, "_source", lambda cfg: Model())
     preset = presets.find("data", "math_pairs")
-    cfg = auto_cli(MathPairsConfig, args=["--config", preset], as_positional=False)
+    cfg = read_options(MathPairsConfig, ["--config", preset], "data math-pairs")
     assert {source.name for source in cfg.input} == set(SUBJECTS)
     problems = tuple(replace(source, rows=str(copies / source.rows)) for source in cfg.input)
     assert data.run(replace(cfg, input=problems)) == 0

@@ -4,11 +4,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from jsonargparse import auto_cli
 
 from grm_jax.aot.topology import Topology
 from grm_jax.cli.aot import AotCommand
 from grm_jax.cli.judge import JudgeCommand
+from grm_jax.cli.options import read_options
 from grm_jax.cli.train import STAGES
 from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model
@@ -32,7 +32,7 @@ USES = {
 
 
 def read(component, option, *arguments):
-    return auto_cli(component, args=[*arguments, *option], as_positional=False)
+    return read_options(component, [*arguments, *option], "command")
 
 
 def preset(name, *more):
@@ -81,8 +81,8 @@ def test_data_is_raised_for_more_slices_as_the_comments_say(name, topology):
     [
         (JudgeCommand, (), "--mesh", lambda c: c.mesh),
         (AotCommand, (), "--mesh", lambda c: c.mesh),
-        (STAGES, ("rft",), "--compute.mesh", lambda c: c.compute.mesh),
-        (STAGES, ("spct",), "--grpo.compute.mesh", lambda c: c.grpo.compute.mesh),
+        (STAGES, ("rft",), "--compute.mesh", lambda c: c[1].compute.mesh),
+        (STAGES, ("spct",), "--grpo.compute.mesh", lambda c: c[1].grpo.compute.mesh),
     ],
 )
 def test_commands_take_a_preset_by_its_path(component, arguments, option, mesh):

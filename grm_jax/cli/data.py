@@ -24,7 +24,7 @@ from grm_jax.outputs import write_whole
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.sharding import MeshConfig
 from grm_jax.text.json_line import json_line
-from grm_jax.train.folder import claimed
+from grm_jax.train.folder import run_folder
 
 SHOWN = 3  # of the rows and questions that fail, so many are shown with the reason
 
@@ -86,7 +86,7 @@ DATA: dict[str, Any] = {"math-pairs": MathPairsConfig}
 
 def run(cfg: MathPairsConfig) -> int:
     """Answers what is not answered yet, and pairs; 1 where no pair or not every answer was had."""
-    with claimed(cfg, "grm data math-pairs") as folder:
+    with run_folder("grm data math-pairs", cfg.output, cfg) as folder:
         return _run(cfg, folder)
 
 

@@ -31,7 +31,7 @@ from grm_jax.evals.experiments.findings import (
 )
 from grm_jax.evals.scoring import Unanswered
 from grm_jax.processes import is_first, say
-from grm_jax.train.folder import claimed
+from grm_jax.train.folder import run_folder
 
 _EXPERIMENTS: dict[str, tuple[type, Callable[[Any, Path], Findings]]] = {
     "scaling": (scaling.ScalingConfig, scaling.run),
@@ -56,7 +56,7 @@ def run(config: Any) -> int:
         (name, conduct) for name, (kind, conduct) in _EXPERIMENTS.items() if kind is type(config)
     )
     output = config.output or f"runs/experiments/{name}"
-    with claimed(config, f"grm experiment {name}", output=output, looks_at_rows=True) as folder:
+    with run_folder(f"grm experiment {name}", output, config, reads_rows_again=True) as folder:
         try:
             findings = conduct(config, folder)
         except Unanswered as error:

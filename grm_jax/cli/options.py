@@ -1,15 +1,17 @@
-"""The options of a command as its dataclass, and what is wrong with one of them, in a sentence."""
+"""The options of a command as its dataclasses, and what is wrong with one, in a sentence."""
 
 from __future__ import annotations
 
 import re
 from argparse import ArgumentError
 from collections.abc import Sequence
+from dataclasses import fields
+from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentParser
 
 from grm_jax.cli.failures import chain
 
@@ -20,25 +22,60 @@ _TYPE = re.compile(
 )
 
 
-def read_options(components: Any, arguments: Sequence[str], command: str) -> Any:
-    """What the options say, by jsonargparse.
+# What a command takes: dataclasses, whose fields are all options side by side, or such by the name
+# of a subcommand. In the place of a class one of its values has the defaults.
+Options = type | tuple[Any, ...] | dict[str, Any]
+
+
+def read_options(options: Options, arguments: Sequence[str], command: str) -> Any:
+    """What the arguments say: a value of each dataclass.
 
     Raises:
         ValueError: an option, or a file of them, that is none; the sentence says which.
     """
+    parser = ArgumentParser(prog=f"grm {command}", exit_on_error=False)
     try:
-        return auto_cli(
-            components,
-            args=list(arguments),
-            as_positional=False,
-            prog=f"grm {command}",
-            exit_on_error=False,
-        )
+        _add(parser, options)
+        return _values(options, parser.instantiate(parser.parse_args(list(arguments))))
     except (ArgumentError, ValueError, RecursionError) as error:
         files = _files(arguments)
         faults = [fault for path in files if (fault := _file_fault(path)) is not None]
-        told = faults[0] if faults else _sentence(error, files, arguments)
-        raise ValueError(f"{told}\n`grm {command} --help` lists the options.") from None
+        message = faults[0] if faults else _sentence(error, files, arguments)
+        raise ValueError(f"{message}\n`grm {command} --help` lists the options.") from None
+
+
+def _add(parser: ArgumentParser, options: Options) -> None:
+    """Adds the options to the parser of a command."""
+    parser.add_argument("--config", action="config", help="Path to a configuration file.")
+    if not isinstance(options, dict):
+        parser.description = _summary(options)
+        for one in _each(options):
+            kind, default = (one, None) if isinstance(one, type) else (type(one), one)
+            parser.add_class_arguments(kind, as_group=False, default=default, sub_configs=True)
+        return
+    subcommands = parser.add_subcommands(required=True)
+    for name, inner in options.items():
+        subparser = ArgumentParser(exit_on_error=False)
+        _add(subparser, inner)
+        subcommands.add_subcommand(name, subparser, help=_summary(inner))
+
+
+def _values(options: Options, read: Any) -> Any:
+    """The dataclasses, with the values that were read."""
+    if isinstance(options, dict):
+        return _values(options[read["subcommand"]], read[read["subcommand"]])
+    kinds = [one if isinstance(one, type) else type(one) for one in _each(options)]
+    values = [kind(**{field.name: read[field.name] for field in fields(kind)}) for kind in kinds]
+    return tuple(values) if isinstance(options, tuple) else values[0]
+
+
+def _each(options: type | tuple[Any, ...]) -> tuple[Any, ...]:
+    return options if isinstance(options, tuple) else (options,)
+
+
+def _summary(options: type | tuple[Any, ...]) -> str:
+    """The first sentences of the last dataclass, which is the command's own."""
+    return (getdoc(_each(options)[-1]) or "").partition("\n\n")[0]
 
 
 def _sentence(error: BaseException, files: Sequence[Path], arguments: Sequence[str]) -> str:
@@ -47,29 +84,29 @@ def _sentence(error: BaseException, files: Sequence[Path], arguments: Sequence[s
     links = list(chain(error))
     keys = [match[1] for link in links if (match := _KEY.match(str(link)))]
     key = ".".join(dict.fromkeys(keys))
-    told = str(links[-1]).partition("\nGiven value")[0]
+    message = str(links[-1]).partition("\nGiven value")[0]
     where = _line_of(key, files, arguments)
-    if match := _TYPE.fullmatch(_KEY.sub("", told).lstrip(":\n ")):
+    if match := _TYPE.fullmatch(_KEY.sub("", message).lstrip(":\n ")):
         kind, choices, value = match.groups()
         wanted = f"one of {choices}" if choices else _KINDS.get(kind, kind)
         return f"{where}{key} is {value!r}; give {wanted}."
-    if match := re.match(r"unrecognized arguments: (\S+)", told):
+    if match := re.match(r"unrecognized arguments: (\S+)", message):
         return f"there is no option {match[1]}."
-    if match := re.match(r"Option '(.+)' is not accepted", told):
+    if match := re.match(r"Option '(.+)' is not accepted", message):
         return f"{_line_of(match[1], files, arguments)}there is no option {match[1]}."
-    if match := re.match(r"the following arguments are required: (.+)", told):
+    if match := re.match(r"the following arguments are required: (.+)", message):
         return f"{where}{key}.{match[1]} is needed and not given."
-    return where + _KEY.sub(key, told) if key else told
+    return where + _KEY.sub(key, message) if key else message
 
 
 def _files(arguments: Sequence[str]) -> list[Path]:
     """The files that --config names."""
-    found = []
-    for place, argument in enumerate(arguments):
+    names: list[str] = []
+    for index, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == "--config":
-            found += [value] if equals else arguments[place + 1 : place + 2]
-    return [Path(name).expanduser() for name in found]
+            names += [value] if equals else arguments[index + 1 : index + 2]
+    return [Path(name).expanduser() for name in names]
 
 
 def _file_fault(path: Path) -> str | None:

@@ -11,19 +11,21 @@ from grm_jax.train import grpo, meta_rm, rft, scalar, sft, spct
 from grm_jax.train.grpo import GRPOConfig
 from grm_jax.train.meta_rm import MetaRMConfig
 from grm_jax.train.rft import RFTConfig
+from grm_jax.train.run import RunConfig
 from grm_jax.train.scalar import ScalarConfig
 from grm_jax.train.sft import SFTConfig
 from grm_jax.train.spct import SPCTConfig
 
-STAGES: dict[str, Any] = {
-    "sft": SFTConfig,
-    "rft": RFTConfig,
-    "grpo": GRPOConfig,
-    "meta-rm": MetaRMConfig,
-    "scalar": ScalarConfig,
-    "spct": SPCTConfig,
+# The options of each stage: those of a run, with its defaults, and its own.
+STAGES: dict[str, tuple[RunConfig, type]] = {
+    "sft": (RunConfig("runs/sft", "new:tiny"), SFTConfig),
+    "rft": (RunConfig("runs/rft"), RFTConfig),
+    "grpo": (RunConfig("runs/grpo"), GRPOConfig),
+    "meta-rm": (RunConfig("runs/meta_rm", "tiny"), MetaRMConfig),
+    "scalar": (RunConfig("runs/scalar"), ScalarConfig),
+    "spct": (RunConfig("runs/spct"), SPCTConfig),
 }
-_RUN: dict[type, tuple[Callable[[Any], Path | None], str]] = {
+_RUN: dict[type, tuple[Callable[[RunConfig, Any], Path | None], str]] = {
     SFTConfig: (sft.run, "The model is in {0}: grm judge --model {0}"),
     RFTConfig: (rft.run, "The model is in {0}: grm judge --model {0}"),
     GRPOConfig: (grpo.run, "The model is in {0}: grm judge --model {0}"),
@@ -33,11 +35,11 @@ _RUN: dict[type, tuple[Callable[[Any], Path | None], str]] = {
 }
 
 
-def run(config: Any) -> int:
+def run(options: tuple[RunConfig, Any]) -> int:
     """Trains; 0 when the result is written, 1 when a signal ended the run before."""
-    train, told = _RUN[type(config)]
-    result = train(config)
+    train, message = _RUN[type(options[1])]
+    result = train(*options)
     if result is None:
         return 1
-    say(told.format(result))
+    say(message.format(result))
     return 0

@@ -86,10 +86,10 @@ def token_logprobs(
             targets.reshape(batch, chunks, chunk).swapaxes(0, 1),
         )
         step = jax.checkpoint(lambda carry, x: (carry, read(*x)), prevent_cse=False)
-        _, found = jax.lax.scan(step, None, xs)
+        _, scored = jax.lax.scan(step, None, xs)
 
     def flat(x: Array) -> Array:
         x = x.swapaxes(0, 1).reshape(batch, chunks * chunk)[:, :length]
         return constrain(x, ("batch", None))
 
-    return jax.tree.map(flat, found)
+    return jax.tree.map(flat, scored)

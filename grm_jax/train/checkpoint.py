@@ -1,4 +1,4 @@
-"""Checkpoints: weights, optimiser and the place in the data, saved together or not at all.
+"""Checkpoints: weights, optimiser and the position in the data, saved together or not at all.
 
 Each is sealed with checksums before it gets its name, and looked at before it is read: the newest
 sound one counts, and a broken one is named and kept.
@@ -153,9 +153,9 @@ def saved_model(folder: Path) -> Model:
 
     def read() -> dict[str, Any]:
         for path in _steps(folder):
-            told = checksums.description(path)
-            if told is not None and "model" in told["custom_metadata"]:
-                return told["custom_metadata"]["model"]
+            description = checksums.description(path)
+            if description is not None and "model" in description["custom_metadata"]:
+                return description["custom_metadata"]["model"]
         raise ValueError(f"{folder} holds no whole checkpoint of a training run.")
 
     saved = from_first(read)
@@ -175,14 +175,14 @@ def load_params(folder: Path, abstract: Any) -> Any:
 
 def _steps(folder: Path) -> list[Path]:
     """The checkpoints in a folder, the newest first."""
-    found = folder.iterdir() if folder.is_dir() else ()
-    steps = [path for path in found if path.name.isdigit() and path.is_dir()]
+    paths = folder.iterdir() if folder.is_dir() else ()
+    steps = [path for path in paths if path.name.isdigit() and path.is_dir()]
     return sorted(steps, key=lambda path: int(path.name), reverse=True)
 
 
-def _newest_sound(folder: Path, told: str) -> int | None:
+def _newest_sound(folder: Path, outcome: str) -> int | None:
     """The step of the newest sound checkpoint, None if there are none at all; says of each newer
-    one what is wrong with it, and `told`.
+    one what is wrong with it, and the `outcome`.
 
     Raises:
         ValueError: there are checkpoints, but none is sound.
@@ -192,7 +192,7 @@ def _newest_sound(folder: Path, told: str) -> int | None:
         fault = checksums.fault(path)
         if fault is None:
             for broken in faults:
-                say(f"{broken}: {told}.")
+                say(f"{broken}: {outcome}.")
             return int(path.name)
         faults.append(f"checkpoint {path} {fault}")
     if faults:

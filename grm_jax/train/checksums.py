@@ -18,11 +18,11 @@ def seal(folder: Path) -> None:
     """Writes the checksums of all that the folder holds into it, as `checksums.json`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     with ThreadPoolExecutor() as pool:
-        found = {
+        written = {
             path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": digest}
             for path, digest in zip(files, pool.map(_digest, files), strict=True)
         }
-    (folder / CHECKSUMS).write_text(json.dumps({"files": found}, indent=1) + "\n")
+    (folder / CHECKSUMS).write_text(json.dumps({"files": written}, indent=1) + "\n")
 
 
 def fault(folder: Path) -> str | None:
@@ -31,12 +31,12 @@ def fault(folder: Path) -> str | None:
         wanted = json.loads((folder / CHECKSUMS).read_text())["files"]
         with ThreadPoolExecutor() as pool:
             faults = pool.map(lambda item: _fault(folder, *item), wanted.items())
-            return next((found for found in faults if found is not None), None)
+            return next((one for one in faults if one is not None), None)
     except FileNotFoundError:
         return f"has no {CHECKSUMS}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        told = " ".join(str(error).split())[:120]
-        return f"has a {CHECKSUMS} that cannot be read ({type(error).__name__}: {told})"
+        reason = " ".join(str(error).split())[:120]
+        return f"has a {CHECKSUMS} that cannot be read ({type(error).__name__}: {reason})"
 
 
 def description(folder: Path) -> dict[str, Any] | None:
@@ -75,8 +75,8 @@ def _digest(path: Path) -> str:
 def _timeless(content: bytes) -> bytes:
     """The description without its time of completion; what is no JSON object as it is."""
     try:
-        told = json.loads(content)
-        told.pop(COMPLETED, None)
+        description = json.loads(content)
+        description.pop(COMPLETED, None)
     except (ValueError, AttributeError):
         return content
-    return json.dumps(told, sort_keys=True).encode()
+    return json.dumps(description, sort_keys=True).encode()

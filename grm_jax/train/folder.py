@@ -1,4 +1,4 @@
-"""A run's output folder: it holds one run, and the resolved config that made it."""
+"""A run's output folder: it holds one run, and the resolved settings that made it."""
 
 from __future__ import annotations
 
@@ -17,25 +17,30 @@ FREE = ("output", "compute.mesh", "checkpoint", "tracking")
 
 
 @contextmanager
-def claimed(
-    cfg: Any, command: str, *, output: str | None = None, looks_at_rows: bool = False
+def run_folder(
+    command: str, output: str, *configs: Any, reads_rows_again: bool = False
 ) -> Iterator[Path]:
-    """Holds the folder of a run, with the config in it, which `--config` reads back; or finds the
-    same run there.
+    """Holds the folder of a run with its settings in it, which `--config` reads back; or goes on
+    with the same run there.
 
     Args:
-        cfg: a dataclass of plain values, with the folder as `output`.
         command: what makes the run, such as "grm train sft".
-        output: the folder, where the config names none.
-        looks_at_rows: the data may change, since each row is looked at again.
+        output: the folder.
+        configs: dataclasses of plain values, with different fields.
+        reads_rows_again: the data may change, since each row is looked at again.
 
     Raises:
-        ValueError: the folder holds a run with another config, or of other files under the same
+        ValueError: the folder holds a run with other settings, or of other files under the same
             names; the differences are named. Or it is not ours, or another process is in it.
     """
-    settings = asdict(cfg)
-    names = JUDGES if looks_at_rows else TRAINING
+    settings = settings_of(*configs)
+    names = JUDGES if reads_rows_again else TRAINING
     made = Made(command, settings, FREE, from_first(lambda: made_from(settings, names)))
     # A stage of SPCT has a folder with a stage.json in it before it begins.
-    with claimed_folder(output or cfg.output, made, signs=["stage.json"]) as folder:
+    with claimed_folder(output, made, signs=["stage.json"]) as folder:
         yield folder
+
+
+def settings_of(*configs: Any) -> dict[str, Any]:
+    """The fields of all configs side by side, as on the command line."""
+    return {name: value for config in configs for name, value in asdict(config).items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,11 @@ class Guard:
         self._folder = folder
         self.in_row = 0
 
-    def see(self, step: int, numbers: Mapping[str, float], batch: Callable[[], Any]) -> None:
+    def see(self, step: int, numbers: Mapping[str, float], batch: Any) -> None:
         """Takes note of a step.
 
         Args:
-            batch: makes what the step was given, a named tuple of arrays.
+            batch: what the step was given, a named tuple of arrays.
 
         Raises:
             ValueError: it was the last of LIMIT skipped steps in a row.
@@ -42,7 +42,7 @@ class Guard:
             return
         self.in_row += 1
         if self._folder is not None:
-            _keep(self._folder / f"bad_batch_{step}.npz", batch())
+            _keep(self._folder / f"bad_batch_{step}.npz", batch)
         if self.in_row == LIMIT:
             self._stop(step)
 

@@ -22,31 +22,28 @@ from grm_jax.judging.judgment import Sampled
 from grm_jax.judging.meta import MetaRM, meta_tokens
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.samples import read_samples
-from grm_jax.judging.sources import JudgeConfig, open_judge
+from grm_jax.judging.sources import JudgeConfig
 from grm_jax.processes import say
-from grm_jax.text.prompts import Template, load_templates
+from grm_jax.text.prompts import Template
 from grm_jax.text.tokenizer import Tokenizer
-from grm_jax.train.folder import claimed
+from grm_jax.train.run import Run, RunConfig, export, open_run
 from grm_jax.train.scorer import (
     ScorerConfig,
-    begin,
     is_heldout,
     label_loss,
     scored_row,
     train_scorer,
     write_report,
 )
-from grm_jax.train.sft import export, stage_seed
 
 STAGE = "meta_rm"
 
 
 @dataclass(frozen=True)
 class MetaRMConfig(ScorerConfig):
-    """Training of the meta RM.
+    """Training of the meta RM, on the trunk of the start model.
 
     Args:
-        start: whose trunk it starts from: the GRM that it will guide, or another model.
         samples: files of judgments that are there already (RFT's samples_plain.jsonl).
         items: labelled items for fresh judgments, `n` each by `judge`.
         judge: the GRM that it will guide; by default the model in `start`.
@@ -60,7 +57,6 @@ class MetaRMConfig(ScorerConfig):
         ValueError: a value outside its range.
     """
 
-    output: str = "runs/meta_rm"
     samples: tuple[str, ...] = ()
     items: tuple[ItemsConfig, ...] = (ItemsConfig(limit=1000),)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
@@ -77,7 +73,7 @@ class MetaRMConfig(ScorerConfig):
             )
 
 
-def run(cfg: MetaRMConfig) -> Path | None:
+def run(run: RunConfig, cfg: MetaRMConfig) -> Path | None:
     """Samples, trains and measures, or does what is left of it; writes `output/model`.
 
     Beside it: samples.jsonl (fresh judgments), metrics.jsonl, report.json (class balance, and on
@@ -89,33 +85,27 @@ def run(cfg: MetaRMConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    tokenizer, templates = begin(cfg)
-    with claimed(cfg, "grm train meta-rm") as output:
-        return _run(cfg, output, tokenizer, templates)
+    with open_run("grm train meta-rm", run, cfg, rows=cfg.batch.rows) as opened:
+        return _run(opened, cfg)
 
 
-def _run(
-    cfg: MetaRMConfig, output: Path, tokenizer: Tokenizer, templates: Path | None
-) -> Path | None:
-    """As `run`, in a folder that is claimed."""
-    found = list(_judgments(cfg, output, templates))
+def _run(run: Run, cfg: MetaRMConfig) -> Path | None:
+    """As `run`, in an open run."""
     sides: dict[bool, list[Sampled]] = {True: [], False: []}
-    for sampled in found:
+    for sampled in _judgments(run, cfg):
         sides[is_heldout(sampled.example.id, cfg.heldout_share)].append(sampled)
-    prompt = load_templates(templates).meta
+    prompt = run.load_templates().meta
     rows = [
-        ScoredRows(sides[False], tokenizer, prompt, label, cfg.supervise == "all")
+        ScoredRows(sides[False], run.tokenizer, prompt, label, cfg.supervise == "all")
         for label in _labels(cfg)
     ]
     _check_classes(sides[False])
-    stream = make_stream(
-        [(part, 1.0) for part in rows], cfg.batch, seed=stage_seed(cfg.seed, STAGE)
-    )
-    trained = train_scorer(cfg, label_loss, stream, tokenizer, name=STAGE)
+    stream = make_stream([(part, 1.0) for part in rows], cfg.batch, seed=run.seed_of(STAGE))
+    trained = train_scorer(run, cfg, label_loss, stream, name=STAGE)
     if trained is None:
         return None
-    folder = export(*trained, output / "model", cfg.export, cfg.start, tokenizer, templates)
-    _report(cfg, output, folder, sides)
+    folder = export(run, *trained)
+    _report(cfg, run.output, folder, sides)
     return folder
 
 
@@ -162,20 +152,16 @@ def labels(sampled: Sampled) -> list[bool | None]:
     return [None if j.scores is None else is_correct(j.scores, label) for j in sampled.judgments]
 
 
-def _judgments(cfg: MetaRMConfig, output: Path, templates: Path | None) -> Iterator[Sampled]:
+def _judgments(run: Run, cfg: MetaRMConfig) -> Iterator[Sampled]:
     """Those of the files, then fresh ones."""
     for path in cfg.samples:
         yield from (row for row in read_samples(Path(path)) if isinstance(row, Sampled))
     if cfg.n:
-        judge = open_judge(
-            cfg.judge,
-            cfg.start,
-            seed=stage_seed(cfg.seed, STAGE),
-            templates=None if templates is None else str(templates),
-            mesh=cfg.compute.mesh,
+        judge = run.open_judge(cfg.judge, STAGE)
+        items = load_items(cfg.items, run.config.seed)
+        yield from collect(
+            judge, items, cfg.n, run.output / "samples.jsonl", name="meta-rm samples"
         )
-        items = load_items(cfg.items, cfg.seed)
-        yield from collect(judge, items, cfg.n, output / "samples.jsonl", name="meta-rm samples")
 
 
 def _labels(cfg: MetaRMConfig) -> tuple[bool | None, ...]:

@@ -56,8 +56,10 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """The learning rate of update i, 0 <= i < steps.
 
     Raises:
-        ValueError: the warm-up leaves no step.
+        ValueError: no step, or the warm-up leaves none.
     """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; give 1 or more.")
     peak, warmup = config.learning_rate, config.warmup_steps
     if warmup >= steps:
         raise ValueError(

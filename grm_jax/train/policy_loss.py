@@ -41,7 +41,7 @@ def policy_loss(
 
     def loss(params: Any, batch: RolloutBatch) -> tuple[jax.Array, jax.Array, Metrics]:
         hidden = model.hidden(params, batch.tokens, batch.positions, remat=remat)
-        found = token_logprobs(
+        scored = token_logprobs(
             model,
             params,
             hidden,
@@ -50,16 +50,16 @@ def policy_loss(
             entropy=True,
             temperature=temperature,
         )
-        logprob, entropy = found.logprob, found.entropy
+        logprob, entropy = scored.logprob, scored.entropy
         assert entropy is not None
         old = jax.lax.stop_gradient(logprob) if on_policy else batch.old_logprob
         terms = grpo_loss(
             logprob, old, batch.reference_logprob, batch.advantage, batch.mask, config
         )
-        # The sampler tells the model's own log-probabilities, whatever it draws at.
-        told = logprob if found.unscaled is None else found.unscaled
+        # The sampler reports the model's own log-probabilities, whatever it draws at.
+        model_logprob = logprob if scored.unscaled is None else scored.unscaled
         # Of each sequence the largest difference between the sampler's and the trainer's.
-        drift = jnp.where(batch.mask, jnp.abs(told - batch.sampled_logprob), 0.0)
+        drift = jnp.where(batch.mask, jnp.abs(model_logprob - batch.sampled_logprob), 0.0)
         count = jnp.asarray(batch.mask.shape[0], jnp.float32)
         return (
             terms.loss.sum(),
@@ -93,7 +93,7 @@ def make_scorer(
                 model, params, hidden, part.targets, chunk=chunk, temperature=temperature
             ).logprob
 
-        found = jax.lax.map(one, parts).reshape(batch.tokens.shape)
-        return constrain(found, ("batch", None))
+        scores = jax.lax.map(one, parts).reshape(batch.tokens.shape)
+        return constrain(scores, ("batch", None))
 
     return jax.jit(score)

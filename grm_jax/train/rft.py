@@ -21,33 +21,28 @@ from grm_jax.judging.asking import Asking
 from grm_jax.judging.collect import collect
 from grm_jax.judging.folder import Learns
 from grm_jax.judging.judgment import Judgment
-from grm_jax.judging.sources import JudgeConfig, open_judge
+from grm_jax.judging.sources import JudgeConfig
 from grm_jax.outputs import write_whole
 from grm_jax.processes import from_first, is_first, say, wait
 from grm_jax.text.json_line import json_line
 from grm_jax.text.messages import Example
-from grm_jax.text.prompts import Templates, load_templates, without_principles
+from grm_jax.text.prompts import Templates, without_principles
 from grm_jax.train import sft
-from grm_jax.train.checkpoint import CheckpointConfig
-from grm_jax.train.compute import ComputeConfig
-from grm_jax.train.folder import claimed
 from grm_jax.train.optimizer import OptimizerConfig, make_schedule
 from grm_jax.train.rejection import Trajectory, reject
 from grm_jax.train.rollout import judgeable
-from grm_jax.train.sft import ExportConfig, SFTConfig, StageConfig
+from grm_jax.train.run import Run, RunConfig, TrainingConfig, open_run
+from grm_jax.train.sft import StageConfig
 from grm_jax.train.start import learned_kind, start_templates
-from grm_jax.train.tracking import TrackingConfig
 
 STAGE = "rft"
 
 
 @dataclass(frozen=True)
-class RFTConfig:
+class RFTConfig(TrainingConfig):
     """Rejective fine-tuning.
 
     Args:
-        output: the run's folder. The same command continues what is there.
-        start: the model that is trained: a model folder, a hub id, or a bundled model.
         items: labelled items to judge.
         kind: what is trained: "grm", or "judge" (LLM-as-a-Judge: the number of the best response,
             right if it is the labelled one; single responses are left out); by default what
@@ -61,14 +56,8 @@ class RFTConfig:
         general: general instruction data; weights are relative to each other.
         general_share: its share of all rows (paper: 1070K of 1256K; 0: none).
         steps: updates. batch: rows x length tokens per update.
-        templates: prompt templates; by default those of `start`, or the built-in ones.
-        seed: of sampling and shuffling, and of the world's items.
     """
 
-    output: str = "runs/rft"
-    start: str = "tiny-start"
-    tokenizer: str | None = None
-    templates: str | None = None
     items: tuple[ItemsConfig, ...] = (ItemsConfig(limit=1000),)
     kind: Learns | None = None
     judge: JudgeConfig = field(default_factory=JudgeConfig)
@@ -81,11 +70,6 @@ class RFTConfig:
     steps: int = 900
     batch: BatchConfig = field(default_factory=BatchConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    seed: int = 0
-    compute: ComputeConfig = field(default_factory=ComputeConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    export: ExportConfig = field(default_factory=ExportConfig)
 
     def __post_init__(self) -> None:
         if self.n_plain < 0 or self.n_hinted < 0:
@@ -98,12 +82,10 @@ class RFTConfig:
             raise ValueError(f"general_share is {self.general_share}, but general names no data.")
         if not self.n_plain + self.n_hinted and not self.general_share:
             raise ValueError("no plain and no hinted judgments, and general_share is 0: no data.")
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; give 1 or more.")
         make_schedule(self.optimizer, self.steps)
 
 
-def run(cfg: RFTConfig) -> Path | None:
+def run(run: RunConfig, cfg: RFTConfig) -> Path | None:
     """Samples, rejects and trains, or does what is left of it; writes `output/model`.
 
     Beside it: samples_plain.jsonl and samples_hinted.jsonl (what judges wrote), trajectories.jsonl
@@ -115,34 +97,18 @@ def run(cfg: RFTConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    templates = _templates(cfg)
-    with claimed(cfg, "grm train rft") as output:
-        _prepare(cfg, output, templates)
-        return sft.train(_training(cfg, output, templates))
+    templates = _templates(run, cfg)
+    with open_run("grm train rft", run, cfg, rows=cfg.batch.rows, templates=templates) as opened:
+        _prepare(opened, cfg)
+        mix = tuple(_mix(cfg, opened.output))
+        stages = {STAGE: StageConfig(cfg.steps, mix, cfg.optimizer)}
+        return sft.train(opened, stages, cfg.batch, cfg.kind)
 
 
-def _training(cfg: RFTConfig, output: Path, templates: Path | None) -> SFTConfig:
-    """The fine-tuning on what was chosen."""
-    return SFTConfig(
-        output=cfg.output,
-        start=cfg.start,
-        tokenizer=cfg.tokenizer,
-        templates=None if templates is None else str(templates),
-        kind=cfg.kind,
-        stages={STAGE: StageConfig(cfg.steps, tuple(_mix(cfg, output)), cfg.optimizer)},
-        batch=cfg.batch,
-        compute=cfg.compute,
-        seed=cfg.seed,
-        checkpoint=cfg.checkpoint,
-        tracking=cfg.tracking,
-        export=cfg.export,
-    )
-
-
-def _templates(cfg: RFTConfig) -> Path | None:
+def _templates(run: RunConfig, cfg: RFTConfig) -> Path | None:
     """Where the prompts come from: given, the start model's, or (None) built in."""
-    own = start_templates(cfg.start, cfg.templates)
-    if cfg.principles or cfg.templates is not None:
+    own = start_templates(run.start, run.templates)
+    if cfg.principles or run.templates is not None:
         return own
     return without_principles(own)
 
@@ -156,39 +122,39 @@ def _mix(cfg: RFTConfig, output: Path) -> Iterable[SourceConfig]:
         yield replace(source, weight=cfg.general_share * source.weight / total)
 
 
-def _prepare(cfg: RFTConfig, output: Path, templates: Path | None) -> None:
+def _prepare(run: Run, cfg: RFTConfig) -> None:
     """Everything before the training; nothing where it has been done of the same items."""
-    report = output / "report.json"
-    kind = learned_kind(cfg.start, cfg.kind)
-    items = judgeable(load_items(cfg.items, cfg.seed), kind)
+    output, report = run.output, run.output / "report.json"
+    kind = learned_kind(run.config.start, cfg.kind)
+    items = judgeable(load_items(cfg.items, run.config.seed), kind)
     data = RowsHash()
     for item in items:
         data.add(item.digest, item.label)
     if from_first(lambda: _is_of(report, data.hexdigest())):
         return
-    plain = _judgments(cfg, items, output, templates, hinted=False)
-    hinted = _judgments(cfg, items, output, templates, hinted=True)
-    found = [
+    plain = _judgments(run, cfg, items, kind, hinted=False)
+    hinted = _judgments(run, cfg, items, kind, hinted=True)
+    trajectories = [
         trajectory
         for item in items
         for trajectory in reject(item, plain.get(item.id, ()), hinted.get(item.id, ()))
     ]
-    chosen = [t for t in found if t.outcome == "chosen"]
+    chosen = [t for t in trajectories if t.outcome == "chosen"]
     if not chosen and cfg.general_share < 1 and cfg.n_plain + cfg.n_hinted:
-        counts = Counter(t.outcome for t in found)
+        counts = Counter(t.outcome for t in trajectories)
         raise ValueError(
-            f"not one of {len(found)} judgments of {len(items)} items can be learned from "
+            f"not one of {len(trajectories)} judgments of {len(items)} items can be learned from "
             f"({dict(counts)}); {output / 'samples_plain.jsonl'} has them all: take another judge."
         )
     if is_first():
-        prompts = load_templates(templates)
-        _write(output / "trajectories.jsonl", map(_told, found))
+        prompts = run.load_templates()
+        _write(output / "trajectories.jsonl", map(_row, trajectories))
         learned = (demonstration(t, prompts, cfg.principles, kind) for t in chosen)
         _write(output / "chosen.jsonl", learned)
-        told = {"data": data.hexdigest(), **_report(items, found)}
-        write_whole(report, json.dumps(told, indent=2) + "\n")
+        counts = {"data": data.hexdigest(), **_report(items, trajectories)}
+        write_whole(report, json.dumps(counts, indent=2) + "\n")
     wait()
-    say(f"{report}: {len(chosen)} of {len(found)} judgments chosen.")
+    say(f"{report}: {len(chosen)} of {len(trajectories)} judgments chosen.")
 
 
 def _is_of(report: Path, data: str) -> bool:
@@ -208,25 +174,18 @@ def _is_of(report: Path, data: str) -> bool:
 
 
 def _judgments(
-    cfg: RFTConfig, items: list[Example], output: Path, templates: Path | None, *, hinted: bool
+    run: Run, cfg: RFTConfig, items: list[Example], kind: Learns, *, hinted: bool
 ) -> dict[str, tuple[Judgment, ...]]:
     """The judgments of one kind, by item."""
     k = cfg.n_hinted if hinted else cfg.n_plain
     if not k:
         return {}
     config = (cfg.hinted_judge or cfg.judge) if hinted else cfg.judge
-    judge = open_judge(
-        replace(config, kind=config.kind or learned_kind(cfg.start, cfg.kind)),
-        cfg.start,
-        # Hinted judgments are other samples than plain ones, not the same with other words.
-        seed=sft.stage_seed(cfg.seed, "hinted" if hinted else "plain"),
-        hinted=hinted,
-        templates=None if templates is None else str(templates),
-        mesh=cfg.compute.mesh,
-    )
+    # Hinted judgments have a seed of their own: other samples than the plain ones.
     name = "hinted" if hinted else "plain"
-    found = collect(judge, items, k, output / f"samples_{name}.jsonl", name=f"rft {name}")
-    return {sampled.example.id: sampled.judgments for sampled in found}
+    judge = run.open_judge(config, name, kind=kind, hinted=hinted)
+    sampled = collect(judge, items, k, run.output / f"samples_{name}.jsonl", name=f"rft {name}")
+    return {row.example.id: row.judgments for row in sampled}
 
 
 def demonstration(
@@ -241,7 +200,7 @@ def demonstration(
     return {"prompt": turn.content, "completion": text}
 
 
-def _told(trajectory: Trajectory) -> dict[str, Any]:
+def _row(trajectory: Trajectory) -> dict[str, Any]:
     """A trajectory as a line to be looked at."""
     example, judgment = trajectory.example, trajectory.judgment
     return {
@@ -259,17 +218,17 @@ def _told(trajectory: Trajectory) -> dict[str, Any]:
     }
 
 
-def _report(items: Sequence[Example], found: Sequence[Trajectory]) -> dict[str, Any]:
+def _report(items: Sequence[Example], trajectories: Sequence[Trajectory]) -> dict[str, Any]:
     """How many judgments had which outcome, plain and hinted, and by the number of responses."""
     sizes = sorted({item.n for item in items})
-    chosen = {t.example.id for t in found if t.outcome == "chosen"}
+    chosen = {t.example.id for t in trajectories if t.outcome == "chosen"}
     return {
         "items": len(items),
         "items_with_a_chosen_judgment": len(chosen),
-        "plain": dict(Counter(t.outcome for t in found if not t.hinted)),
-        "hinted": dict(Counter(t.outcome for t in found if t.hinted)),
+        "plain": dict(Counter(t.outcome for t in trajectories if not t.hinted)),
+        "hinted": dict(Counter(t.outcome for t in trajectories if t.hinted)),
         "by_responses": {
-            n: dict(Counter(t.outcome for t in found if t.example.n == n)) for n in sizes
+            n: dict(Counter(t.outcome for t in trajectories if t.example.n == n)) for n in sizes
         },
     }
 

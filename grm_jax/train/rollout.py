@@ -1,4 +1,4 @@
-"""Rollouts: G judgments of each prompt by the current policy, with rule rewards, as arrays.
+"""Rollouts: G judgments of each prompt by the current policy, with rewards, as arrays.
 
 Letters: P prompts, G judgments of one prompt, B = P x G sequences, T tokens.
 """
@@ -24,6 +24,9 @@ from grm_jax.sampling.sampler import Completion, Request, Sampler, bucket
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Template, Templates
 from grm_jax.text.tokenizer import Tokenizer
+
+# reward(example, its group of judgments) -> one reward each. The example is as the policy saw it.
+Reward = Callable[[Example, Sequence[Judgment]], Sequence[float]]
 
 _PAIR = 4  # keeps its draws apart from those that judge.py and endpoint.py make of the same words
 
@@ -118,19 +121,25 @@ def fitting(
         ValueError: no item is left.
     """
     lengths = [len(prompt(item)) for item in items]
-    found = [item for item, length in zip(items, lengths, strict=True) if length <= longest]
+    kept = [item for item, length in zip(items, lengths, strict=True) if length <= longest]
     left = [(i.id, n) for i, n in zip(items, lengths, strict=True) if n > longest]
     if left:
         first = ", ".join(f"{name} ({length} tokens)" for name, length in left[:3])
         more = ", .." if len(left) > 3 else ""
-        told = (
+        reason = (
             f"{len(left)} of {len(items)} items have prompts of more than {longest} tokens, which "
             f"is the room beside {new} new ones: {first}{more}"
         )
-        if not found:
-            raise ValueError(f"{told}. Give shorter items, or lower max_new_tokens.")
-        say(f"grpo: {told}. They are left out.")
-    return found
+        if not kept:
+            raise ValueError(f"{reason}. Give shorter items, or lower max_new_tokens.")
+        say(f"grpo: {reason}. They are left out.")
+    return kept
+
+
+def rule_rewards(example: Example, judgments: Sequence[Judgment]) -> list[float]:
+    """The rule reward of SPCT (equation 11): +1 for a right judgment, -1 for any other."""
+    assert example.label is not None
+    return [rule_reward(judgment.scores, example.label) for judgment in judgments]
 
 
 def roll_out(
@@ -138,34 +147,31 @@ def roll_out(
     sampler: Sampler,
     tokenizer: Tokenizer,
     group: int,
+    reward: Reward = rule_rewards,
 ) -> list[Rollout]:
     """`group` judgments of each task, in the order of the tasks; a task's share one prefill."""
     requests = [
         Request(task.prompt, item_key(f"{i}/{task.example.digest}"), tuple(range(group)), i)
         for i, task in enumerate(tasks)
     ]
-    found: dict[tuple[int, int], Completion] = {
+    completions: dict[tuple[int, int], Completion] = {
         (completion.request.tag, completion.sample): completion for completion in sampler(requests)
     }
-    return [
-        _read(task, found[i, sample], tokenizer)
-        for i, task in enumerate(tasks)
-        for sample in range(group)
-    ]
+    rollouts = []
+    for i, task in enumerate(tasks):
+        written = [completions[i, sample] for sample in range(group)]
+        judgments = [_read(task, completion, tokenizer) for completion in written]
+        rewards = reward(task.example, judgments)
+        rollouts += [
+            Rollout(task, judgment, c.tokens, c.logprobs, c.finished, value)
+            for judgment, c, value in zip(judgments, written, rewards, strict=True)
+        ]
+    return rollouts
 
 
-def _read(task: Task, completion: Completion, tokenizer: Tokenizer) -> Rollout:
+def _read(task: Task, completion: Completion, tokenizer: Tokenizer) -> Judgment:
     order = tuple(range(task.example.n))
-    judgment = read_completion(completion, tokenizer, task.template, order)
-    assert task.example.label is not None
-    return Rollout(
-        task=task,
-        judgment=judgment,
-        tokens=completion.tokens,
-        logprobs=completion.logprobs,
-        finished=completion.finished,
-        reward=rule_reward(judgment.scores, task.example.label),
-    )
+    return read_completion(completion, tokenizer, task.template, order)
 
 
 def to_arrays(rollouts: Sequence[Rollout], advantage: np.ndarray, longest: int) -> RolloutBatch:
@@ -207,4 +213,18 @@ def rollout_metrics(rollouts: Sequence[Rollout], group: int) -> dict[str, float]
         "completions/max_length": float(lengths.max()),
         "completions/clipped_ratio": float(np.mean([not r.finished for r in rollouts])),
         INVALID_RATIO: reasons.total() / len(rollouts),
+    }
+
+
+def to_row(rollout: Rollout) -> dict[str, Any]:
+    """A rollout as a line to be read by people."""
+    example = rollout.task.example
+    return {
+        "id": example.id,
+        "query": example.prompt[-1].content,
+        "responses": example.responses,
+        "label": example.label,
+        "scores": rollout.judgment.scores,
+        "reward": rollout.reward,
+        "text": rollout.judgment.text,
     }

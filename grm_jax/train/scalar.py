@@ -34,19 +34,15 @@ from grm_jax.objectives.scalar import bradley_terry_loss
 from grm_jax.processes import is_first, say, wait
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Example
-from grm_jax.text.prompts import load_templates
-from grm_jax.text.tokenizer import Tokenizer
-from grm_jax.train.folder import claimed
+from grm_jax.train.run import Run, RunConfig, export, open_run
 from grm_jax.train.scorer import (
     ScorerConfig,
-    begin,
     is_heldout,
     label_loss,
     scored_row,
     train_scorer,
     write_report,
 )
-from grm_jax.train.sft import export, stage_seed
 from grm_jax.train.step import Metrics, SumLoss
 
 STAGE = "scalar"
@@ -56,10 +52,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ScalarConfig(ScorerConfig):
-    """Training of a scalar judge.
+    """Training of a scalar judge, on the trunk of the start model.
 
     Args:
-        start: whose trunk it starts from.
         objective: "bt", a reward for each response alone; "pair", a margin for two responses read
             together; "cloud", a reward for each response with a critique of it.
         items: labelled items; those of a single response have no pair and are left.
@@ -76,8 +71,6 @@ class ScalarConfig(ScorerConfig):
         ValueError: a value outside its range, or a critic where there is no critique.
     """
 
-    output: str = "runs/scalar"
-    start: str = "tiny-start"
     objective: Literal["bt", "pair", "cloud"] = "bt"
     items: tuple[ItemsConfig, ...] = (ItemsConfig(limit=1000),)
     critic: str | None = None
@@ -98,7 +91,7 @@ class ScalarConfig(ScorerConfig):
             )
 
 
-def run(cfg: ScalarConfig) -> Path | None:
+def run(run: RunConfig, cfg: ScalarConfig) -> Path | None:
     """Samples critiques for cloud, trains and measures, or does what is left of it.
 
     Writes `output/model`, and beside it metrics.jsonl, report.json (accuracy on held-out items)
@@ -110,16 +103,13 @@ def run(cfg: ScalarConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    tokenizer, templates = begin(cfg)
-    with claimed(cfg, "grm train scalar") as output:
-        return _run(cfg, output, tokenizer, templates)
+    with open_run("grm train scalar", run, cfg, rows=cfg.batch.rows) as opened:
+        return _run(opened, cfg)
 
 
-def _run(
-    cfg: ScalarConfig, output: Path, tokenizer: Tokenizer, templates: Path | None
-) -> Path | None:
-    """As `run`, in a folder that is claimed."""
-    items = [item for item in load_items(cfg.items, cfg.seed) if item.n > 1]
+def _run(run: Run, cfg: ScalarConfig) -> Path | None:
+    """As `run`, in an open run."""
+    items = [item for item in load_items(cfg.items, run.config.seed) if item.n > 1]
     train = [item for item in items if not is_heldout(item.id, cfg.heldout_share)]
     heldout = [item for item in items if is_heldout(item.id, cfg.heldout_share)]
     if not train or not heldout:
@@ -127,27 +117,20 @@ def _run(
             f"of {len(items)} items with two or more responses {len(train)} are to learn from and "
             f"{len(heldout)} to measure with: give more items, or another heldout_share."
         )
-    rows = make_rows(cfg, train, tokenizer, templates)
+    rows = make_rows(run, cfg, train)
     if not len(rows):
         raise ValueError("not one pair of responses can be read: their rows were all refused.")
-    trained = train_scorer(
-        cfg,
-        label_loss if cfg.objective == "pair" else pair_loss,
-        make_stream([(rows, 1.0)], cfg.batch, seed=stage_seed(cfg.seed, STAGE)),
-        tokenizer,
-        name=STAGE,
-    )
+    loss = label_loss if cfg.objective == "pair" else pair_loss
+    stream = make_stream([(rows, 1.0)], cfg.batch, seed=run.seed_of(STAGE))
+    trained = train_scorer(run, cfg, loss, stream, name=STAGE)
     if trained is None:
         return None
-    extra: dict[str, Any] = {"kind": cfg.objective}
-    if cfg.objective == "cloud":
-        extra["critic"] = CRITIC
-    folder = output / "model"
-    export(*trained, folder, cfg.export, cfg.start, tokenizer, templates, extra)
+    critic = {"critic": CRITIC} if cfg.objective == "cloud" else {}
+    folder = export(run, *trained, kind=cfg.objective, **critic)
     if cfg.objective == "cloud" and is_first():
-        shutil.copytree(model_path(cfg.critic or cfg.start), folder / CRITIC)
+        shutil.copytree(model_path(cfg.critic or run.config.start), folder / CRITIC)
     wait()
-    _report(cfg, output, folder, len(train), len(rows), heldout)
+    _report(run, cfg, folder, len(train), len(rows), heldout)
     return folder
 
 
@@ -179,15 +162,15 @@ def apart(batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The two sequences of each segment, apart: [B, T] each.
 
     Returns:
-        For each token of a loser the place of the best one's last token (0 elsewhere); positions,
+        For each token of a loser the index of the best one's last token (0 elsewhere); positions,
         which restart in the loser; segments, two for each one of the batch.
     """
     real = batch.segments > 0
     positions = jnp.where(real, batch.positions - batch.targets, -1)
     loser = real & (batch.targets > 0)
     segments = jnp.where(real, 2 * batch.segments - ~loser, 0)
-    place = jnp.arange(batch.tokens.shape[1]) - positions - 1
-    return jnp.where(loser, place, 0), positions, segments
+    index = jnp.arange(batch.tokens.shape[1]) - positions - 1
+    return jnp.where(loser, index, 0), positions, segments
 
 
 @dataclass(frozen=True)
@@ -230,12 +213,10 @@ class BothOrders:
         return scored_row(self.tokens(example, best, loser), True)
 
 
-def make_rows(
-    cfg: ScalarConfig, items: Sequence[Example], tokenizer: Tokenizer, templates: Path | None
-) -> RandomAccess[TokenRow]:
+def make_rows(run: Run, cfg: ScalarConfig, items: Sequence[Example]) -> RandomAccess[TokenRow]:
     """The rows to learn from: the best response of each item against each other one."""
     pairs = [(item, item.label or 0, i) for item in items for i in range(item.n) if i != item.label]
-    template = load_templates(templates).meta
+    tokenizer, template = run.tokenizer, run.load_templates().meta
     if cfg.objective == "pair":
         return BothOrders(pairs, lambda *pair: pair_tokens(tokenizer, template, *pair))
     if cfg.objective == "bt":
@@ -243,48 +224,47 @@ def make_rows(
             [((item, best), (item, loser)) for item, best, loser in pairs],
             lambda response: reward_tokens(tokenizer, *response),
         )
-    critiques = _critiques(cfg, items, templates)
+    critiques = _critiques(run, cfg, items)
     empty: tuple[Judgment, ...] = ()
-    told = [
+    criticised = [
         ((one, a), (other, b))
         for item, best, loser in pairs
         for one, other in [(alone(item, best), alone(item, loser))]
         for a, b in zip(critiques.get(one.id, empty), critiques.get(other.id, empty), strict=False)
     ]
-    return BestAndLoser(told, lambda response: value_tokens(tokenizer, template, *response))
+    return BestAndLoser(criticised, lambda response: value_tokens(tokenizer, template, *response))
 
 
 def _critiques(
-    cfg: ScalarConfig, items: Sequence[Example], templates: Path | None
+    run: Run, cfg: ScalarConfig, items: Sequence[Example]
 ) -> dict[str, tuple[Judgment, ...]]:
     """`n` critiques of every response alone, by the id of `alone`."""
     critic = Critic.load(
-        cfg.critic or cfg.start,
-        templates=None if templates is None else str(templates),
+        cfg.critic or run.config.start,
+        templates=None if run.templates is None else str(run.templates),
         strategy=cfg.strategy,
-        seed=stage_seed(cfg.seed, STAGE),
+        seed=run.seed_of(STAGE),
         rows=cfg.rows,
         mesh=cfg.compute.mesh if jax.device_count() > 1 else None,
     )
     singles = [alone(item, i) for item in items for i in range(item.n)]
-    path = Path(cfg.output) / "critiques.jsonl"
-    found = collect(critic, singles, cfg.n, path, name="critiques")
-    return {row.example.id: row.judgments for row in found}
+    critiques = collect(critic, singles, cfg.n, run.output / "critiques.jsonl", name="critiques")
+    return {row.example.id: row.judgments for row in critiques}
 
 
 def _report(
-    cfg: ScalarConfig, output: Path, folder: Path, items: int, rows: int, heldout: list[Example]
+    run: Run, cfg: ScalarConfig, folder: Path, items: int, rows: int, heldout: list[Example]
 ) -> None:
     """Judges the held-out items with the written folder, and says how often it is right."""
     judge = open_judge(
         JudgeConfig(model=str(folder), strategy=cfg.strategy, rows=cfg.rows),
         str(folder),
-        seed=stage_seed(cfg.seed, "heldout"),
+        seed=run.seed_of("heldout"),
         mesh=cfg.compute.mesh,
     )
     report = measure_items(judge.sample_all(heldout, cfg.k), cfg.k)
     train = {"items": items, "rows": rows}
-    path = write_report(output, {"train": train, "heldout": asdict(report)})
+    path = write_report(run.output, {"train": train, "heldout": asdict(report)})
     shares = ", ".join(
         f"{100 * e.mean:.1f} ± {100 * e.error:.1f} % at k = {k}" for k, e in report.credited.items()
     )

@@ -22,54 +22,36 @@ from grm_jax.models.model import Model
 from grm_jax.objectives.scalar import binary_loss
 from grm_jax.outputs import write_whole
 from grm_jax.processes import is_first
-from grm_jax.sharding import TRAIN_RULES, make_mesh, shardings_of
-from grm_jax.text.tokenizer import Tokenizer
-from grm_jax.train.checkpoint import CheckpointConfig
-from grm_jax.train.compute import ComputeConfig
-from grm_jax.train.memory import keep_freed_memory
+from grm_jax.sharding import TRAIN_RULES, shardings_of
+from grm_jax.train.loop import train_stage
 from grm_jax.train.optimizer import OptimizerConfig, make_schedule
-from grm_jax.train.sft import ExportConfig, StageConfig, train_stage
-from grm_jax.train.start import load_start, start_templates, start_tokenizer
-from grm_jax.train.step import Metrics, SumLoss, check_rows
-from grm_jax.train.tracking import TrackingConfig
+from grm_jax.train.run import Run, TrainingConfig
+from grm_jax.train.start import load_start
+from grm_jax.train.step import Metrics, SumLoss
 
 # The norms after a new layer's attention and feed-forward, as offsets from 1: it adds a tenth.
 FAINT = -0.9
 
 
 @dataclass(frozen=True)
-class ScorerConfig:
+class ScorerConfig(TrainingConfig):
     """Training of a model with a scalar head.
 
     Args:
-        output: the run's folder. The same command continues what is there.
-        start: whose trunk it starts from.
-        tokenizer: a folder or hub id; by default that of `start`.
-        templates: a folder of prompt templates; by default that of the model in `start`.
         grow: pairs of layers put on top of the trunk, which begin as next to nothing. A trunk that
             predicts a token with its last layer has no layer left to compare it with what came.
         heldout_share: of the items, kept out of the training to measure it.
         steps: updates. batch: rows x length tokens per update, several sequences in a row.
-        seed: of sampling and shuffling, and of the world's items.
 
     Raises:
         ValueError: a value outside its range.
     """
 
-    output: str = "runs/scorer"
-    start: str = "tiny"
-    tokenizer: str | None = None
-    templates: str | None = None
     grow: int = 0
     heldout_share: float = 0.1
     steps: int = 500
     batch: BatchConfig = field(default_factory=BatchConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    seed: int = 0
-    compute: ComputeConfig = field(default_factory=ComputeConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    export: ExportConfig = field(default_factory=ExportConfig)
 
     def __post_init__(self) -> None:
         if self.grow < 0:
@@ -79,54 +61,40 @@ class ScorerConfig:
                 f"heldout_share is {self.heldout_share}; some items must be kept out, and some "
                 "learned from: give more than 0 and less than 1."
             )
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; give 1 or more.")
         make_schedule(self.optimizer, self.steps)
 
 
-def begin(cfg: ScorerConfig) -> tuple[Tokenizer, Path | None]:
-    """The run's tokenizer, and where its templates are (None: built in).
-
-    Raises:
-        ValueError, FileNotFoundError: what does not fit, and what to do.
-    """
-    keep_freed_memory()
-    check_rows(cfg.batch.rows, cfg.compute.microbatches, make_mesh(cfg.compute.mesh))
-    return start_tokenizer(cfg.start, cfg.tokenizer), start_templates(cfg.start, cfg.templates)
-
-
 def train_scorer(
+    run: Run,
     cfg: ScorerConfig,
     make_loss: Callable[..., SumLoss],
     stream: grain.DatasetIterator[Batch],
-    tokenizer: Tokenizer,
     *,
     name: str,
 ) -> tuple[Model, Any] | None:
-    """Minimises a loss of a scalar head on the trunk of `cfg.start`, from where it was stopped.
+    """Minimises a loss of a scalar head on the trunk of the start model, from where it was stopped.
 
     make_loss: `SumLoss` of a model, with `remat`.
 
     Returns:
         The model and its weights; None if a signal stopped it before the last step.
     """
-    mesh = make_mesh(cfg.compute.mesh)
-    with jax.set_mesh(mesh):
-        model, load = load_start(cfg.start, tokenizer, mesh, dtype=cfg.compute.dtype, seed=cfg.seed)
+    start, seed = run.config.start, run.config.seed
+    with jax.set_mesh(run.mesh):
+        model, load = load_start(start, run.tokenizer, run.mesh, dtype=cfg.compute.dtype, seed=seed)
         scalar = grown(model, cfg.grow)
-        return train_stage(
+        params = train_stage(
+            run,
             scalar,
-            lambda: with_head(scalar, load(), mesh, cfg.seed),
+            lambda: with_head(scalar, load(), run.mesh, seed),
             make_loss(scalar, remat=cfg.compute.remat),
-            StageConfig(cfg.steps, optimizer=cfg.optimizer),
             stream,
-            mesh=mesh,
-            folder=Path(cfg.output),
+            cfg.optimizer,
+            steps=cfg.steps,
+            folder=run.output,
             name=name,
-            microbatches=cfg.compute.microbatches,
-            checkpoint=cfg.checkpoint,
-            tracking=cfg.tracking,
         )
+    return None if params is None else (scalar, params)
 
 
 def scored_row(ids: list[int], label: bool, first: int | None = None) -> TokenRow:
@@ -187,8 +155,8 @@ def with_head(scalar: Model, trunk: Any, mesh: Mesh, seed: int) -> Any:
         )
         return {**trunk, "pairs": pairs, "score": new["score"]}
 
-    places = shardings_of(scalar.axes(), mesh, TRAIN_RULES)
-    return jax.jit(join, out_shardings=places)(trunk, jax.random.key(seed))
+    shardings = shardings_of(scalar.axes(), mesh, TRAIN_RULES)
+    return jax.jit(join, out_shardings=shardings)(trunk, jax.random.key(seed))
 
 
 def write_report(output: Path, report: Mapping[str, Any]) -> Path:

@@ -23,56 +23,32 @@ from grm_jax.paths import expanded
 from grm_jax.processes import from_first, is_first, say
 from grm_jax.train import grpo, meta_rm, rft
 from grm_jax.train.evaluation import EvaluationConfig, evaluate
+from grm_jax.train.folder import settings_of
 from grm_jax.train.grpo import GRPOConfig
 from grm_jax.train.meta_rm import MetaRMConfig
 from grm_jax.train.rft import RFTConfig
-from grm_jax.train.tracking import TrackingConfig
+from grm_jax.train.run import RunConfig, TrainingConfig
 
+# What does not decide a stage's result, or decides it by its content and not by its name.
 FREE = ("output", "checkpoint", "tracking", "start", "samples")
+STAGES = {"rft": rft, "grpo": grpo, "meta_rm": meta_rm}
 
 
 @dataclass(frozen=True)
 class SPCTConfig:
-    """The whole of SPCT. `null` in the place of `rft` or `grpo` leaves the stage out (an ablation).
+    """The whole of SPCT. `null` in the place of a stage leaves it out (an ablation).
 
-    A stage's `output`, `start`, `seed`, `tokenizer` and `templates` follow from the pipeline; its
-    meta RM also learns from RFT's plain judgments.
-
-    Args:
-        output: the run's folder: a folder per stage, evaluation/, index.html.
-        start: the model that it all starts from.
-        seed: of every stage.
-        tracking: of every stage.
-
-    Raises:
-        ValueError: a value that the pipeline sets itself.
+    Each stage has a folder in `output` and starts from what the one before has made. The meta RM
+    also learns from RFT's plain judgments.
     """
 
-    output: str = "runs/spct"
-    start: str = "tiny-start"
-    tokenizer: str | None = None
-    templates: str | None = None
     rft: RFTConfig | None = field(default_factory=RFTConfig)
     grpo: GRPOConfig | None = field(default_factory=GRPOConfig)
     meta_rm: MetaRMConfig | None = field(default_factory=MetaRMConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    seed: int = 0
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed is {self.seed}; give 0 to {2**31 - 1}.")
-        for name in ("rft", "grpo", "meta_rm"):
-            stage = getattr(self, name)
-            for shared in ("output", "start", "tokenizer", "templates", "seed", "tracking"):
-                if stage is not None and getattr(stage, shared) != getattr(type(stage)(), shared):
-                    raise ValueError(
-                        f"{name}.{shared} is set, but in the pipeline it follows from {shared}: "
-                        "set that."
-                    )
 
 
-def run(cfg: SPCTConfig) -> Path | None:
+def run(run: RunConfig, cfg: SPCTConfig) -> Path | None:
     """Runs all stages, or what is left of them, and writes `output/index.html`.
 
     Returns:
@@ -81,68 +57,63 @@ def run(cfg: SPCTConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    settings = asdict(cfg)
+    settings = settings_of(run, cfg)
     # Each stage has its own settings and looks whether they, or its inputs, have changed.
     made = Made("grm train spct", settings, free=tuple(settings))
-    with claimed_folder(cfg.output, made, signs=["*/stage.json"]) as output:
-        return _run(replace(cfg, output=str(output)), output)
+    with claimed_folder(run.output, made, signs=["*/stage.json"]) as output:
+        return _run(replace(run, output=str(output)), cfg, output)
 
 
-def _run(cfg: SPCTConfig, output: Path) -> Path | None:
-    """As `run`, in a folder that is claimed."""
-    models = {"start": cfg.start}
-    for name, train in (("rft", rft.run), ("grpo", grpo.run), ("meta_rm", meta_rm.run)):
-        stage = _stage(cfg, name, models)
+def _run(run: RunConfig, cfg: SPCTConfig, output: Path) -> Path | None:
+    """As `run`, in a folder that is held."""
+    models = {"start": run.start}
+    for name, module in STAGES.items():
+        stage = _stage(cfg, name, output)
         if stage is None:
             continue
-        folder = _once(output / name, partial(_inputs, stage), partial(train, stage))
+        own = replace(
+            run,
+            output=str(output / name),
+            start=list(models.values())[-1],
+            # A model that a stage has written brings its templates with it.
+            templates=run.templates if len(models) == 1 else None,
+        )
+        folder = _once(output / name, partial(_inputs, own, stage), partial(module.run, own, stage))
         if folder is None:
             return None
         models[name] = str(output / name / "model")
     evaluation = output / "evaluation"
-    shared: dict[str, Any] = {"tokenizer": cfg.tokenizer, "templates": cfg.templates}
+    shared: dict[str, Any] = {"tokenizer": run.tokenizer, "templates": run.templates}
 
     def inputs() -> dict[str, Any]:
         made = {name: fingerprint(model_path(model)) for name, model in models.items()}
         config = asdict(cfg.evaluation)
         files = made_from({"evaluation": config, **shared}, TRAINING)
-        return {"config": config, "seed": cfg.seed, "files": files, **made}
+        return {"config": config, "seed": run.seed, "files": files, **made}
 
-    measure = partial(evaluate, cfg.evaluation, models, evaluation, seed=cfg.seed, **shared)
+    measure = partial(evaluate, cfg.evaluation, models, evaluation, seed=run.seed, **shared)
     _once(evaluation, inputs, measure)
     return Path(from_first(lambda: str(write_page(output))))
 
 
-def _stage(cfg: SPCTConfig, name: str, models: dict[str, str]) -> Any | None:
-    """The stage's config with what follows from the pipeline; None if it is left out."""
-    stage = getattr(cfg, name)
-    if stage is None:
-        return None
-    extra: dict[str, Any] = {}
-    if name == "meta_rm" and (cfg.rft and cfg.rft.n_plain):
-        extra["samples"] = (*stage.samples, str(Path(cfg.output) / "rft" / "samples_plain.jsonl"))
-    return replace(
-        stage,
-        output=str(Path(cfg.output) / name),
-        start=list(models.values())[-1],
-        tokenizer=cfg.tokenizer,
-        # A model that a stage has written brings its templates with it.
-        templates=cfg.templates if len(models) == 1 else None,
-        seed=cfg.seed,
-        tracking=cfg.tracking,
-        **extra,
-    )
+def _stage(cfg: SPCTConfig, name: str, output: Path) -> TrainingConfig | None:
+    """The settings of a stage; None if it is left out."""
+    if name == "meta_rm" and cfg.meta_rm and cfg.rft and cfg.rft.n_plain:
+        samples = str(output / "rft" / "samples_plain.jsonl")
+        return replace(cfg.meta_rm, samples=(*cfg.meta_rm.samples, samples))
+    return getattr(cfg, name)
 
 
-def _inputs(stage: Any) -> dict[str, Any]:
-    """What a stage's result follows from: its config, and the files that it reads."""
-    config = {name: value for name, value in asdict(stage).items() if name not in FREE}
+def _inputs(run: RunConfig, stage: TrainingConfig) -> dict[str, Any]:
+    """What a stage's result follows from: its settings, and the files that it reads."""
+    settings = settings_of(run, stage)
+    config = {name: value for name, value in settings.items() if name not in FREE}
     config["compute"] = {k: v for k, v in config["compute"].items() if k != "mesh"}
     return {
         "config": config,
-        "start": fingerprint(model_path(stage.start)),
-        "files": made_from(asdict(stage) | {"start": None}, TRAINING),
-        "samples": [fingerprint(expanded(path)) for path in getattr(stage, "samples", ())],
+        "start": fingerprint(model_path(run.start)),
+        "files": made_from(settings | {"start": None}, TRAINING),
+        "samples": [fingerprint(expanded(path)) for path in settings.get("samples", ())],
     }
 
 
@@ -197,9 +168,9 @@ def _stamp(folder: Path, *, seconds: float, done: bool) -> None:
 
 def _read_stamp(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if {"done", "seconds", "inputs"} <= set(found):
-            return found
+        stamp = json.loads(path.read_text(encoding="utf-8"))
+        if {"done", "seconds", "inputs"} <= set(stamp):
+            return stamp
     except (ValueError, TypeError):
         pass
     raise ValueError(

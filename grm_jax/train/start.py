@@ -34,15 +34,15 @@ def start_tokenizer(start: str, tokenizer: str | None) -> Tokenizer:
         if tokenizer is None:
             raise ValueError(f"start is {start}, which has no tokenizer: give tokenizer, a folder.")
         return Tokenizer.load(tokenizer)
-    folder = _folder(start)
-    words = Tokenizer.load(tokenizer or folder)
-    expected = start_settings(start).get("tokenizer_sha256", words.sha256)
-    if expected != words.sha256:
+    folder = model_path(start)
+    loaded = Tokenizer.load(tokenizer or folder)
+    expected = start_settings(start).get("tokenizer_sha256", loaded.sha256)
+    if expected != loaded.sha256:
         raise ValueError(
             f"{start} was trained with tokenizer {expected[:12]}.., but {tokenizer or folder} "
-            f"holds {words.sha256[:12]}..: give the one that came with the weights."
+            f"holds {loaded.sha256[:12]}..: give the one that came with the weights."
         )
-    return words
+    return loaded
 
 
 def start_templates(start: str, templates: str | None) -> Path | None:
@@ -52,7 +52,7 @@ def start_templates(start: str, templates: str | None) -> Path | None:
         return presets.templates(templates)
     if start.startswith(NEW) or is_checkpoints(Path(start)):
         return None
-    own = _folder(start) / "templates"
+    own = model_path(start) / "templates"
     return own if own.is_dir() else None
 
 
@@ -60,7 +60,7 @@ def start_settings(start: str) -> dict[str, Any]:
     """What grm.json says in the model folder `start`; nothing where there is none."""
     if start.startswith(NEW) or is_checkpoints(Path(start)):
         return {}
-    return read_settings(_folder(start))
+    return read_settings(model_path(start))
 
 
 def learned_kind(start: str, kind: Learns | None) -> Learns:
@@ -69,10 +69,10 @@ def learned_kind(start: str, kind: Learns | None) -> Learns:
     Raises:
         ValueError: the start is a judge with a scalar head.
     """
-    found = kind or start_settings(start).get("kind", "grm")
-    if found not in get_args(Learns):
-        raise ValueError(f"{start} is a judge of the kind {found!r}: give kind, grm or judge.")
-    return found
+    learned = kind or start_settings(start).get("kind", "grm")
+    if learned not in get_args(Learns):
+        raise ValueError(f"{start} is a judge of the kind {learned!r}: give kind, grm or judge.")
+    return learned
 
 
 def load_start(
@@ -95,7 +95,7 @@ def load_start(
     if is_checkpoints(path):
         model = replace(saved_model(path), dtype=dtype)
     else:
-        config, head = config_from_hf(_folder(start))
+        config, head = config_from_hf(model_path(start))
         if head != "lm":
             raise ValueError(f"{start} holds a scalar reward model: give one that writes.")
         model = Model(config, dtype=dtype)
@@ -107,26 +107,21 @@ def load_start(
     return model, lambda: _load(start, model, mesh)
 
 
-def _folder(start: str) -> Path:
-    return model_path(start)
-
-
 def _init(model: Model, mesh: Mesh, seed: int) -> Any:
     check_divisible(model.abstract(), model.axes(), mesh, TRAIN_RULES)
-    places = shardings_of(model.axes(), mesh, TRAIN_RULES)
-    return jax.jit(model.init, out_shardings=places)(jax.random.key(seed))
+    shardings = shardings_of(model.axes(), mesh, TRAIN_RULES)
+    return jax.jit(model.init, out_shardings=shardings)(jax.random.key(seed))
 
 
 def _load(start: str, model: Model, mesh: Mesh) -> Any:
     if is_checkpoints(Path(start)):
         check_divisible(model.abstract(), model.axes(), mesh, TRAIN_RULES)
-        places = shardings_of(model.axes(), mesh, TRAIN_RULES)
         abstract = jax.tree.map(
-            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
             model.abstract(),
-            places,
+            shardings_of(model.axes(), mesh, TRAIN_RULES),
         )
         params = load_params(Path(start), abstract)
         check_finite(params, f"start is {start}, but its newest checkpoint")
         return params
-    return hf.load_folder(_folder(start), mesh, TRAIN_RULES, param_dtype="float32")[1]
+    return hf.load_folder(model_path(start), mesh, TRAIN_RULES, param_dtype="float32")[1]

@@ -1,4 +1,4 @@
-"""What a training run carries from step to step, and where each part of it lies on the mesh."""
+"""What a training run carries from step to step, and the sharding of each part."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ def new_state(params: Any, optimizer: optax.GradientTransformation) -> TrainStat
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
+def placed_state(
+    params: Any, optimizer: optax.GradientTransformation, shardings: TrainState
+) -> TrainState:
+    """The state before the first step, laid out; the memory of `params` is reused."""
+    new = lambda p: new_state(p, optimizer)  # noqa: E731
+    return jax.jit(new, out_shardings=shardings, donate_argnums=0)(params)
+
+
 def state_shardings(
     model: Model,
     optimizer: optax.GradientTransformation,
@@ -45,7 +53,7 @@ def state_shardings(
     params = sharding.shardings_of(axes, mesh, rules)
     opt_state = optax.tree.map_params(
         optimizer,
-        lambda _, place: place,
+        lambda _, where: where,
         jax.eval_shape(optimizer.init, model.abstract()),
         params,
         transform_non_params=lambda _: everywhere,
@@ -54,12 +62,12 @@ def state_shardings(
 
 
 def abstract_state(
-    model: Model, optimizer: optax.GradientTransformation, places: TrainState
+    model: Model, optimizer: optax.GradientTransformation, shardings: TrainState
 ) -> TrainState:
     """Shapes, dtypes and shardings without a single weight: what a checkpoint is read onto."""
     shapes = jax.eval_shape(lambda p: new_state(p, optimizer), model.abstract())
     return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
         shapes,
-        places,
+        shardings,
     )

@@ -96,11 +96,11 @@ def check_rows(rows: int, microbatches: int, mesh: Mesh) -> None:
         )
 
 
-def compile_step(step: Step, places: TrainState, mesh: Mesh) -> Step:
+def compile_step(step: Step, shardings: TrainState, mesh: Mesh) -> Step:
     """`jax.jit` of a step with explicit shardings; the old state's memory is reused."""
     return jax.jit(
         step,
-        in_shardings=(places, batch_sharding(mesh)),
-        out_shardings=(places, None),
+        in_shardings=(shardings, batch_sharding(mesh)),
+        out_shardings=(shardings, None),
         donate_argnums=0,
     )

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from grm_jax.metric_names import LOSS, REWARD, SKIPPED, TARGET_TOKENS, TOKENS, T
 from grm_jax.text.json_line import json_line
 
 Numbers = dict[str, float]
+SAMPLES = "rollouts.jsonl"
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Tracker:
         total: int,
         name: str,
     ):
-        self.before: Numbers = {}  # the numbers of step `start`, where they are known
+        self.before: Numbers = {}  # the numbers of the step before, where they are known
         self._file = None
         self._others: list[_Tensorboard | _Wandb] = []
         self._progress: _Bar | _Lines | None = None
@@ -71,17 +73,24 @@ class Tracker:
         path = folder / "metrics.jsonl"
         self.before = next(iter(cut_after(path, start)[-1:]), {})
         self._file = path.open("a", encoding="utf-8")
+        self._samples = folder / SAMPLES
+        cut_after(self._samples, start)
         if sys.stderr.isatty():
             self._progress = _Bar(name, start, total)
         else:
             self._progress = _Lines(name, start, total, config.print_every)
 
-    def log(self, step: int, numbers: Numbers) -> None:
-        """Records the numbers of a step; on disk when it returns, as far as a kill is concerned."""
+    def log(self, step: int, numbers: Numbers, samples: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Records the numbers of a step, and samples of it for rollouts.jsonl; on disk when it
+        returns, as far as a kill is concerned."""
         if self._file is None or self._progress is None:
             return
+        self.before = numbers
         self._file.write(json_line({"step": step, **numbers}))
         self._file.flush()
+        if samples:
+            with self._samples.open("a", encoding="utf-8") as file:
+                file.writelines(json_line({"step": step, **sample}) for sample in samples)
         for other in self._others:
             other.log(step, numbers)
         self._progress.show(step, numbers)

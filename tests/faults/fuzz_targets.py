@@ -179,8 +179,8 @@ def names_of(command: str) -> list[str]:
     """The options of a command, the nested ones with dots."""
     first, *rest = command.split()
     components, _ = cli._load(first)
-    found = components[rest[0]] if rest else components
-    return [field.name for field in dataclasses.fields(found)]
+    found = components[rest[0]] if rest else (components,)
+    return [field.name for one in found for field in dataclasses.fields(one)]
 
 
 @st.composite

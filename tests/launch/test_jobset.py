@@ -11,11 +11,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from jsonargparse import auto_cli
 from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2JobSet
 
 from grm_jax.cli import main
-from grm_jax.train.spct import SPCTConfig
+from grm_jax.cli.options import read_options
+from grm_jax.cli.train import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBSET = yaml.safe_load((ROOT / "launch" / "jobset.yaml").read_text())
@@ -87,7 +87,8 @@ def test_hosts_chips_and_the_mesh_are_of_one_slice():
     assert (command, stage) == ("train", "spct")
     config = next(word.partition("=")[2] for word in options if word.startswith("--config="))
     options[options.index(f"--config={config}")] = f"--config={ROOT / config}"
-    mesh = auto_cli(SPCTConfig, args=options, as_positional=False).grpo.compute.mesh
+    _, config = read_options(STAGES["spct"], options, "train spct")
+    mesh = config.grpo.compute.mesh
     assert mesh.data * mesh.fsdp * mesh.tensor == job["replicas"] * chips
 
 

@@ -21,7 +21,7 @@ from grm_jax.train.checkpoint import (
     saved_model,
 )
 from grm_jax.train.finite import check_finite
-from grm_jax.train.sft import ExportConfig, export
+from grm_jax.train.run import Run, RunConfig, TrainingConfig, export
 from grm_jax.train.start import load_start
 from grm_jax.train.state import abstract_state, new_state, state_shardings
 
@@ -258,8 +258,9 @@ def test_weights_that_are_not_finite_are_neither_started_from_nor_written(model,
     check_finite(params, "it")
     bad = {**params, "embed": params["embed"].at[3, 2].set(np.inf)}
     wanted = r"holds weights that are not finite \(NaN or infinity\), in embed\."
+    run = Run(RunConfig(start="new:tiny"), TrainingConfig(), tmp_path, None, None, None)
     with pytest.raises(ValueError, match=wanted):
-        export(model, bad, tmp_path / "model", ExportConfig(), "new:tiny", None, None)
+        export(run, model, bad)
     assert not (tmp_path / "model").exists()
     with Checkpoints(tmp_path / "run", model=model) as checkpoints:
         checkpoints.save(1, new_state(bad, OPTIMIZER), force=True)

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
 
 from grm_jax.sharding import MeshConfig, make_mesh
-from grm_jax.train.fit import fit
 from grm_jax.train.guard import KEPT, LIMIT, Guard
+from grm_jax.train.loop import Drawn, fit, from_stream
+from grm_jax.train.step import batch_sharding
 
 
 class Numbers(NamedTuple):
@@ -43,10 +43,12 @@ class Checkpoints:
 
 
 class Tracker:
+    before = {}  # noqa: RUF012
+
     def __init__(self, events):
         self.events = events
 
-    def log(self, step, numbers):
+    def log(self, step, numbers, samples):
         assert numbers["train/loss"] == float(step)
         self.events.append(("log", step))
 
@@ -58,23 +60,23 @@ def train(steps, every=100, start=0, interrupt=lambda done: None, bad=(), folder
     def step(state, batch):
         number = int(batch.rows[0])
         events.append(("step", number))
-        assert batch.rows.sharding == place
+        assert batch.rows.sharding == batch_sharding(mesh)
         interrupt(number)
         return state + 1, {"train/loss": state + 1, "train/skipped": number in bad}
 
-    place = NamedSharding(make_mesh(MeshConfig(8, 1, 1)), PartitionSpec("data"))
+    mesh = make_mesh(MeshConfig(8, 1, 1))
     stream = Stream(events)
     stream.count = start
     state, done = fit(
         jnp.asarray(start),
         step,
-        stream,
-        place,
+        from_stream(stream, mesh),
         start=start,
         steps=steps,
         checkpoints=Checkpoints(events, every),
         tracker=Tracker(events),
         guard=Guard(folder),
+        stream=stream,
     )
     assert int(state) == done
     return events, done
@@ -85,6 +87,37 @@ def test_metrics_are_fetched_one_step_late():
     events, _ = train(3)
     assert [e for e in events if e[0] in ("step", "log")] == [
         ("step", 1), ("step", 2), ("log", 1), ("step", 3), ("log", 2), ("log", 3),
+    ]  # fmt: skip
+
+
+def test_what_is_drawn_from_the_weights_is_reported_before_the_next_is_drawn():
+    """As in RL: nothing to prepare while the device works; each batch may have several updates."""
+    events = []
+
+    class Tracker:
+        before = {}  # noqa: RUF012
+
+        def log(self, step, numbers, samples):
+            events.append((step, numbers, samples))
+
+    class Checkpoints:
+        def due(self, step):
+            return False
+
+        def save(self, step, state, stream, *, force):
+            events.append((step, stream, force))
+
+    def draw(state, step):
+        events.append(("draw", int(state), step))
+        report = lambda updates, before: ({"sum": sum(u["x"] for u in updates)}, [step])  # noqa: E731
+        return Drawn(None, None, report)
+
+    update = lambda state, batch: (state + 1, {"x": state})  # noqa: E731
+    parts = {"checkpoints": Checkpoints(), "tracker": Tracker(), "guard": Guard(None)}
+    fit(jnp.asarray(0), update, draw, start=0, steps=2, updates=2, **parts)
+    assert events == [
+        ("draw", 0, 0), (1, {"sum": 1.0}, [0]),
+        ("draw", 2, 1), (2, {"sum": 5.0}, [1]), (2, None, True),
     ]  # fmt: skip
 
 
@@ -178,8 +211,8 @@ def test_a_signal_saves_nothing_in_the_middle_of_skipped_steps():
 def test_a_few_batches_are_kept_and_no_more(tmp_path):
     guard = Guard(tmp_path)
     for step in range(1, 4 * KEPT):
-        guard.see(step, {"train/skipped": step % 2}, lambda: Numbers(np.ones(3)))
+        guard.see(step, {"train/skipped": step % 2}, Numbers(np.ones(3)))
     assert len(list(tmp_path.iterdir())) == KEPT
-    guard.see(1, {"train/skipped": 1}, lambda: Numbers(np.zeros(3)))  # made again after a kill
+    guard.see(1, {"train/skipped": 1}, Numbers(np.zeros(3)))  # made again after a kill
     assert np.load(tmp_path / "bad_batch_1.npz")["rows"].tolist() == [0.0] * 3
     assert len(list(tmp_path.iterdir())) == KEPT

@@ -12,16 +12,16 @@ from grm_jax.data.items import ItemsConfig, load_items
 from grm_jax.judging.reward import rule_reward
 from grm_jax.judging.sources import JudgeConfig
 from grm_jax.objectives.grpo import GRPOLossConfig
-from grm_jax.sampling.sampler import Completion
-from grm_jax.sharding import MeshConfig, make_mesh
+from grm_jax.sampling.sampler import Completion, Sampler
+from grm_jax.sharding import MeshConfig
 from grm_jax.text.messages import Example
 from grm_jax.text.parse import parse_choice
-from grm_jax.text.prompts import load_templates
 from grm_jax.train import grpo
 from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.compute import ComputeConfig
-from grm_jax.train.grpo import FilterConfig, GRPOConfig
-from grm_jax.train.optimizer import OptimizerConfig
+from grm_jax.train.easy_items import FilterConfig, hard_items
+from grm_jax.train.grpo import GRPOConfig, Policy, Rollouts
+from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from grm_jax.train.rollout import (
     RolloutBatch,
     as_pair,
@@ -31,10 +31,12 @@ from grm_jax.train.rollout import (
     roll_out,
     to_arrays,
 )
-from grm_jax.train.start import start_templates, start_tokenizer
-from grm_jax.train.step import batch_sharding
+from grm_jax.train.run import RunConfig
+from grm_jax.train.state import placed_state, state_shardings
+from grm_jax.train.step import batch_sharding, compile_step, make_step
 from grm_jax.train.tracking import read_metrics
 from tests.devices import one_device
+from tests.train.pairs import Pair, change, opened
 
 GROUP = 4
 # Adam's first step is the sign of a gradient, whose noise it makes as large as the rest; with a
@@ -49,8 +51,7 @@ TRL_NAMES = {
 
 @pytest.fixture(scope="module")
 def cfg(tmp_path_factory):
-    return GRPOConfig(
-        output=str(tmp_path_factory.mktemp("grpo")),
+    stage = GRPOConfig(
         items=(ItemsConfig(limit=24),),
         filter=FilterConfig(n=0),
         group=GROUP,
@@ -62,19 +63,16 @@ def cfg(tmp_path_factory):
         compute=ComputeConfig(mesh=MeshConfig(1, 1, 1)),
         checkpoint=CheckpointConfig(every=2),
     )
+    return Pair(RunConfig(str(tmp_path_factory.mktemp("grpo"))), stage)
 
 
 @pytest.fixture(scope="module")
 def make_policy(cfg):
     def make(**changes):
-        other = replace(cfg, **changes)
-        shape = other.compute.mesh
-        count = shape.data * max(shape.fsdp, 1) * shape.tensor
-        mesh = make_mesh(shape, jax.devices()[:count])
-        tokenizer = start_tokenizer(other.start, None)
-        templates = load_templates(start_templates(other.start, None))
-        with jax.set_mesh(mesh):
-            return grpo._Policy(other, mesh, tokenizer, templates)
+        other = change(cfg, **changes)
+        run = opened(other)
+        with jax.set_mesh(run.mesh):
+            return Policy(run, other.cfg)
 
     return make
 
@@ -86,14 +84,28 @@ def policy(make_policy):
 
 @pytest.fixture(scope="module")
 def tasks(cfg, policy):
-    ((_, tasks), *_) = grpo._tasks(cfg, policy, load_items(cfg.items, cfg.seed), 0)
-    return tasks
+    return Rollouts(policy, load_items(cfg.cfg.items, 0)).tasks(0)
+
+
+def trainer_of(policy):
+    """begin(params) -> state, update(state, batch) -> (state, metrics)."""
+    cfg, model, mesh = policy.cfg, policy.model, policy.run.mesh
+    schedule = make_schedule(cfg.optimizer, cfg.steps * cfg.iterations)
+    optimizer = make_optimizer(cfg.optimizer, schedule, model.axes())
+    shardings = state_shardings(model, optimizer, mesh)
+    step = make_step(policy.loss(), optimizer, schedule, microbatches=cfg.compute.microbatches)
+    begin = lambda params: placed_state(params, optimizer, shardings)  # noqa: E731
+    return begin, compile_step(step, shardings, mesh)
 
 
 @pytest.fixture(scope="module")
-def rollouts(policy, tasks):
-    sampler = policy.sampler(policy.begin().params, 0)
-    return roll_out(tasks, sampler, policy.tokenizer, GROUP)
+def params(policy):
+    return policy.load()
+
+
+@pytest.fixture(scope="module")
+def rollouts(policy, params, tasks):
+    return policy.roll_out(params, tasks, 0)
 
 
 @pytest.fixture(scope="module")
@@ -102,28 +114,29 @@ def batch(policy, rollouts):
     return to_arrays(rollouts, advantage, policy.model.config.max_position)
 
 
+def steps(policy, tasks, count):
+    """The weights and the numbers after each of some steps from the start, on the same items."""
+    with jax.set_mesh(policy.run.mesh):
+        (begin, update), rollouts = trainer_of(policy), Rollouts(policy, [tasks[0].example])
+        rollouts.tasks = lambda step: tasks
+        state = begin(policy.load())
+        for step in range(count):
+            drawn, updates = rollouts.draw(state, step), []
+            for _ in range(policy.cfg.iterations):
+                state, metrics = update(state, drawn.batch)
+                updates.append({name: float(x) for name, x in metrics.items()})
+            numbers, _ = drawn.report(updates, {})
+            yield jax.device_get(state.params), numbers
+
+
 def one_step(policy, tasks):
-    """The state and the numbers after one step from the start."""
-    with jax.set_mesh(policy.mesh):
-        state = policy.begin()
-        reference = policy.reference() if policy.cfg.loss.beta else None
-        state, numbers, _ = grpo._one_step(policy, state, reference, tasks, 0)
-    return jax.device_get(state.params), numbers
+    (after,) = steps(policy, tasks, 1)
+    return after
 
 
-@pytest.fixture(scope="module")
-def first_step(policy, tasks):
-    return one_step(policy, tasks)
-
-
-@pytest.fixture(scope="module")
-def smooth_step(make_policy, tasks):
-    return one_step(make_policy(optimizer=SMOOTH), tasks)
-
-
-def test_the_trainers_logprobs_are_the_samplers(policy, rollouts, batch):
+def test_the_trainers_logprobs_are_the_samplers(policy, params, rollouts, batch):
     """In f32, token by token; the sequences are longer than the sliding window."""
-    found = np.asarray(policy.score(policy.begin().params, jax.device_put(batch)))
+    found = np.asarray(policy.score(params, jax.device_put(batch)))
     assert (batch.positions.max(axis=1) > policy.model.config.sliding_window).any()
     assert batch.mask.sum() == sum(len(r.tokens) for r in rollouts)
     np.testing.assert_allclose(
@@ -134,26 +147,23 @@ def test_the_trainers_logprobs_are_the_samplers(policy, rollouts, batch):
 def test_the_drift_metric_sees_other_weights(policy, first_step, batch):
     _, numbers = first_step
     assert 0 < numbers["sampling/logprob_drift"] < 1e-4
-    state = policy.begin()
-    other = replace(state, params=jax.tree.map(lambda p: p * 1.01, state.params))
-    placed = RolloutBatch(*(jax.device_put(x, batch_sharding(policy.mesh)) for x in batch))
-    _, metrics = policy.update(other, placed)
+    begin, update = trainer_of(policy)
+    other = begin(jax.tree.map(lambda p: p * 1.01, policy.load()))
+    placed = RolloutBatch(*(jax.device_put(x, batch_sharding(policy.run.mesh)) for x in batch))
+    _, metrics = update(other, placed)
     assert float(metrics["sampling/logprob_drift"]) / len(batch.tokens) > 1e-3
 
 
-def test_a_group_is_one_request_and_its_judgments_differ(policy, tasks):
+def test_a_group_is_one_request_and_its_judgments_differ(policy, params, tasks, monkeypatch):
     asked = []
 
-    class Watched:
-        def __init__(self, sampler):
-            self.sampler = sampler
-
+    class Watched(Sampler):
         def __call__(self, requests):
             asked.extend(requests)
-            return self.sampler(asked)
+            return super().__call__(asked)
 
-    sampler = Watched(policy.sampler(policy.begin().params, 0))
-    found = roll_out(tasks, sampler, policy.tokenizer, GROUP)
+    monkeypatch.setattr(grpo, "Sampler", Watched)
+    found = policy.roll_out(params, tasks, 0)
     assert [request.samples for request in asked] == [tuple(range(GROUP))] * len(tasks)
     assert [r.task for r in found] == [task for task in tasks for _ in range(GROUP)]
     texts = [{r.judgment.text for r in found[i : i + GROUP]} for i in range(0, 16, GROUP)]
@@ -170,7 +180,7 @@ def test_arrays_hold_prompt_and_completion_and_mark_what_was_written(policy, rol
         assert tuple(fed[: len(rollout.task.prompt)]) == rollout.task.prompt
         np.testing.assert_array_equal(batch.targets[row][batch.mask[row]], rollout.tokens)
         assert (batch.positions[row, length:] == -1).all()
-    assert rollouts[0].tokens[-1] in policy.tokenizer.stop_ids
+    assert rollouts[0].tokens[-1] in policy.run.tokenizer.stop_ids
 
 
 def test_better_judgments_of_a_group_become_likelier(make_policy, tasks, batch):
@@ -179,13 +189,14 @@ def test_better_judgments_of_a_group_become_likelier(make_policy, tasks, batch):
     assert advantage.std() > 0
     placed = RolloutBatch(
         *(
-            jax.device_put(x, batch_sharding(policy.mesh))
+            jax.device_put(x, batch_sharding(policy.run.mesh))
             for x in batch._replace(advantage=advantage)
         )
     )
-    state = policy.begin()
+    begin, update = trainer_of(policy)
+    state = begin(policy.load())
     before = np.asarray(policy.score(state.params, placed))
-    state, _ = policy.update(state, placed)
+    state, _ = update(state, placed)
     after = np.asarray(policy.score(state.params, placed))
     own = np.maximum(batch.mask.sum(axis=1), 1)
     change = np.where(batch.mask, after - before, 0).sum(axis=1) / own
@@ -196,22 +207,19 @@ def test_equal_rewards_change_nothing(make_policy, tasks, batch):
     policy = make_policy(loss=GRPOLossConfig(beta=0.0))
     placed = RolloutBatch(
         *(
-            jax.device_put(x, batch_sharding(policy.mesh))
+            jax.device_put(x, batch_sharding(policy.run.mesh))
             for x in batch._replace(advantage=np.zeros_like(batch.advantage))
         )
     )
-    before = jax.device_get(policy.begin().params)
-    state, metrics = policy.update(policy.begin(), placed)
+    before = jax.device_get(policy.load())
+    begin, update = trainer_of(policy)
+    state, metrics = update(begin(policy.load()), placed)
     assert float(metrics["train/grad_norm"]) == 0
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.params), before)
 
 
 def test_the_reference_costs_nothing_at_first_and_more_later(policy, tasks):
-    with jax.set_mesh(policy.mesh):
-        state, reference = policy.begin(), policy.reference()
-        state, first, _ = grpo._one_step(policy, state, reference, tasks, 0)
-        for step in (1, 2):
-            state, later, _ = grpo._one_step(policy, state, reference, tasks, step)
+    (_, first), _, (_, later) = steps(policy, tasks, 3)
     assert first["kl"] == pytest.approx(0, abs=1e-9)
     assert later["kl"] > 1e-6
 
@@ -246,8 +254,9 @@ def test_a_second_update_on_a_rollout_is_clipped_against_the_first(make_policy, 
 
 
 def test_every_item_comes_once_per_pass_and_each_pass_has_an_order_of_its_own(cfg, policy):
-    items = load_items(cfg.items, cfg.seed)
-    found = [t for _, tasks in grpo._tasks(replace(cfg, steps=12), policy, items, 0) for t in tasks]
+    items = load_items(cfg.cfg.items, 0)
+    rollouts = Rollouts(policy, items)
+    found = [task for step in range(12) for task in rollouts.tasks(step)]
     assert len(found) == 48
     first, second = found[:24], found[24:]
     names = [[t.example.id for t in part] for part in (first, second)]
@@ -255,13 +264,12 @@ def test_every_item_comes_once_per_pass_and_each_pass_has_an_order_of_its_own(cf
     assert names[0] != names[1]
     shown = [{t.example.id: t.example.responses for t in part} for part in (first, second)]
     assert shown[0] != shown[1]
-    later = [t for _, tasks in grpo._tasks(replace(cfg, steps=12), policy, items, 5) for t in tasks]
-    assert later == found[20:]
+    assert Rollouts(policy, items).tasks(11) == found[44:]
 
 
 def test_a_run_logs_trls_names_and_keeps_judgments_to_be_read(cfg):
     with one_device():
-        folder = grpo.run(cfg)
+        folder = grpo.run(*cfg)
     output = Path(cfg.output)
     rows = read_metrics(output / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3]
@@ -278,7 +286,7 @@ def test_a_run_logs_trls_names_and_keeps_judgments_to_be_read(cfg):
 
 
 def test_items_that_the_reference_judge_always_gets_right_are_left_out(cfg, tmp_path):
-    items = load_items(cfg.items, cfg.seed)[:8]
+    items = load_items(cfg.cfg.items, 0)[:8]
     saved = tmp_path / "saved.jsonl"
     with saved.open("w") as file:
         for number, item in enumerate(items):
@@ -296,17 +304,12 @@ def test_items_that_the_reference_judge_always_gets_right_are_left_out(cfg, tmp_
             row |= {"responses": list(item.responses), "reference": item.reference}
             row |= {"judgments": judgments}
             file.write(json.dumps(row) + "\n")
-    other = replace(
-        cfg,
-        output=str(tmp_path / "run"),
-        items=(ItemsConfig(limit=8),),
-        filter=FilterConfig(JudgeConfig(samples=str(saved)), 3),
-        batch=16,
-    )
-    left = grpo._hard_items(other, grpo._items(other), tmp_path / "run", None)
+    run = opened(change(cfg, output=str(tmp_path / "run")))
+    config = FilterConfig(JudgeConfig(samples=str(saved)), 3)
+    left = hard_items(run, config, items, "grm", 4)
     assert [item.id for item in left] == [item.id for item in items[1::2]]
     with pytest.raises(ValueError, match="leaves 4 of 8 items, fewer than the 8 prompts"):
-        grpo._hard_items(replace(other, batch=32), grpo._items(other), tmp_path / "run", None)
+        hard_items(run, config, items, "grm", 8)
 
 
 @pytest.mark.parametrize(
@@ -321,22 +324,22 @@ def test_items_that_the_reference_judge_always_gets_right_are_left_out(cfg, tmp_
 def test_values_out_of_range_are_refused(cfg, changes, message):
     if message is None:
         with pytest.raises(ValueError, match="temperature is 0"):
-            replace(cfg, strategy=replace(cfg.strategy, temperature=0.0))
+            change(cfg, strategy=replace(cfg.cfg.strategy, temperature=0.0))
         with pytest.raises(ValueError, match=r"filter\.n is -1"):
             FilterConfig(n=-1)
         return
     with pytest.raises(ValueError, match=message):
-        replace(cfg, **changes)
+        change(cfg, **changes)
 
 
 def test_a_batch_counts_outputs_or_prompts(cfg):
-    assert grpo.prompts_of(replace(cfg, batch=16)) == 4
-    assert grpo.prompts_of(replace(cfg, batch=16, batch_unit="prompts")) == 16
+    assert replace(cfg.cfg, batch=16).prompts == 4
+    assert replace(cfg.cfg, batch=16, batch_unit="prompts").prompts == 16
 
 
 def test_tasks_show_the_label_where_the_responses_went(cfg, policy):
-    for item in load_items(cfg.items, cfg.seed):
-        task = make_task(item, policy.templates, policy.tokenizer, 7)
+    for item in load_items(cfg.cfg.items, 0):
+        task = make_task(item, policy.templates, policy.run.tokenizer, 7)
         if item.n > 1:
             shown = task.example.responses[task.example.label]
             assert shown == item.responses[item.label]
@@ -357,18 +360,19 @@ def test_items_without_room_are_counted_and_left_out(capsys):
 
 def test_no_step_is_given_a_prompt_without_room(cfg, policy, monkeypatch):
     """Also where another order of an item's responses takes more tokens than the first did."""
-    items = load_items(cfg.items, cfg.seed)
+    items = load_items(cfg.cfg.items, 0)
     lengths = sorted(len(policy.task(item).prompt) for item in items)
     monkeypatch.setattr(policy, "longest", lengths[15])
     left = policy.fitting(items)
     assert 16 <= len(left) < len(items)
-    found = [t for _, tasks in grpo._tasks(replace(cfg, steps=30), policy, left, 0) for t in tasks]
+    rollouts = Rollouts(policy, left)
+    found = [task for step in range(30) for task in rollouts.tasks(step)]
     assert {t.example.id for t in found} == {item.id for item in left}
     assert max(len(t.prompt) for t in found) <= lengths[15]
 
 
-def test_a_judge_sees_the_best_and_another_response_each_time_another(cfg):
-    some = load_items((ItemsConfig(start=40, limit=24),), cfg.seed)
+def test_a_judge_sees_the_best_and_another_response_each_time_another():
+    some = load_items((ItemsConfig(start=40, limit=24),), 0)
     items = judgeable(some, "judge")
     assert items == [item for item in some if item.n > 1]
     assert len(items) < len(some) == len(judgeable(some, "grm"))
@@ -388,25 +392,28 @@ def test_a_judge_sees_the_best_and_another_response_each_time_another(cfg):
 
 def test_a_judge_is_rewarded_for_choosing_the_labelled_response(policy):
     example = Example("What is 2+2?", ["4", "5"], label=0)
-    task = make_task(example, policy.templates, policy.tokenizer, 3, "judge")
-    assert policy.tokenizer.decode(task.prompt).count("Which is best?") == 1
+    task = make_task(example, policy.templates, policy.run.tokenizer, 3, "judge")
+    assert policy.run.tokenizer.decode(task.prompt).count("Which is best?") == 1
     right = task.example.label + 1
 
     def says(requests):
         for request in requests:
             for sample, said in enumerate((f"\\boxed{{{right}}}", f"\\boxed{{{3 - right}}}", "4")):
-                tokens = np.array(policy.tokenizer.encode_completion(said))
+                tokens = np.array(policy.run.tokenizer.encode_completion(said))
                 yield Completion(request, sample, tokens, np.zeros(len(tokens)), True)
 
-    found = roll_out([task], says, policy.tokenizer, 3)
+    found = roll_out([task], says, policy.run.tokenizer, 3)
     assert [r.reward for r in found] == [1.0, -1.0, -1.0]
+    # Another reward sees a whole group at once.
+    ranks = lambda example, judgments: range(len(judgments))  # noqa: E731
+    assert [r.reward for r in roll_out([task], says, policy.run.tokenizer, 3, ranks)] == [0, 1, 2]
     assert sorted(found[0].judgment.scores) == [0, 1]
 
 
 def test_a_judge_is_trained_on_pairs_alone_and_says_what_it_is(cfg, tmp_path):
-    other = replace(cfg, kind="judge", steps=1, samples_every=1, output=str(tmp_path))
+    other = change(cfg, kind="judge", steps=1, samples_every=1, output=str(tmp_path))
     with one_device():
-        folder = grpo.run(other)
+        folder = grpo.run(*other)
     kept = [json.loads(line) for line in (tmp_path / "rollouts.jsonl").read_text().splitlines()]
     assert len(kept) == 16
     for row in kept:

@@ -1,7 +1,6 @@
 """The meta RM: its rows and labels, its split by item, its training and its report."""
 
 import json
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -23,17 +22,17 @@ from grm_jax.train import meta_rm
 from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.meta_rm import MetaRMConfig, ScoredRows, labels
 from grm_jax.train.optimizer import OptimizerConfig
+from grm_jax.train.run import RunConfig
 from grm_jax.train.scorer import grown, is_heldout, label_loss, with_head
 from grm_jax.train.start import load_start, start_templates, start_tokenizer
 from grm_jax.train.tracking import read_metrics
 from tests.devices import one_device
+from tests.train.pairs import Pair, change
 
 
 @pytest.fixture(scope="module")
 def cfg(tmp_path_factory):
-    return MetaRMConfig(
-        output=str(tmp_path_factory.mktemp("meta")),
-        start="tiny-start",
+    stage = MetaRMConfig(
         items=(ItemsConfig(limit=24),),
         judge=JudgeConfig(rows=16),
         n=4,
@@ -43,13 +42,14 @@ def cfg(tmp_path_factory):
         optimizer=OptimizerConfig(1e-3),
         checkpoint=CheckpointConfig(every=2),
     )
+    return Pair(RunConfig(str(tmp_path_factory.mktemp("meta"))), stage)
 
 
 @pytest.fixture(scope="module")
 def done(cfg):
     """The folder of a finished run."""
     with one_device():
-        model = meta_rm.run(cfg)
+        model = meta_rm.run(*cfg)
     assert model is not None
     return model.parent
 
@@ -61,8 +61,8 @@ def sampled(done):
 
 @pytest.fixture(scope="module")
 def words(cfg):
-    templates = load_templates(start_templates(cfg.start, None))
-    return start_tokenizer(cfg.start, None), templates.meta
+    templates = load_templates(start_templates(cfg.run.start, None))
+    return start_tokenizer(cfg.run.start, None), templates.meta
 
 
 def test_labels_are_equation_10_and_none_without_scores(sampled):
@@ -128,14 +128,14 @@ def test_packed_rows_have_the_loss_of_single_ones(sampled, words, done):
 
 def test_the_split_is_by_item(cfg, done, sampled):
     report = json.loads((done / "report.json").read_text())
-    held = [row for row in sampled if is_heldout(row.example.id, cfg.heldout_share)]
+    held = [row for row in sampled if is_heldout(row.example.id, cfg.cfg.heldout_share)]
     assert 0 < len(held) < len(sampled)
     assert report["heldout"]["items"] == len(held)
     assert report["train"]["items"] == len(sampled) - len(held)
     train = [
         right
         for row in sampled
-        if not is_heldout(row.example.id, cfg.heldout_share)
+        if not is_heldout(row.example.id, cfg.cfg.heldout_share)
         for right in labels(row)
         if right is not None
     ]
@@ -150,7 +150,7 @@ def test_the_folder_is_a_meta_rm(done):
 
 def test_it_learns_what_it_is_shown(cfg, done, tmp_path):
     """Twenty updates on a few judgments: it must tell some of them apart by then."""
-    other = replace(
+    other = change(
         cfg,
         output=str(tmp_path),
         n=0,
@@ -160,7 +160,7 @@ def test_it_learns_what_it_is_shown(cfg, done, tmp_path):
         balance="equal",
     )
     with one_device():
-        meta_rm.run(other)
+        meta_rm.run(*other)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert rows[-1]["train/loss"] < rows[0]["train/loss"]
     share = sum(r["data/right"] for r in rows) / sum(r["data/targets"] for r in rows)
@@ -168,7 +168,7 @@ def test_it_learns_what_it_is_shown(cfg, done, tmp_path):
 
 
 def test_the_trunk_is_the_starts(cfg, done):
-    _, start = hf.load_folder(model_path(cfg.start), dtype="float32")
+    _, start = hf.load_folder(model_path(cfg.run.start), dtype="float32")
     _, trained = hf.load_folder(done / "model", dtype="float32")
     change = jax.tree.map(
         lambda a, b: float(np.abs(np.asarray(a, np.float32) - np.asarray(b, np.float32)).max()),
@@ -189,14 +189,14 @@ def test_the_trunk_is_the_starts(cfg, done):
 )
 def test_values_out_of_range_are_refused(cfg, changes, message):
     with pytest.raises(ValueError, match=message):
-        replace(cfg, **changes)
+        change(cfg, **changes)
 
 
 def test_new_layers_begin_as_next_to_nothing(cfg, words):
     """A grown model's hidden states are nearly the trunk's, and only the new layers are new."""
     mesh = make_mesh(MeshConfig())
     with jax.set_mesh(mesh):
-        model, load = load_start(cfg.start, words[0], mesh, dtype="float32", seed=0)
+        model, load = load_start(cfg.run.start, words[0], mesh, dtype="float32", seed=0)
         scalar = grown(model, 2)
         trunk = load()
         params = with_head(scalar, trunk, mesh, 0)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from grm_jax.judging.folder import bundled
 from grm_jax.judging.judgment import Sampled
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.samples import read_samples, to_json
-from grm_jax.judging.sources import JudgeConfig
+from grm_jax.judging.sources import JudgeConfig, open_judge
 from grm_jax.randomness import item_key, response_order
 from grm_jax.text.messages import Example
 from grm_jax.text.parse import parse_choice, parse_judgment
@@ -25,7 +24,9 @@ from grm_jax.train import rft
 from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.optimizer import OptimizerConfig
 from grm_jax.train.rft import RFTConfig
+from grm_jax.train.run import RunConfig
 from tests.devices import one_device
+from tests.train.pairs import Pair, change
 
 TINY_SHOWN = Path(__file__).resolve().parents[2] / "configs" / "templates" / "tiny_shown"
 
@@ -38,8 +39,7 @@ def one():
 
 @pytest.fixture(scope="module")
 def cfg(tmp_path_factory):
-    return RFTConfig(
-        output=str(tmp_path_factory.mktemp("rft")),
+    stage = RFTConfig(
         items=(ItemsConfig(limit=40),),
         judge=JudgeConfig(rows=16),
         general=(SourceConfig("answers"),),
@@ -49,12 +49,13 @@ def cfg(tmp_path_factory):
         optimizer=OptimizerConfig(1e-4),
         checkpoint=CheckpointConfig(every=2),
     )
+    return Pair(RunConfig(str(tmp_path_factory.mktemp("rft"))), stage)
 
 
 @pytest.fixture(scope="module")
 def done(cfg):
     """The folder of a finished run on forty items of the world."""
-    model = rft.run(cfg)
+    model = rft.run(*cfg)
     assert model is not None
     return model.parent
 
@@ -101,7 +102,7 @@ def test_no_item_that_is_always_right_is_learned(done):
 
 
 def test_hinted_samples_are_drawn_from_prompts_that_name_the_best(cfg, done):
-    judge = rft.open_judge(cfg.judge, cfg.start, seed=0, hinted=True)
+    judge = open_judge(cfg.cfg.judge, cfg.run.start, seed=0, hinted=True)
     for row in read_samples(done / "samples_hinted.jsonl"):
         tokenizer = judge.folder.tokenizer
         prompt = tokenizer.decode(judge.prompt_tokens(row.example))
@@ -118,7 +119,7 @@ def test_single_responses_are_judged_right_or_wrong_and_learned(cfg, tmp_path):
     ]
     items = tmp_path / "items.jsonl"
     items.write_text("\n".join(map(json.dumps, rows)))
-    rft.run(replace(cfg, output=str(tmp_path / "run"), items=(ItemsConfig(str(items)),), steps=1))
+    rft.run(*change(cfg, output=str(tmp_path / "run"), items=(ItemsConfig(str(items)),), steps=1))
     single = read_samples(tmp_path / "run" / "samples_plain.jsonl")
     assert {s for row in single for j in row.judgments if (s := j.scores)} == {(0,), (1,)}
     found = lines(tmp_path / "run" / "trajectories.jsonl")
@@ -129,21 +130,21 @@ def test_single_responses_are_judged_right_or_wrong_and_learned(cfg, tmp_path):
 
 
 def test_the_mix_is_the_stated_share(cfg, tmp_path):
-    chosen, general = rft._mix(cfg, tmp_path)
+    chosen, general = rft._mix(cfg.cfg, tmp_path)
     assert (chosen.weight, general.weight) == (0.75, 0.25)
     two = (SourceConfig("answers", 3.0), SourceConfig("answers", 1.0))
-    weights = [s.weight for s in rft._mix(replace(cfg, general=two), tmp_path)]
+    weights = [s.weight for s in rft._mix(change(cfg, general=two).cfg, tmp_path)]
     np.testing.assert_allclose(weights, [0.75, 0.1875, 0.0625])
-    only = replace(cfg, n_plain=0, n_hinted=0)
-    assert [s.rows for s in rft._mix(only, tmp_path)] == ["answers"]
-    none = replace(cfg, general_share=0.0)
-    assert [s.weight for s in rft._mix(none, tmp_path)] == [1.0]
+    only = change(cfg, n_plain=0, n_hinted=0)
+    assert [s.rows for s in rft._mix(only.cfg, tmp_path)] == ["answers"]
+    none = change(cfg, general_share=0.0)
+    assert [s.weight for s in rft._mix(none.cfg, tmp_path)] == [1.0]
 
 
 def test_saved_judgments_take_the_place_of_a_judge(cfg, done, tmp_path):
     saved = JudgeConfig(samples=str(done / "samples_plain.jsonl"))
-    other = replace(cfg, output=str(tmp_path), judge=saved, n_hinted=0, steps=1)
-    rft.run(other)
+    other = change(cfg, output=str(tmp_path), judge=saved, n_hinted=0, steps=1)
+    rft.run(*other)
     mine = lines(tmp_path / "trajectories.jsonl")
     theirs = [r for r in lines(done / "trajectories.jsonl") if not r["hinted"]]
     assert mine == theirs
@@ -176,7 +177,7 @@ def trained_judge(cfg, tmp_path_factory):
     saved_choices(folder / "saved.jsonl", [item for item in items if item.n > 1])
     saved = JudgeConfig(samples=str(folder / "saved.jsonl"))
     changes = {"output": str(folder / "run"), "items": some, "judge": saved, "n_hinted": 0}
-    rft.run(replace(cfg, kind="judge", steps=1, **changes))
+    rft.run(*change(cfg, kind="judge", steps=1, **changes))
     return folder / "run", items
 
 
@@ -202,7 +203,7 @@ def test_a_judge_learns_its_right_choices(trained_judge):
 def test_a_trained_judge_says_what_it_is(trained_judge):
     run, _ = trained_judge
     assert json.loads((run / "model" / "grm.json").read_text())["kind"] == "judge"
-    judge = rft.open_judge(JudgeConfig(), str(run / "model"), seed=0, hinted=True)
+    judge = open_judge(JudgeConfig(), str(run / "model"), seed=0, hinted=True)
     assert judge.kind == "judge"
     prompt = judge.prompt_tokens(Example("What is 2+2?", ["5", "4"], label=1))
     assert "Which is best?\nBest: 2" in judge.folder.tokenizer.decode(prompt)
@@ -210,17 +211,17 @@ def test_a_trained_judge_says_what_it_is(trained_judge):
 
 def test_without_principles_none_are_asked_for_and_none_are_learned(cfg, done, tmp_path):
     saved = JudgeConfig(samples=str(done / "samples_plain.jsonl"))
-    other = replace(
+    other = change(
         cfg, output=str(tmp_path / "run"), judge=saved, n_hinted=0, steps=1, principles=False
     )
     with pytest.raises(ValueError, match=r"tiny-start.* all ask for principles: .*sft_shown.yaml"):
-        rft.run(other)
+        rft.run(*other)
     # Beside templates of its own the model has such as ask for none.
     start = tmp_path / "start"
     shutil.copytree(bundled("tiny-start"), start)
     bare = start / "templates" / "no_principles"
     shutil.copytree(TINY_SHOWN / "no_principles", bare)
-    rft.run(replace(other, start=str(start)))
+    rft.run(*change(other, start=str(start)))
     for row in lines(tmp_path / "run" / "chosen.jsonl"):
         assert "No criteria." in row["prompt"]
         assert row["completion"].startswith("Analysis:")
@@ -231,7 +232,7 @@ def test_without_principles_none_are_asked_for_and_none_are_learned(cfg, done, t
 
 def test_given_templates_are_taken_as_they_are(cfg, tmp_path):
     given = str(bundled("tiny") / "templates")
-    assert rft._templates(replace(cfg, templates=given, principles=False)) == Path(given)
+    assert rft._templates(*change(cfg, templates=given, principles=False)) == Path(given)
 
 
 def test_judges_that_are_never_right_are_refused_with_counts(cfg, tmp_path):
@@ -245,7 +246,7 @@ def test_judges_that_are_never_right_are_refused_with_counts(cfg, tmp_path):
     saved = tmp_path / "saved.jsonl"
     prompt = [{"role": "user", "content": rows[0]["prompt"]}]
     saved.write_text(json.dumps({**rows[0], "prompt": prompt, "judgments": [judgment]}) + "\n")
-    other = replace(
+    other = change(
         cfg,
         output=str(tmp_path / "run"),
         items=(ItemsConfig(str(items)),),
@@ -254,7 +255,7 @@ def test_judges_that_are_never_right_are_refused_with_counts(cfg, tmp_path):
         n_hinted=0,
     )
     with pytest.raises(ValueError, match=r"not one of 1 judgments of 1 items .*'wrong': 1"):
-        rft.run(other)
+        rft.run(*other)
 
 
 @pytest.mark.parametrize(
@@ -269,4 +270,4 @@ def test_judges_that_are_never_right_are_refused_with_counts(cfg, tmp_path):
 )
 def test_values_out_of_range_are_refused(cfg, changes, message):
     with pytest.raises(ValueError, match=message):
-        replace(cfg, **changes)
+        change(cfg, **changes)

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -29,9 +28,11 @@ from grm_jax.train import scalar
 from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.optimizer import OptimizerConfig
+from grm_jax.train.run import RunConfig
 from grm_jax.train.scalar import ScalarConfig, make_rows, pair_loss, run
 from grm_jax.train.scorer import label_loss
 from grm_jax.train.tracking import Tracker, read_metrics
+from tests.train.pairs import Pair, change, opened
 
 TINY = bundled("tiny-start")
 TEMPLATES = TINY / "templates"
@@ -61,9 +62,7 @@ def cfg(shape, tokenizer, tmp_path_factory):
     hf.save_folder(
         shape, random(shape), folder, tokenizer=tokenizer, templates=TEMPLATES, extra=told
     )
-    return ScalarConfig(
-        output=str(folder.parent / "bt"),
-        start=str(folder),
+    stage = ScalarConfig(
         items=(ItemsConfig(limit=24),),
         heldout_share=0.3,
         rows=8,
@@ -74,11 +73,12 @@ def cfg(shape, tokenizer, tmp_path_factory):
         compute=ComputeConfig(mesh=MeshConfig(8, 1, 1)),  # compiles faster than fsdp
         checkpoint=CheckpointConfig(every=2),
     )
+    return Pair(RunConfig(str(folder.parent / "bt"), str(folder)), stage)
 
 
 @pytest.fixture(scope="module")
 def items(cfg):
-    return [item for item in load_items(cfg.items, 0) if item.n > 1]
+    return [item for item in load_items(cfg.cfg.items, 0) if item.n > 1]
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_a_packed_bradley_terry_loss_is_that_of_the_pairs_apart(
     cfg, items, tokenizer, shape, score
 ):
     """However pairs are packed, each is the best response's score against the loser's, alone."""
-    rows = make_rows(cfg, items, tokenizer, TEMPLATES)
+    rows = make_rows(opened(cfg), cfg.cfg, items)
     assert len(rows) == sum(item.n - 1 for item in items)
     known = {}
     for item in items:
@@ -134,7 +134,8 @@ def test_a_packed_bradley_terry_loss_is_that_of_the_pairs_apart(
 
 
 def test_a_pairwise_row_says_whether_the_first_is_best(cfg, items, tokenizer, shape, score):
-    rows = make_rows(replace(cfg, objective="pair"), items, tokenizer, TEMPLATES)
+    pair = change(cfg, objective="pair")
+    rows = make_rows(opened(pair), pair.cfg, items)
     assert len(rows) == 2 * sum(item.n - 1 for item in items)
     template, known = load_templates(TEMPLATES).meta, {}
     for item in items:
@@ -163,8 +164,10 @@ def trained(cfg):
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         export = scalar.export
-        patch.setattr(scalar, "export", lambda *a: (found.update(params=a[1]), export(*a))[1])
-        assert run(cfg) == Path(cfg.output) / "model"
+        patch.setattr(
+            scalar, "export", lambda *a, **k: (found.update(params=a[2]), export(*a, **k))[1]
+        )
+        assert run(*cfg) == Path(cfg.output) / "model"
     return found["params"]
 
 
@@ -188,19 +191,19 @@ def test_a_report_counts_the_held_out_items(cfg, trained, items):
 
 
 def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(cfg, trained, tmp_path, monkeypatch):
-    stopped = replace(cfg, output=str(tmp_path))
+    stopped = change(cfg, output=str(tmp_path))
     log = Tracker.log
 
-    def log_and_be_told(self, step, numbers):
-        log(self, step, numbers)
+    def log_and_be_told(self, step, numbers, samples):
+        log(self, step, numbers, samples)
         if step == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
         patch.setattr(Tracker, "log", log_and_be_told)
-        assert run(stopped) is None
+        assert run(*stopped) is None
     assert not (tmp_path / "model").exists()
-    assert run(stopped) == tmp_path / "model"
+    assert run(*stopped) == tmp_path / "model"
     weights = "model/model.safetensors"
     assert (tmp_path / weights).read_bytes() == (Path(cfg.output) / weights).read_bytes()
 
@@ -208,8 +211,8 @@ def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(cfg, trained, tmp_path
 def test_pair_learns_what_it_is_shown(cfg, tmp_path):
     """Sixty updates on a few pairs: the label must follow from the order by then."""
     rare = CheckpointConfig(every=100)
-    other = replace(cfg, output=str(tmp_path), objective="pair", steps=60, checkpoint=rare)
-    judge = open_judge(JudgeConfig(str(run(other))), "", seed=0)
+    other = change(cfg, output=str(tmp_path), objective="pair", steps=60, checkpoint=rare)
+    judge = open_judge(JudgeConfig(str(run(*other))), "", seed=0)
     assert isinstance(judge, PairRM)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert rows[-1]["train/loss"] < 0.8 * rows[0]["train/loss"]
@@ -218,8 +221,8 @@ def test_pair_learns_what_it_is_shown(cfg, tmp_path):
 
 def test_cloud_takes_its_critic_along(cfg, items, tmp_path):
     """One folder is one judge: it can be moved, and reads critiques of single responses."""
-    other = replace(cfg, output=str(tmp_path), objective="cloud", critic=cfg.start, k=1)
-    model = run(other)
+    other = change(cfg, output=str(tmp_path), objective="cloud", critic=cfg.run.start, k=1)
+    model = run(*other)
     critiques = list(read_samples(tmp_path / "critiques.jsonl"))
     assert {row.example.n for row in critiques} == {1}
     assert {len(row.judgments) for row in critiques} == {1}
@@ -244,10 +247,10 @@ def test_cloud_takes_its_critic_along(cfg, items, tmp_path):
 )
 def test_values_out_of_range_are_refused(cfg, changes, message):
     with pytest.raises(ValueError, match=message):
-        replace(cfg, **changes)
+        change(cfg, **changes)
 
 
 def test_too_few_items_are_told(cfg, tmp_path):
-    few = replace(cfg, output=str(tmp_path), items=(ItemsConfig(limit=1),))
+    few = change(cfg, output=str(tmp_path), items=(ItemsConfig(limit=1),))
     with pytest.raises(ValueError, match="give more items"):
-        run(few)
+        run(*few)

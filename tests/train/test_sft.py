@@ -3,13 +3,12 @@
 import json
 import os
 import signal
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from jsonargparse import auto_cli
 
 from grm_jax.data.demonstrations import SourceConfig
 from grm_jax.data.pipeline import BatchConfig
@@ -20,13 +19,15 @@ from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model
 from grm_jax.sharding import MeshConfig, make_mesh
 from grm_jax.text.tokenizer import Tokenizer
-from grm_jax.train import sft
+from grm_jax.train import loop
 from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.optimizer import OptimizerConfig
-from grm_jax.train.sft import ExportConfig, SFTConfig, StageConfig, run
+from grm_jax.train.run import ExportConfig, RunConfig
+from grm_jax.train.sft import SFTConfig, StageConfig, run
 from grm_jax.train.start import load_start
 from grm_jax.train.tracking import Tracker, read_metrics
+from tests.train.pairs import Pair, change, opened, read
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TINY = str(bundled("tiny"))
@@ -54,18 +55,17 @@ def make_config(start):
         optimizer = OptimizerConfig(1e-2, warmup_steps=1)
         noisy = (SourceConfig(noise=Noise(0.5, 0.5, 0.5)),)
         settings = {
-            "output": str(output),
-            "stages": {
-                "clean": StageConfig(STEPS["clean"], optimizer=optimizer),
-                "noisy": StageConfig(STEPS["noisy"], noisy, optimizer),
-            },
-            "start": str(start),
             "batch": BatchConfig(8, 96),
             "checkpoint": CheckpointConfig(every=2),
             "compute": on(MeshConfig(8, 1, 1)),
             "export": ExportConfig(max_new_tokens=64),
         }
-        return SFTConfig(**{**settings, **changes})
+        stages = {
+            "clean": StageConfig(STEPS["clean"], optimizer=optimizer),
+            "noisy": StageConfig(STEPS["noisy"], noisy, optimizer),
+        }
+        pair = Pair(RunConfig(str(output), str(start)), SFTConfig(stages, **settings))
+        return change(pair, **changes)
 
     return make
 
@@ -74,7 +74,7 @@ def make_config(start):
 def whole(make_config, tmp_path_factory):
     """A run that nothing interrupted."""
     cfg = make_config(tmp_path_factory.mktemp("whole"))
-    folder = run(cfg)
+    folder = run(*cfg)
     assert folder == Path(cfg.output) / "model"
     return cfg
 
@@ -104,19 +104,19 @@ def test_the_exported_folder_is_what_a_judge_loads(whole):
 
 def read_config(path, *overrides):
     """What `grm train sft --config PATH` makes of the file."""
-    return auto_cli(SFTConfig, args=["--config", str(path), *overrides], as_positional=False)
+    return read("sft", "--config", str(path), *overrides)
 
 
 def test_the_resolved_config_makes_the_same_config(whole):
     again = read_config(Path(whole.output) / "config.yaml")
-    assert json.dumps(asdict(again)) == json.dumps(asdict(whole))
+    assert json.dumps(again.settings()) == json.dumps(whole.settings())
 
 
 def test_a_dotted_override_reaches_into_a_stage(whole):
     path = Path(whole.output) / "config.yaml"
     cfg = read_config(path, "--stages.noisy.optimizer.learning_rate", "0.25")
-    assert cfg.stages["noisy"].optimizer.learning_rate == 0.25
-    assert cfg.stages["clean"] == whole.stages["clean"]
+    assert cfg.cfg.stages["noisy"].optimizer.learning_rate == 0.25
+    assert cfg.cfg.stages["clean"] == whole.cfg.stages["clean"]
 
 
 def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(
@@ -126,8 +126,8 @@ def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(
     cfg = make_config(tmp_path / "stopped")
     written, log = [], Tracker.log
 
-    def log_and_be_told(self, step, numbers):
-        log(self, step, numbers)
+    def log_and_be_told(self, step, numbers, samples):
+        log(self, step, numbers, samples)
         written.append(step)
         if len(written) == STEPS["clean"] + 2:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -135,37 +135,37 @@ def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(
     with monkeypatch.context() as patch:
         patch.setattr(Tracker, "log", log_and_be_told)
         before = signal.getsignal(signal.SIGTERM)
-        assert run(cfg) is None
+        assert run(*cfg) is None
         assert signal.getsignal(signal.SIGTERM) == before
     assert "Stopped after step 3 of 4 of the stage noisy" in capsys.readouterr().err
     assert not (tmp_path / "stopped" / "model").exists()
-    assert run(cfg) == tmp_path / "stopped" / "model"
+    assert run(*cfg) == tmp_path / "stopped" / "model"
     assert results(cfg.output) == results(whole.output)
 
 
 def test_a_finished_run_is_not_trained_again(whole, monkeypatch):
     before = results(whole.output)
-    monkeypatch.setattr(sft, "compile_step", lambda *args: pytest.fail("a step was asked for"))
+    monkeypatch.setattr(loop, "compile_step", lambda *args: pytest.fail("a step was asked for"))
     with pytest.raises(pytest.fail.Exception):
-        run(replace(whole, output=whole.output + "-other"))  # the guard itself works
-    monkeypatch.setattr(sft, "compile_step", lambda *args: None)
-    run(whole)
+        run(*change(whole, output=whole.output + "-other"))  # the guard itself works
+    monkeypatch.setattr(loop, "compile_step", lambda *args: None)
+    run(*whole)
     assert results(whole.output) == before
 
 
 def test_another_config_in_the_same_folder_is_refused(whole):
-    noisy = replace(whole.stages["noisy"], steps=9)
-    other = replace(whole, seed=3, stages={**whole.stages, "noisy": noisy})
+    noisy = replace(whole.cfg.stages["noisy"], steps=9)
+    other = change(whole, seed=3, stages={**whole.cfg.stages, "noisy": noisy})
     with pytest.raises(ValueError, match="other settings") as caught:
-        run(other)
+        run(*other)
     assert "seed was 0 and is now 3" in str(caught.value)
     assert "stages.noisy.steps was 4 and is now 9" in str(caught.value)
 
 
 def test_what_does_not_change_the_result_may_change(whole):
     before = results(whole.output)
-    run(replace(whole, checkpoint=CheckpointConfig(every=7), compute=on(MeshConfig(4, 2, 1))))
-    run(whole)
+    run(*change(whole, checkpoint=CheckpointConfig(every=7), compute=on(MeshConfig(4, 2, 1))))
+    run(*whole)
     assert results(whole.output) == before
 
 
@@ -179,7 +179,7 @@ def test_a_run_starts_from_the_checkpoints_of_another(whole, make_config, tmp_pa
         templates=TINY + "/templates",
         export=ExportConfig("bfloat16"),
     )
-    folder = run(cfg)
+    folder = run(*cfg)
     assert folder is not None
     _, wanted = hf.load_folder(Path(whole.output) / "model")
     _, got = hf.load_folder(folder)
@@ -199,9 +199,9 @@ def test_new_weights_follow_from_the_seed_and_fit_the_tokenizer():
     assert not np.array_equal(made[0], made[2])
 
 
-def test_stages_shuffle_differently():
-    assert sft.stage_seed(0, "clean") != sft.stage_seed(0, "noisy")
-    assert sft.stage_seed(0, "clean") != sft.stage_seed(1, "clean")
+def test_stages_shuffle_differently(whole):
+    run, other = opened(whole), opened(change(whole, seed=1))
+    assert run.seed_of("clean") not in (run.seed_of("noisy"), other.seed_of("clean"))
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_stages_shuffle_differently():
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(make_config, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
-        run(make_config(tmp_path / "run", **changes))
+        run(*make_config(tmp_path / "run", **changes))
 
 
 def test_another_tokenizer_than_the_weights_had_is_refused(make_config, start, tmp_path):
@@ -226,7 +226,7 @@ def test_another_tokenizer_than_the_weights_had_is_refused(make_config, start, t
     text = Path(TINY, "tokenizer.json").read_text()
     (other / "tokenizer.json").write_text(text + "\n")
     with pytest.raises(ValueError, match="was trained with tokenizer"):
-        run(make_config(tmp_path / "run", tokenizer=str(other)))
+        run(*make_config(tmp_path / "run", tokenizer=str(other)))
 
 
 @pytest.mark.parametrize(
@@ -254,4 +254,4 @@ def test_stages_and_exports_of_nothing_are_refused():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "train").glob("sft_*.yaml")))
 def test_presets_are_configs(path):
-    assert read_config(path).stages
+    assert read_config(path).cfg.stages

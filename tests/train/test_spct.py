@@ -6,19 +6,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
-from jsonargparse import auto_cli
 
 from grm_jax.evals.spct_stages import RL_CURVES
 from grm_jax.metric_names import CORRECT, DRIFT, LOSS, TARGETS, TOKENS_PER_SECOND
 from grm_jax.train import spct
-from grm_jax.train.spct import SPCTConfig
 from grm_jax.train.tracking import read_metrics
 from tests.processes import QUICK
+from tests.train.pairs import change, read
 
 CONFIG = """
 rft:
@@ -51,7 +50,8 @@ evaluation: {items: [{split: heldout, limit: 12}], k: 4, k_start: 2, rows: 16}
 # happened so many times. Prints how each run ended.
 CHILD = """
 import json, multiprocessing, os, signal, sys
-from jsonargparse import auto_cli
+from grm_jax.cli.options import read_options
+from grm_jax.cli.train import STAGES
 from grm_jax.judging.judge import Judge
 from grm_jax.train import spct
 from grm_jax.train.tracking import Tracker
@@ -68,8 +68,8 @@ def run(kill):
         if left == 0 and name == what:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def watched_log(self, step, numbers):
-        log(self, step, numbers)
+    def watched_log(self, step, numbers, samples):
+        log(self, step, numbers, samples)
         happened(stage[0] + " step")
 
     def watched_sample(self, examples, k, *rest):
@@ -82,7 +82,7 @@ def run(kill):
         return once(folder, inputs, make)
 
     Tracker.log, Judge.sample_all, spct._once = watched_log, watched_sample, watched_once
-    spct.run(auto_cli(spct.SPCTConfig, args=["--config", sys.argv[1]], as_positional=False))
+    spct.run(*read_options(STAGES["spct"], ["--config", sys.argv[1]], "train spct"))
 
 ends = []
 for kill in sys.argv[2:]:
@@ -103,8 +103,7 @@ def make_config(tmp_path_factory):
     path.write_text(CONFIG)
 
     def make(output, *options):
-        args = ["--config", str(path), "--output", str(output), *options]
-        return auto_cli(SPCTConfig, args=args, as_positional=False)
+        return read("spct", "--config", str(path), "--output", str(output), *options)
 
     return make
 
@@ -117,7 +116,7 @@ def run_apart(cfg, *kills):
     output = Path(cfg.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     path = output.parent / f"{output.name}.yaml"
-    path.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(cfg)))))
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(cfg.settings()))))
     root = str(Path(spct.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(path), *kills],
@@ -201,8 +200,8 @@ def test_killed_in_every_stage_it_ends_with_the_same_bits(whole, make_config, tm
 def test_a_finished_run_does_nothing_again(whole, monkeypatch):
     before = results(whole.output)
     for stage in (spct.rft, spct.grpo, spct.meta_rm):
-        monkeypatch.setattr(stage, "run", lambda cfg: pytest.fail(f"{cfg.output} ran again"))
-    spct.run(whole)
+        monkeypatch.setattr(stage, "run", lambda run, cfg: pytest.fail(f"{run.output} ran again"))
+    spct.run(*whole)
     assert results(whole.output) == before
 
 
@@ -210,9 +209,9 @@ def test_a_change_redoes_its_stage_and_those_after_it_and_deletes_nothing(whole,
     ran = []
     for name in ("rft", "grpo", "meta_rm"):
         stage = getattr(spct, name)
-        monkeypatch.setattr(stage, "run", lambda cfg, name=name: ran.append(name))
-    meta = replace(whole.meta_rm, steps=5)
-    assert spct.run(replace(whole, meta_rm=meta)) is None  # the scripted stage was "stopped"
+        monkeypatch.setattr(stage, "run", lambda run, cfg, name=name: ran.append(name))
+    meta = replace(whole.cfg.meta_rm, steps=5)
+    assert spct.run(*change(whole, meta_rm=meta)) is None  # the scripted stage was "stopped"
     assert ran == ["meta_rm"]
     output = Path(whole.output)
     assert (output / "meta_rm.1" / "model").is_dir()

@@ -6,6 +6,7 @@ import pytest
 
 from grm_jax.data.items import ItemsConfig
 from grm_jax.train.rft import RFTConfig, _is_of
+from grm_jax.train.run import RunConfig
 from grm_jax.train.spct import _inputs, _is_there, _stamp
 
 
@@ -13,10 +14,10 @@ def test_changed_data_of_a_stage_is_another_input(tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("1")
     stage = RFTConfig(items=(ItemsConfig(str(rows)),))
-    before = _inputs(stage)
-    assert _inputs(stage) == before
+    before = _inputs(RunConfig(), stage)
+    assert _inputs(RunConfig(), stage) == before
     rows.write_text("2")
-    after = _inputs(stage)
+    after = _inputs(RunConfig(), stage)
     assert [name for name in before if before[name] != after[name]] == ["files"]
 
 

@@ -1,0 +1,219 @@
+"""The loop of every stage: a batch is drawn, updates are made, metrics and checkpoints written."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import grain
+import jax
+from jax.sharding import Mesh
+
+from grm_jax.models.model import Model
+from grm_jax.processes import anywhere, is_first, say, several, spread
+from grm_jax.train.checkpoint import Checkpoints
+from grm_jax.train.guard import Guard
+from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from grm_jax.train.run import Run
+from grm_jax.train.state import TrainState, abstract_state, placed_state, state_shardings
+from grm_jax.train.step import Step, SumLoss, batch_sharding, compile_step, make_step
+from grm_jax.train.tracking import Numbers, Tracker
+
+# report(metrics of each update, numbers of the step before) -> numbers of this step, and samples.
+Report = Callable[[list[Numbers], Numbers], tuple[Numbers, Sequence[Mapping[str, Any]]]]
+
+
+class Drawn(NamedTuple):
+    """The batch of one step.
+
+    `host` is a named tuple of arrays, the same in every process; `batch` the same on the mesh,
+    where each process feeds its own rows, with what only the devices can add. Without a `report`
+    the numbers of a step are the metrics of its last update.
+    """
+
+    host: Any
+    batch: Any
+    report: Report | None = None
+
+
+Draw = Callable[[TrainState, int], Drawn]  # of the state and how many steps are done
+
+
+class Interruption(AbstractContextManager):
+    """Turns the first SIGTERM or Ctrl-C into a request to stop after the step; the second stops.
+
+    In a job of several processes a request to one stops all. JAX's preemption service is not used
+    for that: it agrees on the number of a step, and every stage counts its steps anew.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = False
+        self._anywhere: jax.Array | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._restore()
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self._wanted = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def wanted(self) -> bool:
+        """Whether the run is to save and stop after this step (the same in all processes).
+
+        To be called after every step. Several processes exchange their requests after each step and
+        read those of the step before, so that nobody waits for the exchange.
+        """
+        if not several():
+            return self._wanted
+        before, self._anywhere = self._anywhere, anywhere(self._wanted)
+        return before is not None and bool(before)
+
+
+def train_stage(
+    run: Run,
+    model: Model,
+    make_params: Callable[[], Any],
+    loss: SumLoss,
+    batches: grain.DatasetIterator | Draw,
+    optimizer: OptimizerConfig,
+    *,
+    steps: int,
+    folder: Path,
+    name: str,
+    updates: int = 1,
+) -> Any | None:
+    """Minimises a loss over batches, from where the folder's checkpoints end.
+
+    Args:
+        batches: a stream, whose position is saved with the weights; or what draws them.
+        updates: of each batch.
+
+    Returns:
+        The weights after the last step; None if a signal stopped the stage before.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stream = None if callable(batches) else batches
+    draw = batches if callable(batches) else from_stream(batches, run.mesh)
+    schedule = make_schedule(optimizer, steps * updates)
+    transform = make_optimizer(optimizer, schedule, model.axes())
+    shardings = state_shardings(model, transform, run.mesh)
+    step = make_step(loss, transform, schedule, microbatches=run.training.compute.microbatches)
+    with Checkpoints(folder / "checkpoints", run.training.checkpoint, model) as checkpoints:
+        done = checkpoints.latest or 0
+        if done:
+            state = checkpoints.restore(abstract_state(model, transform, shardings), stream)
+        else:
+            state = placed_state(make_params(), transform, shardings)
+        written = folder if is_first() else None
+        tracker = Tracker(written, run.config.tracking, start=done, total=steps, name=name)
+        try:
+            state, done = fit(
+                state,
+                compile_step(step, shardings, run.mesh),
+                draw,
+                start=done,
+                steps=steps,
+                checkpoints=checkpoints,
+                tracker=tracker,
+                guard=Guard(written),
+                stream=stream,
+                updates=updates,
+            )
+        finally:
+            tracker.close()
+            if stream is not None:
+                stream.close()
+    if done < steps:
+        say(
+            f"Stopped after step {done} of {steps} of the stage {name}; the same command "
+            "continues from there."
+        )
+        return None
+    return state.params
+
+
+def from_stream(stream: grain.DatasetIterator, mesh: Mesh) -> Draw:
+    """Draws the batches of a stream."""
+    sharding = batch_sharding(mesh)
+
+    def draw(state: TrainState, step: int) -> Drawn:
+        batch = next(stream)
+        return Drawn(batch, spread(batch, sharding))
+
+    return draw
+
+
+def fit(
+    state: TrainState,
+    update: Step,
+    draw: Draw,
+    *,
+    start: int,
+    steps: int,
+    checkpoints: Checkpoints,
+    tracker: Tracker,
+    guard: Guard,
+    stream: grain.DatasetIterator | None = None,
+    updates: int = 1,
+) -> tuple[TrainState, int]:
+    """Makes steps start + 1 .. steps; returns the state and how many steps it has seen.
+
+    Where batches come from a stream, metrics are fetched one step late, so that the host prepares a
+    batch while the device works; before a checkpoint the loop catches up, so that no step's metrics
+    are lost with a kill. After a skipped step nothing is saved, until one is made again.
+
+    Raises:
+        ValueError: too many steps were skipped in a row, or the last one was.
+    """
+    waiting: tuple[int, Drawn, list[Any]] | None = None
+
+    def catch_up() -> None:
+        nonlocal waiting
+        if waiting is not None:
+            (number, drawn, metrics), waiting = waiting, None
+            fetched = [
+                {name: float(x) for name, x in one.items()} for one in jax.device_get(metrics)
+            ]
+            numbers, samples = fetched[-1], ()
+            if drawn.report is not None:
+                numbers, samples = drawn.report(fetched, tracker.before)
+            tracker.log(number, numbers, samples)
+            guard.see(number, numbers, drawn.host)
+
+    done = start
+    with Interruption() as interruption:
+        while done < steps:
+            drawn, metrics = draw(state, done), []
+            for _ in range(updates):
+                state, one = update(state, drawn.batch)
+                metrics.append(one)
+            catch_up()
+            done += 1
+            waiting = (done, drawn, metrics)
+            last = done == steps or interruption.wanted()
+            save = last or checkpoints.due(done)
+            if save or stream is None:  # nothing can be drawn before this step is done
+                catch_up()
+            if save:
+                if done == steps:
+                    guard.finish(done)
+                if not guard.in_row:
+                    checkpoints.save(done, state, stream, force=last)
+            if last:
+                break
+    return state, done
