@@ -6,18 +6,10 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from grm_jax.cli.judge_options import (
-    JudgeOptions,
-    check_pairs,
-    kind_of,
-    open_options,
-    samples_needed,
-    wrapped,
-)
+from grm_jax.cli.judge_options import CommandJudge, JudgeOptions, check_pairs
 from grm_jax.cli.show_report import show_paper, show_report
 from grm_jax.evals.benchmark import Benchmark
 from grm_jax.evals.benchmarks import PAPER, find, rows
@@ -29,7 +21,6 @@ from grm_jax.evals.scoring import Unanswered
 from grm_jax.judging.endpoint import EndpointJudge
 from grm_jax.judging.judge import Judge
 from grm_jax.judging.made_from import JUDGES, made_from
-from grm_jax.judging.pairs import PairInput
 from grm_jax.judging.samples import SampleSource
 from grm_jax.outputs import Made, check_file, claimed_folder, json_with, write_whole
 from grm_jax.paths import expanded
@@ -90,30 +81,11 @@ def folder_of(command: EvalCommand) -> Path:
     return Path("runs") / "eval" / f"{command.benchmark}-{judge.strip('/').replace('/', '_')}"
 
 
-class Judges:
-    """The judge of a command, loaded when it is first asked for."""
-
-    def __init__(self, command: EvalCommand):
-        self.command, self.pairs = command, command.input == "pair"
-        self.k = samples_needed(command)
-
-    @cached_property
-    def judge(self) -> SampleSource:
-        """What writes judgments, as it is."""
-        return open_options(self.command)
-
-    @cached_property
-    def source(self) -> SampleSource:
-        """The same, shown what it should be shown, and rated where there is a meta RM."""
-        return wrapped(self.command, self.judge, pairs=self.pairs)
-
-    @property
-    def greedy(self) -> SampleSource | None:
-        """The same without chance, where it is ours and draws tokens."""
-        if not isinstance(self.judge, Judge) or self.command.strategy.temperature == 0:
-            return None
-        greedy = Greedy(self.judge)
-        return PairInput(greedy) if self.pairs else greedy
+def greedy(command: EvalCommand, judge: CommandJudge) -> SampleSource | None:
+    """The judge without chance, where it is ours and draws tokens."""
+    if not isinstance(judge.judge, Judge) or command.strategy.temperature == 0:
+        return None
+    return judge.shown(Greedy(judge.judge))
 
 
 def run(command: EvalCommand) -> int:
@@ -127,18 +99,20 @@ def run(command: EvalCommand) -> int:
 
 
 def _run(command: EvalCommand) -> int:
-    judges = Judges(command)
+    judge = CommandJudge(command, pairs=command.input == "pair")
     if command.benchmark == ALL:
-        return _paper(command, judges)
+        return _paper(command, judge)
     own = command.benchmark == "world" and command.data is not None
     benchmark = rows(str(command.data)) if own else find(command.benchmark)
     if own:
         command = replace(command, benchmark=benchmark.name, output=str(folder_of(command)))
-    report = evaluate(command, benchmark, judges)
+    report = evaluate(command, benchmark, judge)
     return int(report is not None and lacks(report, command.unanswered))
 
 
-def evaluate(command: EvalCommand, benchmark: Benchmark, judges: Judges) -> dict[str, Any] | None:
+def evaluate(
+    command: EvalCommand, benchmark: Benchmark, judge: CommandJudge
+) -> dict[str, Any] | None:
     """Judges what is missing in the command's folder, and writes and shows the report; returns it
     in the first process.
 
@@ -149,32 +123,32 @@ def evaluate(command: EvalCommand, benchmark: Benchmark, judges: Judges) -> dict
     """
     made = _made(command)
     with claimed_folder(folder_of(command), made, mark="settings.yaml") as folder:
-        return _evaluate(command, benchmark, judges, folder, made.settings)
+        return _evaluate(command, benchmark, judge, folder, made.settings)
 
 
 def _evaluate(
     command: EvalCommand,
     benchmark: Benchmark,
-    judges: Judges,
+    judge: CommandJudge,
     folder: Path,
     settings: Mapping[str, Any],
 ) -> dict[str, Any] | None:
     """As `evaluate`, in a folder that is claimed."""
-    scalar = kind_of(command).head == "scalar"
+    scalar = judge.kind.head == "scalar"
     where: dict[str, Any] = {"data": command.data, "limit": command.limit, "scalar": scalar}
-    judge_benchmark(benchmark, judges.source, judges.k, folder, **where)
-    if (greedy := judges.greedy) is not None:
-        judge_benchmark(benchmark, greedy, 1, folder, name="greedy", **where)
+    judge_benchmark(benchmark, judge.source, judge.k, folder, **where)
+    if (without_chance := greedy(command, judge)) is not None:
+        judge_benchmark(benchmark, without_chance, 1, folder, name="greedy", **where)
     if not is_first():
         return None
-    judge = judges.judge
+    asked = judge.judge
     report = write_report(
         benchmark,
         folder,
         settings=settings,
         k_meta=command.k_meta,
         scalar=scalar,
-        usage=asdict(judge.usage) if isinstance(judge, EndpointJudge) else None,
+        usage=asdict(asked.usage) if isinstance(asked, EndpointJudge) else None,
     )
     # Its files have no place for the word "incomplete".
     if benchmark.name in SUBMISSIONS and not report["unanswered_rows"]:
@@ -190,7 +164,7 @@ def lacks(report: Mapping[str, Any], share: float) -> bool:
     return max(part["unanswered_share"] for part in (report, report["greedy"] or report)) > share
 
 
-def _paper(command: EvalCommand, judges: Judges) -> int:
+def _paper(command: EvalCommand, judge: CommandJudge) -> int:
     """The four benchmarks of Overall, each in a folder of its own."""
     # Says what is missing before anything is judged; the last first, which is not on the hub.
     for benchmark in reversed(PAPER):
@@ -202,7 +176,7 @@ def _paper(command: EvalCommand, judges: Judges) -> int:
         part = replace(
             command, benchmark=benchmark.name, output=str(folder_of(command) / benchmark.name)
         )
-        reports[benchmark.headline] = evaluate(part, benchmark, judges)
+        reports[benchmark.headline] = evaluate(part, benchmark, judge)
     if is_first():
         overall = show_paper(reports)
         write_whole(paper, json.dumps(overall, indent=2) + "\n")

@@ -11,19 +11,12 @@ from typing import Literal
 from rich.console import Console
 from tqdm import tqdm
 
-from grm_jax.cli.judge_options import (
-    JudgeOptions,
-    check_pairs,
-    open_options,
-    samples_needed,
-    wrapped,
-)
+from grm_jax.cli.judge_options import CommandJudge, JudgeOptions, check_pairs
 from grm_jax.cli.show import Showcase
 from grm_jax.cli.verdict_file import VerdictFile
 from grm_jax.data.sources import Source, load_examples
 from grm_jax.judging.judgment import Verdict, check_samples
 from grm_jax.judging.made_from import JUDGES, made_from
-from grm_jax.judging.samples import SampleSource
 from grm_jax.judging.voting import conclude
 from grm_jax.outputs import Made, claimed_file
 from grm_jax.paths import expanded
@@ -105,7 +98,11 @@ def _drive(command: JudgeCommand, examples: Source, sink: Showcase | VerdictFile
     Returns:
         How many verdicts there were; in other processes none, of a judge that the first asks alone.
     """
-    source = open_source(command)
+    if command.mesh is not None:
+        make_mesh(command.mesh)  # one that does not fit is an error, even where it is not used
+    loading = {"tokenizer": command.tokenizer, "dtype": command.dtype}
+    judge = CommandJudge(command, pairs=command.shown == "pair", **loading)
+    source = judge.source
     verdicts = 0
     terminal = sys.stderr.isatty()
     with tqdm(
@@ -117,7 +114,7 @@ def _drive(command: JudgeCommand, examples: Source, sink: Showcase | VerdictFile
     ) as bar:
         rows = sink.left(islice(examples, command.limit))
         asking = is_first() or source.on_devices
-        for sampled in source.sample_all(rows if asking else (), samples_needed(command)):
+        for sampled in source.sample_all(rows if asking else (), judge.k):
             verdict = conclude(
                 sampled,
                 seed=command.seed,
@@ -129,11 +126,3 @@ def _drive(command: JudgeCommand, examples: Source, sink: Showcase | VerdictFile
             verdicts += isinstance(verdict, Verdict)
         sink.finish(limited=command.limit is not None)
     return verdicts
-
-
-def open_source(command: JudgeCommand) -> SampleSource:
-    """What writes the judgments of a command."""
-    if command.mesh is not None:
-        make_mesh(command.mesh)  # one that does not fit is an error, even where it is not used
-    judge = open_options(command, tokenizer=command.tokenizer, dtype=command.dtype)
-    return wrapped(command, judge, pairs=command.shown == "pair", dtype=command.dtype)

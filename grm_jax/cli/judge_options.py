@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 from grm_jax.judging.collect import Rated
 from grm_jax.judging.endpoint import EndpointConfig
-from grm_jax.judging.kinds import KINDS, JudgeKind, Kind
+from grm_jax.judging.kinds import KINDS, Kind
 from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.pairs import PairInput
 from grm_jax.judging.samples import SampleSource
@@ -72,52 +74,61 @@ def check_pairs(options: JudgeOptions, option: str) -> None:
         )
 
 
-def judge_config(options: JudgeOptions) -> JudgeConfig:
-    """The options as `open_judge` takes them."""
-    return JudgeConfig(
-        model=None if options.samples or options.endpoint else options.model,
-        samples=options.samples,
-        endpoint=options.endpoint,
-        kind=options.judge_kind,
-        reference=options.reference,
-        templates=options.templates,
-        strategy=options.strategy,
-        max_new_tokens=options.max_new_tokens,
-        rows=options.rows,
-    )
+class CommandJudge:
+    """The judge that a command's options name, loaded when it is first asked for.
 
+    Args:
+        pairs: show it two responses at a time.
+        tokenizer, dtype: as for `load_model_folder`.
 
-def open_options(
-    options: JudgeOptions, *, tokenizer: str | None = None, dtype: str | None = None
-) -> SampleSource:
-    """The judge itself; `tokenizer` and `dtype` as for `load_model_folder`."""
-    return open_judge(
-        judge_config(options),
-        options.model,
-        seed=options.seed,
-        training=False,
-        tokenizer=tokenizer,
-        dtype=dtype,
-        mesh=options.mesh,
-    )
+    Attributes:
+        kind: what judges. k: samples per row, one where all would be alike.
+    """
 
+    def __init__(
+        self,
+        options: JudgeOptions,
+        *,
+        pairs: bool,
+        tokenizer: str | None = None,
+        dtype: str | None = None,
+    ):
+        self._options, self._pairs = options, pairs
+        self._loading: dict[str, Any] = {
+            "tokenizer": tokenizer,
+            "dtype": dtype,
+            "mesh": options.mesh,
+        }
+        self._config = JudgeConfig(
+            model=None if options.samples or options.endpoint else options.model,
+            samples=options.samples,
+            endpoint=options.endpoint,
+            kind=options.judge_kind,
+            reference=options.reference,
+            templates=options.templates,
+            strategy=options.strategy,
+            max_new_tokens=options.max_new_tokens,
+            rows=options.rows,
+        )
+        self.kind = KINDS[judge_kind(self._config)]
+        self.k = 1 if self.kind.certain else options.k
 
-def wrapped(
-    options: JudgeOptions, judge: SampleSource, *, pairs: bool, dtype: str | None = None
-) -> SampleSource:
-    """The judge, shown pairs if it is to be, and rated where there is a meta RM."""
-    source = PairInput(judge) if pairs else judge
-    if options.meta_rm is None:
-        return source
-    meta_rm = MetaRM.load(options.meta_rm, dtype=dtype, mesh=options.mesh, rows=options.rows)
-    return Rated(source, meta_rm)
+    @cached_property
+    def judge(self) -> SampleSource:
+        """What writes judgments, as it is."""
+        options, loading = self._options, self._loading
+        return open_judge(self._config, options.model, seed=options.seed, training=False, **loading)
 
+    @cached_property
+    def source(self) -> SampleSource:
+        """The same, shown what it should be shown, and rated where there is a meta RM."""
+        options, source = self._options, self.shown(self.judge)
+        if options.meta_rm is None:
+            return source
+        dtype, mesh = self._loading["dtype"], options.mesh
+        meta_rm = MetaRM.load(options.meta_rm, dtype=dtype, mesh=mesh, rows=options.rows)
+        return Rated(source, meta_rm)
 
-def kind_of(options: JudgeOptions) -> JudgeKind:
-    """What judges."""
-    return KINDS[judge_kind(judge_config(options))]
-
-
-def samples_needed(options: JudgeOptions) -> int:
-    """k, or 1 for a judge whose samples are all alike."""
-    return 1 if kind_of(options).certain else options.k
+    def shown(self, source: SampleSource) -> SampleSource:
+        """A source that is shown pairs, where the command asks for it."""
+        return PairInput(source) if self._pairs else source

@@ -16,13 +16,13 @@ from grm_jax.judging.judgment import Judgment, Refusal, Sampled
 class Scripted:
     """In the place of a loaded judge."""
 
-    on_devices = True
+    on_devices, k = True, 2
 
     asked: list[str]
     passing = False
 
     def __init__(self):
-        self.asked = []
+        self.asked, self.source = [], self
 
     def sample_all(self, examples, k):
         held = []
@@ -54,7 +54,7 @@ def judge(monkeypatch, tmp_path):
     def run(*options: str) -> int:
         run.judge = Scripted()
         run.judge.passing = run.passing
-        monkeypatch.setattr("grm_jax.cli.judge.open_source", lambda _: run.judge)
+        monkeypatch.setattr("grm_jax.cli.judge.CommandJudge", lambda *_, **__: run.judge)
         return main(["judge", "--k", "2", *map(str, options)])
 
     run.passing = False
