@@ -57,12 +57,19 @@ def _scores(verdict: Verdict, example: Example) -> Table:
         ]
         table.add_row(
             "[bold green]✔" if index in verdict.tied else "",
-            escape(_short(example.responses[index])),
+            _response(verdict, example, index),
             f"{mean:.1f}",
             Text("█" * round(mean / 10 * BAR), style="green" if index in verdict.tied else "blue"),
             Text(" ".join(votes), style="dim"),
         )
     return table
+
+
+def _response(verdict: Verdict, example: Example, index: int) -> Text:
+    """The response in one line, or why there is nothing to judge in it."""
+    if index in verdict.degenerate:
+        return Text(f"({verdict.degenerate[index]})", style="dim italic")
+    return Text(_short(example.responses[index]))
 
 
 def _summary(verdict: Verdict) -> str:

@@ -27,6 +27,7 @@ from grm_jax.judging.voting import guide, vote
 from grm_jax.sampling.sampler import Completion, Request, Sampler
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.sharding import MeshConfig
+from grm_jax.text.degenerate import degenerate
 from grm_jax.text.messages import Example
 from grm_jax.text.parse import parse_choice, parse_judgment
 from grm_jax.text.prompts import Template, render
@@ -269,7 +270,7 @@ class Judge:
                 f"none of {len(judgments)} samples had readable scores ({told}); the model does "
                 "not follow the template, or max_new_tokens is too small.",
             )
-        return verdict
+        return replace(verdict, degenerate=degenerate(example.responses))
 
 
 def read_judgment(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from grm_jax.text.messages import Example
@@ -69,6 +69,8 @@ class Verdict:
         tied: the indices that share the highest total (one entry: no tie).
         margin: highest total minus the next one per counted judgment, in score points (n = 1: 0).
         valid, k: how many of the k judgments have scores.
+        degenerate: the responses in which there is nothing to judge, by index, and why: "empty",
+            "blank" or "no visible text". They are judged like any other.
     """
 
     id: str
@@ -80,6 +82,7 @@ class Verdict:
     valid: int
     k: int
     judgments: tuple[Judgment, ...]
+    degenerate: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def invalid_reasons(self) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """Responses in which there is nothing to judge: empty, blank, or without a visible character."""
 
 import unicodedata
+from collections.abc import Sequence
 
 # Unicode calls these letters, marks or symbols, and they show as nothing: Hangul and Khmer fillers,
 # the combining grapheme joiner, variation selectors, the empty Braille pattern.
@@ -20,3 +21,9 @@ def degeneracy(text: str) -> str | None:
         return "blank"
     shows = (c not in UNSEEN and unicodedata.category(c) not in CATEGORIES for c in text)
     return None if any(shows) else "no visible text"
+
+
+def degenerate(responses: Sequence[str]) -> dict[int, str]:
+    """The responses in which there is nothing to judge, by index, and why."""
+    found = ((index, degeneracy(response)) for index, response in enumerate(responses))
+    return {index: why for index, why in found if why}

@@ -183,6 +183,16 @@ def test_escape_codes_do_not_reach_the_terminal(capsys) -> None:
     assert "[bold]x" in shown
 
 
+def test_the_show_says_in_which_response_there_is_nothing(capsys) -> None:
+    example = Example("What is 1+1?", ["2", "", "\u200b"], id="a")
+    judgment = Judgment(0, (0, 1, 2), "p", "c", (9, 1, 1), None, "text", 3, -1.0)
+    why = {1: "empty", 2: "no visible text"}
+    verdict = Verdict("a", (9, 1, 1), 0, (0, 1, 2), (0,), 8.0, 1, 1, (judgment,), why)
+    Showcase().write(verdict, example)
+    shown = capsys.readouterr().out
+    assert shown.count("(empty)") == shown.count("(no visible text)") == 1
+
+
 def test_guided_voting_counts_the_samples_that_the_meta_rm_rates_highest(rows, tmp_path) -> None:
     output = tmp_path / "guided.jsonl"
     options = ["--meta-rm", "tiny-meta", "--k-meta=1"]  # dashes, as people type them

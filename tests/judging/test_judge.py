@@ -76,6 +76,23 @@ def test_scores_go_back_to_the_responses_they_belong_to(scripted: tuple[Judge, S
     assert [j.sample for j in verdict.judgments] == list(range(12))
 
 
+def test_a_verdict_says_in_which_responses_there_is_nothing_to_judge(
+    scripted: tuple[Judge, Scripted],
+) -> None:
+    judge, script = scripted
+    script.say = lambda worth: "1, 1, 9, 1"
+    verdict = judge(Example("q", ["", "worth 3", " \u200b", "\n"]), k=2)
+    assert verdict.degenerate == {0: "empty", 2: "no visible text", 3: "blank"}
+    assert sum(verdict.scores) == 2 * 12, "they are judged all the same"
+    assert json.loads(json.dumps(verdict.to_json()))["degenerate"] == {
+        "0": "empty",
+        "2": "no visible text",
+        "3": "blank",
+    }
+    script.say = ", ".join
+    assert judge(Example("q", ["worth 3", "worth 9"]), k=2).degenerate == {}
+
+
 def choosing(judge: Judge, script: Scripted, say: Callable[[list[str]], str]) -> Judge:
     """The same model, script and all, as LLM-as-a-Judge."""
     other = Judge(judge.folder, kind="judge")
