@@ -1,6 +1,7 @@
 """Demonstrations from the world and from files, as token rows."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,25 @@ def test_answers_are_the_worlds_questions_with_their_working(tokenizer, template
     prompt, learned = halves(tokenizer, rows[3])
     assert question.text in prompt
     assert learned == "{} so {}.<end_of_turn>".format(*question.work())
+
+
+def test_comparisons_hold_answers_against_right_ones_half_of_them_the_same(tokenizer, templates):
+    rows = open_source(SourceConfig("comparisons"), tokenizer, templates, seed=5)
+    same = kinds = 0
+    for index in range(100):
+        prompt, learned = halves(tokenizer, rows[index])
+        pairs = re.findall(r"\[\d\] (\w+) against (\w+)", prompt)
+        told = re.findall(r"\[\d\] (\w+) against (\w+): (\w+)", learned)
+        assert [pair[:2] for pair in told] == pairs
+        assert len(pairs) == 4
+        for place, (one, other, word) in enumerate(told):
+            assert word == ("right" if one == other else "wrong")
+            item = World(seed=5).item(4 * index + place)
+            assert other == item.answer
+            same += one == other
+            kinds += item.question.kind == "sum"
+    assert 150 < same < 250
+    assert 80 < kinds < 160
 
 
 def test_noise_reaches_the_world(tokenizer, templates):
