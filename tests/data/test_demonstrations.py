@@ -98,6 +98,17 @@ def test_comparisons_hold_answers_against_right_ones_half_of_them_the_same(token
     assert 80 < kinds < 160
 
 
+def test_numbers_are_comparisons_of_training_sums_alone(tokenizer, templates):
+    rows, tens = open_source(SourceConfig("numbers"), tokenizer, templates, seed=5), 0
+    for index in range(50):
+        _, learned = halves(tokenizer, rows[index])
+        told = re.findall(r"\[\d\] (\d\d) against (\d\d): (\w+)", learned)
+        assert len(told) == 4
+        assert all(word == ("right" if one == other else "wrong") for one, other, word in told)
+        tens += sum(one[0] != other[0] and one[1] == other[1] for one, other, _ in told)
+    assert tens > 20
+
+
 def test_noise_reaches_the_world(tokenizer, templates):
     clean = open_source(SourceConfig(), tokenizer, templates, seed=0)
     noise = Noise(principle=1.0, step=1.0, score=1.0)
