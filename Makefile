@@ -11,16 +11,22 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-comp
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
 
-.PHONY: help demo test test-big lint bench clean
+.PHONY: help demo test test-big test-faults docs lint bench clean
 
 demo: $(VENV)/runtime.stamp  ## judge the bundled examples with the bundled model and meta RM
 	$(BIN)/grm judge --meta-rm tiny-meta
 
-test: lint  ## everything that CI checks
+test: lint docs  ## everything that CI checks
 	$(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder --nbmake tests $(wildcard notebooks)
 
 test-big: $(VENV)/dev.stamp  ## what CI has no room for: 11 GB of disk, 8 GB of memory, minutes
 	$(BIN)/python -m pytest -m big -o faulthandler_timeout=3600 tests
+
+test-faults: $(VENV)/dev.stamp  ## kills, damage, a full disk, two processes, NaN: half an hour
+	$(BIN)/python -m tests.faults.run
+
+docs: $(VENV)/dev.stamp  ## the site, in dist/docs; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs dist/docs
 
 lint: $(VENV)/dev.stamp  ## style, types, floors
 	$(BIN)/ruff check .

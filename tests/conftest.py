@@ -34,6 +34,7 @@ STATE_MODULES = {"cache", "state", "config"}
 
 # What takes a minute or more goes first, so that no process is left alone with it at the end.
 LONGEST = (
+    "test_share.py",
     "test_spct.py",
     "test_real_text.py",
     "01_judge.ipynb",

@@ -1,15 +1,23 @@
 """Presets, the paper's hyperparameters and its ablations: every number is a field that is read."""
 
 import ast
+import json
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import yaml
 from jax.sharding import AbstractMesh
 from jsonargparse import auto_cli
 
+from grm_jax import presets
+from grm_jax.cli import data
+from grm_jax.cli.data import MathPairsConfig
+from grm_jax.data.items import load_items
 from grm_jax.evals.experiments.judges import JudgesConfig
+from grm_jax.judging.answers import Answered
 from grm_jax.sharding import MESH_AXES
 from grm_jax.train.grpo import GRPOConfig, prompts_of
 from grm_jax.train.meta_rm import MetaRMConfig
@@ -103,8 +111,8 @@ def test_presets_are_configs(path):
 def test_sft_presets_are_configs_of_files_that_are_there(path):
     cfg = auto_cli(SFTConfig, args=["--config", str(path)], as_positional=False)
     sources = [source for stage in cfg.stages.values() for source in stage.data]
-    folders = {cfg.tokenizer, cfg.templates, *(source.templates for source in sources)} - {None}
-    assert all((ROOT / folder).is_dir() for folder in folders)
+    assert all(presets.templates(s.templates).is_dir() for s in (cfg, *sources) if s.templates)
+    assert cfg.tokenizer in (None, *presets.BUNDLED)
 
 
 @pytest.mark.parametrize("objective", ["bt", "pair", "cloud"])
@@ -178,3 +186,143 @@ def test_the_judges_of_the_experiment_are_what_the_presets_make():
     models = [Path(judge.model or "") for judge in cfg.judges.values()]
     assert {str(Path(*model.parts[:2])) for model in models} - {"tiny"} <= made
     assert len(models) == 6
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def reply(text):
+    return {"role": "assistant", "content": text}
+
+
+# The public columns of what the presets name, a row of each, where the hub has it.
+COPIES = {
+    "HuggingFaceH4/ultrafeedback_binarized": (
+        "data/train_prefs-00000-of-00001.parquet",
+        {
+            "prompt": "q",
+            "prompt_id": "p1",
+            "chosen": [user("q"), reply("good")],
+            "rejected": [user("q"), reply("bad")],
+            "messages": [user("q"), reply("good")],
+            "score_chosen": 8.0,
+            "score_rejected": 5.0,
+        },
+    ),
+    "NCSOFT/offsetbias": (
+        "train.jsonl",
+        {"instruction": "q", "output_1": "bad", "output_2": "good", "label": 2},
+    ),
+    "Skywork/Skywork-Reward-Preference-80K-v0.2": (
+        "data/train-00000-of-00001.parquet",
+        {
+            "chosen": [user("q"), reply("good")],
+            "rejected": [user("q"), reply("bad")],
+            "source": "magpie",
+        },
+    ),
+    "nvidia/HelpSteer2": (
+        "preference/preference.jsonl",
+        {
+            "split": "train",
+            "prompt": "q",
+            "response_1": "bad",
+            "response_2": "good",
+            "preference_strength": 2,
+            "preference_statement": "the second is right",
+            "preference_elaboration": "it is",
+            "three_most_similar_preferences": [],
+            "all_preferences_unprocessed": [],
+        },
+    ),
+    "allenai/reward-bench": (
+        "data/filtered-00000-of-00001.parquet",
+        {
+            "prompt": "q",
+            "chosen": "good",
+            "chosen_model": "m",
+            "rejected": "bad",
+            "rejected_model": "n",
+            "subset": "alpacaeval-easy",
+            "id": 30,
+        },
+    ),
+}
+SUBJECTS = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra",
+            "number_theory", "prealgebra", "precalculus")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
+    """Local copies of the public sets, in the hub's layout; other files and splits beside them."""
+    folder = tmp_path_factory.mktemp("hub")
+    for hub_id, (place, row) in COPIES.items():
+        path = folder / hub_id / place
+        path.parent.mkdir(parents=True)
+        if path.suffix == ".jsonl":
+            path.write_text(json.dumps(row) + "\n")
+        else:
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), path)
+    other = folder / "HuggingFaceH4/ultrafeedback_binarized/data/train_gen-00000-of-00001.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"prompt": "q"}]), other)
+    ratings = {"prompt": "q", "response": "a", "helpfulness": 3, "correctness": 4}
+    (folder / "nvidia/HelpSteer2/train.jsonl").write_text(json.dumps(ratings) + "\n")
+    problem = {"problem": "1+1?", "level": "Level 1", "type": "Algebra", "solution": "\\boxed{2}"}
+    for name in SUBJECTS:
+        path = folder / "EleutherAI/hendrycks_math" / name / "train-00000-of-00001.parquet"
+        path.parent.mkdir(parents=True)
+        told = problem | {"problem": f"1+1? ({name})"}
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([told]), path)
+    return folder
+
+
+def sources_of(name):
+    """Every source of items that a preset names, once."""
+    cfg = read(name)
+    stages = (cfg.rft, cfg.grpo, cfg.meta_rm, cfg.evaluation)
+    return list(dict.fromkeys(source for stage in stages for source in stage.items))
+
+
+@pytest.fixture
+def with_math_pairs(copies, tmp_path, monkeypatch):
+    """The pairs of MATH, made as the presets say, where they say."""
+    monkeypatch.chdir(tmp_path)
+
+    class Model:
+        def answer_all(self, questions, n):
+            for question in questions:
+                yield Answered(question.id, tuple(f"\\boxed{{{i}}}" for i in range(n)))
+
+    monkeypatch.setattr(data, "_source", lambda cfg: Model())
+    preset = presets.find("data", "math_pairs")
+    cfg = auto_cli(MathPairsConfig, args=["--config", preset], as_positional=False)
+    assert {source.name for source in cfg.input} == set(SUBJECTS)
+    problems = tuple(replace(source, rows=str(copies / source.rows)) for source in cfg.input)
+    assert data.run(replace(cfg, input=problems)) == 0
+
+
+@pytest.mark.parametrize("name", ["spct_2b.yaml", "spct_9b.yaml", "spct_27b.yaml"])
+def test_every_source_of_the_large_presets_yields_labelled_items(name, copies, with_math_pairs):
+    sources = sources_of(name)
+    assert len(sources) == 6
+    for source in sources:
+        local = copies / source.rows
+        items = load_items((replace(source, rows=str(local)) if local.exists() else source,), 0)
+        assert len(items) == (len(SUBJECTS) if "math" in source.rows else 1), source
+        assert all(item.label is not None for item in items)
+        if local.exists():
+            assert [item.responses[item.label] for item in items] == ["good"], source
+
+
+def test_local_copies_of_the_public_sets_yield_labelled_items(shared_data):
+    """The same on real rows, for the sets that are there."""
+    seen = set()
+    for source in sources_of("spct_27b.yaml"):
+        folder = shared_data / "hub_schema" / source.rows.replace("/", "__")
+        if folder.is_dir():
+            items = load_items((replace(source, rows=str(folder), limit=50),), 0)
+            assert len(items) > 45
+            assert all(item.n == 2 and item.label is not None for item in items)
+            seen.add(source.rows)
+    assert len(seen) == 3

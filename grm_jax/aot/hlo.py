@@ -68,6 +68,8 @@ class Instruction:
 class Counts:
     """What one device does in one run of a program.
 
+    Of a conditional the cheapest branch counts: these are the least that any run does.
+
     Attributes:
         flops: operations of matrix products, convolutions and attention kernels.
         hbm: bytes read from and written to main memory.
@@ -182,10 +184,9 @@ class _Counter:
             counts.unknown += known is None
             counts.add(self.of(_called(i, "body")), self.trips if known is None else known)
         elif i.operation == "conditional":
-            branches = re.findall(r"%([\w.\-]+)", i.rest.partition("branch_computations")[2])
-            if branches:
-                most = max((self.of(b) for b in branches), key=lambda c: c.flops + c.hbm)
-                counts.add(most, 1)
+            branches = map(self.of, _branches(i))
+            # The cheapest, so that no run can do with less.
+            counts.add(min(branches, key=lambda branch: branch.flops + branch.hbm), 1)
         elif i.operation in ("fusion", "call", "async-start"):
             called = self.of(_called(i, "calls" if "calls=" in i.rest else "to_apply"))
             inner = called
@@ -289,6 +290,13 @@ def _called(i: Instruction, role: str) -> str:
     if found is None:
         raise ValueError(f"{i.operation} {i.name} names no computation as its {role}.")
     return found[1]
+
+
+def _branches(i: Instruction) -> list[str]:
+    """The computations of which a conditional runs one."""
+    if found := re.search(r"\bbranch_computations=\{([^}]*)\}", i.rest):
+        return _NAME.findall(found[1])
+    return [_called(i, "true_computation"), _called(i, "false_computation")]
 
 
 def _target(i: Instruction) -> str | None:

@@ -67,13 +67,12 @@ def plans(rows: Sequence[Row]) -> list[Plan]:
 
 
 def smallest(made: Sequence[Plan]) -> list[Plan]:
-    """Of every preset and kind of chip, the smallest slice that fits."""
-    best: dict[tuple[str, str], Plan] = {}
+    """The smallest slice that fits, of every preset and kind of chip with several slices."""
+    kinds: dict[tuple[str, str], list[Plan]] = {}
     for plan in made:
-        kind = (plan.preset, plan.topology.split(":")[0])
-        if plan.fits and (kind not in best or plan.chips < best[kind].chips):
-            best[kind] = plan
-    return list(best.values())
+        kinds.setdefault((plan.preset, plan.topology.split(":")[0]), []).append(plan)
+    fitting = [[p for p in slices if p.fits] for slices in kinds.values() if len(slices) > 1]
+    return [min(slices, key=lambda p: p.chips) for slices in fitting if slices]
 
 
 def _plan(preset: str, topology: str, programs: dict[str, Row]) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,21 @@ def save_program(path: Path, compiled: Any, mesh: Mesh) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(pickle.dumps(made))
+
+
+def is_program(path: Path) -> bool:
+    """Whether a file is such a program, by how it begins; nothing in it is run."""
+    names = []
+    with path.open("rb") as file:
+        try:
+            for operation, value, _ in pickletools.genops(file):
+                if isinstance(value, str):
+                    names.append(value)
+                if len(names) == 3 or operation.name in ("GLOBAL", "STACK_GLOBAL", "REDUCE"):
+                    break
+        except (ValueError, UnicodeDecodeError):
+            return False
+    return names[:1] == ["jax"] and names[2:3] == ["devices"]
 
 
 def load_program(path: Path) -> Any:

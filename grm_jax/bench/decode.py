@@ -23,6 +23,8 @@ from rich.table import Table
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.hf import save_folder
 from grm_jax.models.model import Model
+from grm_jax.outputs import check_file, json_with, write_whole
+from grm_jax.paths import expanded
 from grm_jax.sampling.sampler import Request, Sampler
 
 
@@ -54,6 +56,9 @@ class BenchCommand:
 
 def run(command: BenchCommand) -> None:
     """Times every way in turns and prints the ratios."""
+    if command.output is not None:  # before minutes go into it
+        ours = json_with("settings", "seconds", "median")
+        check_file(command.output, ours, "a result of grm bench")
     config = Gemma2Config(
         32_000, 6, 512, 1024, 8, 4, 64, 64.0, sliding_window=256,
         max_position=command.prompt + command.new + 1,
@@ -129,4 +134,6 @@ def _report(command: BenchCommand, seconds: dict[str, list[float]]) -> None:
     Console().print(table)
     if command.output is not None:
         report = {"settings": asdict(command), "seconds": seconds, "median": medians}
-        Path(command.output).write_text(json.dumps(report, indent=2) + "\n")
+        path = expanded(command.output)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(report, indent=2) + "\n")

@@ -9,29 +9,29 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
-from jsonargparse import auto_cli
-
+from grm_jax import __version__
+from grm_jax.cli.failures import explain, silence
+from grm_jax.cli.options import read_options
 from grm_jax.cluster import tpu_chips
+from grm_jax.presets import by_name
 
 SUMMARY = {
     "judge": "judge responses: bundled examples, or the rows of a file",
     "eval": "measure a judge on a benchmark, or on rows with known answers",
     "compare": "compare two evaluations of the same rows: grm compare FOLDER FOLDER",
     "train": "train a model: grm train sft, rft, grpo, meta-rm, scalar, or spct (all of it)",
+    "data": "make rows to train on: grm data math-pairs, of problems with known answers",
     "experiment": "one of the paper's experiments: data, a table, a figure and a page",
     "aot": "compile for a TPU slice, without it, and say the cost (many: grm aot matrix FILE)",
     "bench": "measure speed on this machine, as ratios",
 }
 # What the processes of a job do together; the others are for one machine.
 TOGETHER = ("judge", "eval", "train", "experiment")
-LOST = (
-    "another process of this job has ended or cannot be reached, so this one ends too ({}). The "
-    "log of the one that ended first says why; the same command goes on from what was saved."
-)
-OUT_OF_MEMORY = (
-    "out of memory on the device ({}). Take less at once: a lower --rows or --max-new-tokens where "
-    "a model writes, more --compute.microbatches where one is trained, or a --mesh of more "
-    "devices; `grm aot` says beforehand what fits. What was saved is kept."
+CLOSED = 141  # what a shell says of a process that SIGPIPE ended
+# In the place of a traceback's last line, where nobody expected the error.
+BUG = (
+    "this is a fault in grm_jax {}, and not in what you gave it: please report it, with the lines "
+    "above."
 )
 
 
@@ -56,6 +56,10 @@ def _load(command: str) -> tuple[Any, Callable[[Any], int | None]]:
         from grm_jax.cli.train import STAGES, run
 
         return STAGES, run
+    if command == "data":
+        from grm_jax.cli.data import DATA, run
+
+        return DATA, run
     if command == "experiment":
         from grm_jax.cli.experiment import EXPERIMENTS, run
 
@@ -74,15 +78,30 @@ def _load(command: str) -> tuple[Any, Callable[[Any], int | None]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs `grm ARGUMENTS`; returns the exit status: 0 done, 1 nothing came out, 2 bad input."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """Runs `grm ARGUMENTS`; returns the exit status: 0 done, 1 nothing came out, 2 bad input.
+
+    And as other commands do: 130 interrupted, 141 where nobody reads what is printed (`| head`).
+    """
+    try:
+        try:
+            return _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe can still be seen to
+    except BrokenPipeError:
+        pass
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, BrokenPipeError):  # rich makes this of one
+            raise
+    silence()
+    return _leave(CLOSED)
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_usage())
         return 0
     command, *rest = arguments
     if command == "--version":
-        from grm_jax import __version__
-
         print(f"grm_jax {__version__}")
         return 0
     if command not in SUMMARY:
@@ -95,43 +114,35 @@ def main(arguments: list[str] | None = None) -> int:
     if command == "compare" and len(rest) > 1 and not any(r.startswith("-") for r in rest[:2]):
         rest = ["--a", rest[0], "--b", *rest[1:]]
     _look_for_no_tpu()
-    components, run = _load(command)
     from grm_jax import processes  # after the line above: it starts jax
 
     try:
-        settings = auto_cli(
-            components, args=[*map(_field, rest)], as_positional=False, prog=f"grm {command}"
-        )
+        components, run = _load(command)
+        given = by_name(command, [*map(_field, rest)])
+        settings = read_options(components, given, command)
         if command in TOGETHER:
             processes.start()
         return run(settings) or 0
     except KeyboardInterrupt:
         return _end(f"\ngrm {command}: stopped; the same command goes on from here.", 130)
+    except BrokenPipeError:
+        raise
     except Exception as error:
-        if processes.is_lost(error):  # first, since JAX makes a ValueError of some of these
-            return _end(f"grm {command}: {LOST.format(str(error).splitlines()[0])}", 1)
-        if _is_out_of_memory(error):
-            return _end(f"grm {command}: {OUT_OF_MEMORY.format(str(error).splitlines()[0])}", 1)
-        if isinstance(error, (ValueError, FileNotFoundError, FileExistsError)):
-            return _end(f"grm {command}: {error}", 2)
-        if not processes.joined():
-            raise
-        return _end(traceback.format_exc(), 1)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether a device had no room: what XLA says of it, when it runs a program or compiles it."""
-    from jax.errors import JaxRuntimeError
-
-    told = str(error).lower()
-    return isinstance(error, JaxRuntimeError) and ("out of memory" in told or "exhausted" in told)
+        if (told := explain(error)) is not None:
+            return _end(f"grm {command}: {told[0]}", told[1])
+        bug = f"grm {command}: {BUG.format(__version__)}"
+        return _end(f"{traceback.format_exc()}\n{bug}", 1)
 
 
 def _end(message: str, status: int) -> int:
     """Says why the command ends; one process of several ends with it."""
+    print(message, file=sys.stderr)
+    return _leave(status)
+
+
+def _leave(status: int) -> int:
     from grm_jax import processes
 
-    print(message, file=sys.stderr)
     if processes.joined():
         processes.leave(status)
     return status

@@ -12,9 +12,10 @@ from rich.table import Table
 
 from grm_jax.aot.measure import Cost, measure
 from grm_jax.aot.programs import PROGRAMS, Work, build
-from grm_jax.aot.saved import save_program
+from grm_jax.aot.saved import is_program, save_program
 from grm_jax.aot.topology import Topology
 from grm_jax.models.config import PRESETS
+from grm_jax.outputs import check_file, json_with, write_whole
 from grm_jax.sharding import MeshConfig
 
 
@@ -62,6 +63,7 @@ class AotCommand:
 
 def run(command: AotCommand) -> int:
     """Compiles, shows, writes; the status is 1 if it does not fit."""
+    output, save = _places(command)
     topology = Topology(command.topology)
     rows = PROGRAMS[command.program][1] if command.rows is None else command.rows
     work = Work(rows, command.length, command.new, command.group, command.microbatches)
@@ -75,7 +77,7 @@ def run(command: AotCommand) -> int:
     )
     cost, compiled = measure(program, topology)
     show(command, topology, shape, cost)
-    if command.output is not None:
+    if output is not None:
         row = {
             "preset": command.preset,
             "topology": command.topology,
@@ -87,12 +89,25 @@ def run(command: AotCommand) -> int:
             "new": command.new if command.program == "decode" else None,
             **cost.to_json(),
         }
-        path = Path(command.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(row, indent=1) + "\n")
-    if command.save is not None and compiled is not None:
-        save_program(Path(command.save), compiled, program.mesh)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(output, json.dumps(row, indent=1) + "\n")
+    if save is not None and compiled is not None:
+        save_program(save, compiled, program.mesh)
     return 0 if cost.fits else 1
+
+
+def _places(command: AotCommand) -> tuple[Path | None, Path | None]:
+    """Where the result and the program are written, before minutes go into compiling.
+
+    Raises:
+        ValueError: something that is not ours is there.
+    """
+    cost = json_with("preset", "topology", "program")
+    output, save = command.output, command.save
+    return (
+        None if output is None else check_file(output, cost, "a result of grm aot"),
+        None if save is None else check_file(save, is_program, "a program that grm aot has saved"),
+    )
 
 
 def show(command: AotCommand, topology: Topology, shape: str, cost: Cost) -> None:

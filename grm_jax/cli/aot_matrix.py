@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.table import Table
 from grm_jax.aot.matrix import GroupConfig, fill
 from grm_jax.aot.page import hours, page, share
 from grm_jax.aot.plan import Plan, plans
+from grm_jax.outputs import Made, claimed_folder, write_whole
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,18 @@ def run(command: AotMatrixCommand) -> int:
 
     A program that does not fit has compiled: that is a result.
     """
-    output = Path(command.output)
+    settings = asdict(command)
+    # What is compiled stays right whatever else is asked for, so all of them may change.
+    made = Made("grm aot matrix", settings, free=tuple(settings))
+    with claimed_folder(command.output, made, signs=["data.jsonl"]) as output:
+        return _fill(command, output)
+
+
+def _fill(command: AotMatrixCommand, output: Path) -> int:
+    """As `run`, in a folder that is claimed."""
     rows = fill(command.groups, output / "data.jsonl", lambda text: print(text, file=sys.stderr))
     made = plans(rows)
-    (output / "index.html").write_text(page(rows), encoding="utf-8")
+    write_whole(output / "index.html", page(rows))
     console = Console()
     console.print(_table(made))
     failed = [row for row in rows if "error" in row]

@@ -9,9 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from grm_jax.cli.show_report import shown
+from grm_jax.evals.benchmark import rows_had
 from grm_jax.evals.compare_page import write_page
 from grm_jax.evals.comparison import Comparison, compare
 from grm_jax.evals.report import known
+from grm_jax.outputs import check_file
+from grm_jax.paths import expanded
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,19 @@ class CompareCommand:
 
 def run(command: CompareCommand) -> int:
     """Compares, prints, and writes the page."""
-    a, b = Path(command.a), Path(command.b)
+    a, b = expanded(command.a), expanded(command.b)
+    page = b / f"compare-with-{a.resolve().name}.html"
+    if command.output is not None:
+        page = check_file(command.output, _is_page, "a page of grm")
     found = compare(a, b)
     _show(found)
-    page = Path(command.output or b / f"compare-with-{a.resolve().name}.html")
     print(f"Open {write_page(page, found, a, b)} in a browser.")
     return 0
+
+
+def _is_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b'<meta name="generator" content="grm">' in file.read(500)
 
 
 def _show(found: Comparison) -> None:
@@ -51,5 +61,7 @@ def _show(found: Comparison) -> None:
     console.print(table)
     for (before, after), count in found.flips.items():
         console.print(f"{count} rows: {before} → {after}", markup=False)
+    if found.unanswered:
+        console.print(f"{rows_had(found.unanswered)} no answer from one of the two.", markup=False)
     if not found.flips:
         console.print("No verdict on a row has changed.")

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from grm_jax.cli.show_report import show_paper, show_report
-from grm_jax.cli.verdict_file import check_same
 from grm_jax.evals.benchmark import Benchmark
 from grm_jax.evals.benchmarks import PAPER, find, rows
 from grm_jax.evals.eval_page import write_page
 from grm_jax.evals.leaderboard import SUBMISSIONS, write_submission
 from grm_jax.evals.report import write_report
 from grm_jax.evals.run import Greedy, judge_benchmark
+from grm_jax.evals.scoring import Unanswered
 from grm_jax.judging.collect import Rated
 from grm_jax.judging.endpoint import EndpointConfig, EndpointJudge
 from grm_jax.judging.folder import Kind, folder_kind
 from grm_jax.judging.judge import Judge
+from grm_jax.judging.made_from import JUDGES, made_from
 from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.pairs import PairInput
 from grm_jax.judging.samples import SampleSource
 from grm_jax.judging.sources import JudgeConfig, open_judge
+from grm_jax.outputs import Made, check_file, claimed_folder, json_with, write_whole
+from grm_jax.paths import expanded
 from grm_jax.processes import from_first, is_first, say
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.sharding import MeshConfig
@@ -34,7 +37,7 @@ ALL = "paper"
 # These give each row one reward, and those three count as scalar models.
 CERTAIN, SCALAR = ("bt", "pair"), ("bt", "pair", "cloud")
 # Options that may differ when an evaluation is continued.
-FREE = {"output", "mesh", "rows"}
+FREE = {"output", "mesh", "rows", "unanswered"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class EvalCommand:
         data: Where its rows are, a hub id or a path; by default its official place. Without a
             --benchmark, any file of rows with responses and a label.
         output: The folder for all of that; by default runs/eval/BENCHMARK-MODEL.
+        unanswered: Which share of the rows may have no answer (refused by a server, too long for
+            the model); with more, the command ends with 1. None of them is in any number.
         limit: How many rows to judge, spread evenly over the subsets: a part of the benchmark.
         model: "tiny" (bundled), a folder in Hugging Face's layout, or a hub id.
         judge_kind: What the model is; by default what its grm.json says, else a pointwise GRM.
@@ -74,6 +79,7 @@ class EvalCommand:
     benchmark: str = "world"
     data: str | None = None
     output: str | None = None
+    unanswered: float = 0.0
     limit: int | None = None
     model: str = "tiny"
     judge_kind: Kind | None = None
@@ -94,6 +100,8 @@ class EvalCommand:
     def __post_init__(self) -> None:
         if self.k < 1 or (self.limit is not None and self.limit < 1):
             raise ValueError(f"limit is {self.limit} and k is {self.k}; both must be at least 1.")
+        if not 0 <= self.unanswered <= 1:
+            raise ValueError(f"unanswered is {self.unanswered}; give a share of rows, 0 to 1.")
         if self.k_meta is not None and (self.meta_rm is None or not 1 <= self.k_meta <= self.k):
             raise ValueError(
                 f"k_meta is {self.k_meta} of {self.k} samples: give 1 to k, and a --meta-rm that "
@@ -118,7 +126,7 @@ def kind_of(command: EvalCommand) -> Kind:
 def folder_of(command: EvalCommand) -> Path:
     """Where everything is written."""
     if command.output is not None:
-        return Path(command.output)
+        return expanded(command.output)
     judge = command.endpoint.model if command.endpoint else command.samples or command.model
     return Path("runs") / "eval" / f"{command.benchmark}-{judge.strip('/').replace('/', '_')}"
 
@@ -170,7 +178,16 @@ class Judges:
 
 
 def run(command: EvalCommand) -> int:
-    """Judges, scores, and writes; 0 where there is a report."""
+    """Judges, scores, and writes; 0 where there is a report, and every row has an answer but for
+    the share that may lack one."""
+    try:
+        return _run(command)
+    except Unanswered as error:
+        print(f"grm eval: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(command: EvalCommand) -> int:
     judges = Judges(command)
     if command.benchmark == ALL:
         return _paper(command, judges)
@@ -178,8 +195,8 @@ def run(command: EvalCommand) -> int:
     benchmark = rows(str(command.data)) if own else find(command.benchmark)
     if own:
         command = replace(command, benchmark=benchmark.name, output=str(folder_of(command)))
-    evaluate(command, benchmark, judges)
-    return 0
+    report = evaluate(command, benchmark, judges)
+    return int(report is not None and lacks(report, command.unanswered))
 
 
 def evaluate(command: EvalCommand, benchmark: Benchmark, judges: Judges) -> dict[str, Any] | None:
@@ -189,10 +206,23 @@ def evaluate(command: EvalCommand, benchmark: Benchmark, judges: Judges) -> dict
     Raises:
         ValueError, FileNotFoundError: what is missing or does not fit, such as a folder of
             another evaluation.
+        Unanswered: not one row has an answer.
     """
-    folder, settings = folder_of(command), _settings(command)
-    from_first(lambda: _keep(folder, settings))
-    where = {"data": command.data, "limit": command.limit}
+    made = _made(command)
+    with claimed_folder(folder_of(command), made, mark="settings.yaml") as folder:
+        return _evaluate(command, benchmark, judges, folder, made.settings)
+
+
+def _evaluate(
+    command: EvalCommand,
+    benchmark: Benchmark,
+    judges: Judges,
+    folder: Path,
+    settings: Mapping[str, Any],
+) -> dict[str, Any] | None:
+    """As `evaluate`, in a folder that is claimed."""
+    scalar = kind_of(command) in SCALAR
+    where: dict[str, Any] = {"data": command.data, "limit": command.limit, "scalar": scalar}
     judge_benchmark(benchmark, judges.source, judges.k, folder, **where)
     if (greedy := judges.greedy) is not None:
         judge_benchmark(benchmark, greedy, 1, folder, name="greedy", **where)
@@ -204,10 +234,11 @@ def evaluate(command: EvalCommand, benchmark: Benchmark, judges: Judges) -> dict
         folder,
         settings=settings,
         k_meta=command.k_meta,
-        scalar=kind_of(command) in SCALAR,
+        scalar=scalar,
         usage=asdict(judge.usage) if isinstance(judge, EndpointJudge) else None,
     )
-    if benchmark.name in SUBMISSIONS:
+    # Its files have no place for the word "incomplete".
+    if benchmark.name in SUBMISSIONS and not report["unanswered_rows"]:
         write_submission(benchmark, folder, report)
     page = write_page(folder)
     show_report(report)
@@ -215,11 +246,18 @@ def evaluate(command: EvalCommand, benchmark: Benchmark, judges: Judges) -> dict
     return report
 
 
+def lacks(report: Mapping[str, Any], share: float) -> bool:
+    """Whether a greater share of the rows than this has no answer."""
+    return max(part["unanswered_share"] for part in (report, report["greedy"] or report)) > share
+
+
 def _paper(command: EvalCommand, judges: Judges) -> int:
     """The four benchmarks of Overall, each in a folder of its own."""
     # Before anything is judged, what is missing is said; the last first, which is not on the hub.
     for benchmark in reversed(PAPER):
         benchmark.read(command.data)
+    paper = folder_of(command) / "paper.json"
+    check_file(paper, json_with("title", "rows", "partial"), "an Overall of grm eval")
     reports = {}
     for benchmark in PAPER:
         part = replace(
@@ -228,20 +266,12 @@ def _paper(command: EvalCommand, judges: Judges) -> int:
         reports[benchmark.headline] = evaluate(part, benchmark, judges)
     if is_first():
         overall = show_paper(reports)
-        path = folder_of(command) / "paper.json"
-        path.write_text(json.dumps(overall, indent=2) + "\n", encoding="utf-8")
+        write_whole(paper, json.dumps(overall, indent=2) + "\n")
+        return int(any(lacks(report, command.unanswered) for report in reports.values()))
     return 0
 
 
-def _settings(command: EvalCommand) -> dict[str, Any]:
-    """All that decides the result."""
-    return {name: value for name, value in asdict(command).items() if name not in FREE}
-
-
-def _keep(folder: Path, settings: dict[str, Any]) -> None:
-    """Writes settings.yaml; the folder may hold judgments of the same settings only."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "settings.yaml"
-    if path.exists():
-        check_same(folder, yaml.safe_load(path.read_text(encoding="utf-8")), settings)
-    path.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+def _made(command: EvalCommand) -> Made:
+    """All that decides the result, but for the rows, which are looked at one by one."""
+    settings = {name: value for name, value in asdict(command).items() if name not in FREE}
+    return Made("grm eval", settings, (), from_first(lambda: made_from(settings, JUDGES)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,16 @@ from grm_jax.evals.experiments import (
     single,
     size,
 )
-from grm_jax.evals.experiments.findings import Findings, Grid, write_findings
+from grm_jax.evals.experiments.findings import (
+    Findings,
+    Grid,
+    incomplete,
+    unanswered,
+    write_findings,
+)
+from grm_jax.evals.scoring import Unanswered
 from grm_jax.processes import is_first, say
-from grm_jax.train.folder import claim
+from grm_jax.train.folder import claimed
 
 EXPERIMENTS: dict[str, Any] = {
     "scaling": scaling.ScalingConfig,
@@ -52,17 +60,32 @@ _RUN: dict[type, Callable[[Any, Path], Findings]] = {
 
 
 def run(config: Any) -> int:
-    """Samples what is not there yet, measures it, prints the tables and writes the files."""
+    """Samples what is not there yet, measures it, prints the tables and writes the files; 1 where
+    rows had no answer."""
     name = next(name for name, kind in EXPERIMENTS.items() if kind is type(config))
-    folder = Path(config.output or f"runs/experiments/{name}")
-    claim(folder, config)
-    found = _RUN[type(config)](config, folder)
+    output = config.output or f"runs/experiments/{name}"
+    with claimed(config, f"grm experiment {name}", output=output, looks_at_rows=True) as folder:
+        return _run(config, folder)
+
+
+def _run(config: Any, folder: Path) -> int:
+    """As `run`, in a folder that is claimed."""
+    try:
+        found = _RUN[type(config)](config, folder)
+    except Unanswered as error:
+        print(f"grm experiment: {error}", file=sys.stderr)
+        return 1
     if is_first():
+        lacking = unanswered(folder)
+        found = incomplete(found, lacking)
         page = write_findings(found, folder)
         console = Console()
         for grid in found.grids:
             console.print(_table(grid))
+        for sentence in found.text[: len(lacking)]:
+            say(sentence)
         say(f"Open {page} in a browser; the table is {folder / 'table.md'}.")
+        return int(bool(lacking))
     return 0
 
 

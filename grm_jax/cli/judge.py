@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import resources
-from pathlib import Path
+from itertools import islice
 
 from rich.console import Console
 from tqdm import tqdm
 
 from grm_jax.cli.show import Showcase
 from grm_jax.cli.verdict_file import VerdictFile
-from grm_jax.data.sources import BadRow, Source, load_examples
+from grm_jax.data.sources import Source, load_examples
 from grm_jax.judging.judge import Judge
-from grm_jax.judging.judgment import Refusal, Verdict
-from grm_jax.processes import is_first, say
+from grm_jax.judging.judgment import Verdict
+from grm_jax.judging.made_from import JUDGES, made_from
+from grm_jax.outputs import Made, claimed_file
+from grm_jax.paths import expanded
+from grm_jax.processes import from_first, is_first, say
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.sharding import MeshConfig
-from grm_jax.text.messages import Example
+
+# Options that may differ when a file is continued: they change what is done, or how fast, and a
+# log-probability by a rounding at most.
+FREE = ("output", "limit", "mesh", "rows")
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,12 @@ class JudgeCommand:
 
     With no options it judges a few bundled questions with the bundled model and shows them.
     With --input and --output it writes one JSON line per row as it is done, with a verdict or an
-    "error"; the same command again does only what is missing.
+    "error", and at the end puts them in the order of the rows. The same command again does only
+    what is missing: rows that are new, or have changed.
 
     Args:
-        input: A JSONL, JSON or Parquet file (or a folder of them, or a hub data set) of rows such
+        input: A file of rows (JSONL, JSON, CSV, TSV or Parquet, also as .gz or .zst), a folder of
+            them, a hub data set, or "-" for standard input; rows such
             as {"prompt", "responses"} or {"prompt", "chosen", "rejected"}.
         output: The JSONL file for the verdicts; without it they are shown on the terminal.
         split: Which split of a folder or a hub data set to read.
@@ -90,20 +97,28 @@ def run(command: JudgeCommand) -> int:
     source = load_examples(where, split=command.split)
     if command.output is None:
         with Showcase(Console(quiet=not is_first())) as show:
-            return _drive(command, source, show, set())
-    say(source.mapping)
-    with VerdictFile(Path(command.output), command) as file:
-        if file.done:
-            say(f"{file.path}: {len(file.done)} rows are there already.")
-        status = _drive(command, source, file, file.done)
-        say(file.summary())
-    return status
+            return 0 if _drive(command, source, show) else 1
+    settings = asdict(command)
+    made = Made("grm judge", settings, FREE, from_first(lambda: made_from(settings, JUDGES)))
+    with claimed_file(command.output, made, apart=[where]) as path:
+        # Once more: the output may be in a folder that is read.
+        source = load_examples(where, split=command.split)
+        say(source.mapping)
+        folder = expanded(where)
+        with VerdictFile(path, folder if folder.is_dir() else None) as file:
+            if file.found:
+                say(f"{path} is there (rows: {file.found}): those that have not changed stay.")
+            _drive(command, source, file)
+            say(file.summary())
+            return 0 if file.verdicts else 1
 
 
-def _drive(
-    command: JudgeCommand, source: Source, sink: Showcase | VerdictFile, done: set[str]
-) -> int:
-    """Streams rows through the judge into the sink; holds only the rows that are under way."""
+def _drive(command: JudgeCommand, source: Source, sink: Showcase | VerdictFile) -> int:
+    """Streams rows through the judge into the sink; holds only the rows that are under way.
+
+    Returns:
+        How many verdicts there were.
+    """
     judge = Judge.load(
         command.model,
         tokenizer=command.tokenizer,
@@ -117,7 +132,6 @@ def _drive(
         meta_rm=command.meta_rm,
         k_meta=command.k_meta,
     )
-    under_way: dict[str, Example] = {}
     verdicts = 0
     terminal = sys.stderr.isatty()
     with tqdm(
@@ -127,22 +141,10 @@ def _drive(
         mininterval=0.2 if terminal else 10,
         file=sys.stderr,
     ) as bar:
-
-        def examples() -> Iterator[Example]:
-            for index, row in enumerate(source):
-                if command.limit is not None and index >= command.limit:
-                    return
-                if row.id in done:
-                    continue
-                if isinstance(row, BadRow):
-                    sink.write(Refusal(row.id, str(row)), None)
-                    bar.update()
-                else:
-                    under_way[row.id] = row
-                    yield row
-
-        for result in judge.judge_all(examples(), command.k):
-            sink.write(result, under_way.pop(result.id))
+        rows = sink.left(islice(source, command.limit))
+        for result in judge.judge_all(rows, command.k):
+            sink.write(result)
             bar.update()
             verdicts += isinstance(result, Verdict)
-    return 0 if verdicts or done else 1
+        sink.finish(limited=command.limit is not None)
+    return verdicts

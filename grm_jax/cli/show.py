@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from grm_jax.data.sources import BadRow
 from grm_jax.judging.judgment import Judgment, Refusal, Verdict
 from grm_jax.text.messages import Example
 
@@ -21,6 +24,7 @@ class Showcase:
 
     def __init__(self, console: Console | None = None):
         self._console = console or Console()
+        self._under_way: dict[str, Example] = {}
 
     def __enter__(self) -> Showcase:
         return self
@@ -28,8 +32,23 @@ class Showcase:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def write(self, result: Verdict | Refusal, example: Example | None) -> None:
+    def left(self, rows: Iterable[Example | BadRow]) -> Iterator[Example]:
+        """The rows that can be judged; says of the others why not."""
+        for row in rows:
+            if isinstance(row, BadRow):
+                self._print(Refusal(row.id, str(row)), None)
+            else:
+                self._under_way[row.id] = row
+                yield row
+
+    def write(self, result: Verdict | Refusal) -> None:
         """Prints one result under its question."""
+        self._print(result, self._under_way.pop(result.id))
+
+    def finish(self, *, limited: bool) -> None:
+        """All is shown already."""
+
+    def _print(self, result: Verdict | Refusal, example: Example | None) -> None:
         title = escape(_plain(result.id if example is None else example.prompt[-1].content))
         if isinstance(result, Refusal) or example is None:
             body = Text(result.error if isinstance(result, Refusal) else "", style="red")
@@ -49,7 +68,7 @@ def _scores(verdict: Verdict, example: Example) -> Table:
     brackets where the meta RM left the sample out)."""
     table = Table(box=None, show_header=False, padding=(0, 1))
     for index in verdict.ranking:
-        mean = verdict.scores[index] / verdict.counted
+        mean = verdict.mean_scores[index]
         votes = [
             f"{j.scores[index]}" if j.counted else f"({j.scores[index]})"
             for j in verdict.judgments
@@ -95,10 +114,10 @@ def _gold(verdict: Verdict, label: int) -> Text:
 
 def _most_typical(verdict: Verdict) -> Judgment | None:
     """The counted critique nearest to the mean scores, the first of several."""
-    means = [total / verdict.counted for total in verdict.scores]
 
     def distance(judgment: Judgment) -> float:
-        return sum(abs(s - m) for s, m in zip(judgment.scores or (), means, strict=True))
+        pairs = zip(judgment.scores or (), verdict.mean_scores, strict=True)
+        return sum(abs(score - mean) for score, mean in pairs)
 
     return min((j for j in verdict.judgments if j.counted), key=distance, default=None)
 

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from grm_jax.evals.benchmark import rows_had
 from grm_jax.evals.eval_page import judge_name
 from grm_jax.evals.paper import overall, table
 
@@ -27,24 +28,39 @@ def show_report(report: Row) -> None:
         ]
         cells = Table("", *(name for name, _ in columns), title="every cell", title_justify="left")
         for name in last["cells"]:
-            cells.add_row(name, *(shown(found[name]) for _, found in columns))
+            lacking = report["lacking"].get(name)
+            told = f"{name} (lacks {lacking})" if lacking else name
+            cells.add_row(told, *(shown(found[name]) for _, found in columns))
         console.print(cells)
     samples = report["samples"]
     said = ", ".join(f"{count} {reason}" for reason, count in samples["invalid"].items()) or "none"
     console.print(
         f"{report['rows']} rows, {samples['judgments']} judgments, {samples['mean_tokens']:.0f} "
-        f"tokens each; without scores: {said}. In brackets: 95 % intervals by bootstrap."
+        f"tokens each; without scores: {said}. In brackets: 95 % intervals."
     )
-    for kind, told in (("refused", "the judge refused"), ("unread", "could not be read")):
-        if report[f"{kind}_rows"]:
-            console.print(f"{report[f'{kind}_rows']} rows {told}; see report.json.", markup=False)
+    for part, name in ((report, ""), (report["greedy"] or {}, "greedy: ")):
+        if unanswered := part.get("unanswered_rows"):
+            console.print(
+                f"Incomplete: {name}{rows_had(unanswered)} no answer, which is neither right nor "
+                f"wrong. The first: {part['unanswered'][0]['error']}",
+                markup=False,
+            )
+    if left_out := sum(report["left_out"].values()):
+        console.print(
+            f"{left_out} rows were not judged, as the official script leaves them out. The first: "
+            f"{report['why_left_out']}",
+            markup=False,
+        )
+    if unread := report["unread_rows"]:
+        console.print(f"{unread} rows could not be read; see report.json.", markup=False)
 
 
 def show_paper(reports: Mapping[str, Row]) -> dict[str, Any]:
     """Prints the four benchmarks and Overall of this judge above the paper's rows; returns this
-    judge's rows. Where a benchmark is partial, so is Overall."""
+    judge's rows. Where a benchmark is partial or incomplete, so is Overall."""
     some = next(iter(reports.values()))
     partial = [name for name, report in reports.items() if report["missing"]]
+    incomplete = [name for name, report in reports.items() if report["unanswered_rows"]]
     votes = [vote["label"] for vote in some["votes"]]
     rows = []
     for label in (["greedy"] if all(r["greedy"] for r in reports.values()) else []) + votes:
@@ -53,7 +69,9 @@ def show_paper(reports: Mapping[str, Row]) -> dict[str, Any]:
         total = overall(known) if len(known) == len(cells) else None
         rows.append({"judge": f"{judge_name(some)}, {label}", "cells": cells | {"Overall": total}})
     columns = [*reports, "Overall"]
-    title = "Overall" + (f" (partial: {', '.join(partial)} not whole)" if partial else "")
+    told = [f"incomplete: {', '.join(incomplete)} not all answered"] * bool(incomplete)
+    told += [f"partial: {', '.join(partial)} not whole"] * bool(partial)
+    title = f"Overall ({'; '.join(told)})" if told else "Overall"
     shown_table = Table(Column(no_wrap=True), *columns, title=title, title_justify="left")
     for row in rows:
         shown_table.add_row(row["judge"], *_numbers([row["cells"][name] for name in columns]))
@@ -63,7 +81,7 @@ def show_paper(reports: Mapping[str, Row]) -> dict[str, Any]:
         for row in found:
             shown_table.add_row(row["model"], *_numbers([row.get(name) for name in columns]))
     Console().print(shown_table)
-    return {"title": title, "partial": partial, "rows": rows}
+    return {"title": title, "partial": partial, "incomplete": incomplete, "rows": rows}
 
 
 def shown(cell: Row | None, sign: bool = False) -> str:

@@ -2,104 +2,111 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from grm_jax.data.sources import BadRow
 from grm_jax.judging.judgment import Refusal, Verdict
-from grm_jax.processes import from_first, is_first
+from grm_jax.judging.result_file import Line, ResultFile
 from grm_jax.text.messages import Example
-
-# Options that may differ when a file is continued: they change what is done, or how fast, and a
-# log-probability by a rounding at most.
-FREE = {"output", "limit", "mesh", "rows"}
 
 
 class VerdictFile:
-    """Writes verdicts, in the first process; `done` holds the ids that the file already had.
+    """Writes the verdicts on rows, in the first process; what the file has already is kept.
 
-    The settings lie beside it as FILE.yaml, ready for `grm judge --config`.
+    Args:
+        path: the file, which is claimed.
+        folder: the input, if it is a folder: lines then say in which of its files a row is.
 
     Raises:
-        ValueError: the file was made with other settings, or holds a line that is not ours.
+        ValueError: the file holds a line that is not ours.
     """
 
     is_for_people = False
 
-    def __init__(self, path: Path, settings: Any):
+    def __init__(self, path: Path, folder: Path | None = None):
         self.path = path
         self._counts: Counter[str] = Counter()
-        self.done = set(from_first(lambda: self._prepare(dataclasses.asdict(settings))))
-        self._file = (path if is_first() else Path(os.devnull)).open("a", encoding="utf-8")
+        self._kept = 0
+        self._file = ResultFile(path, VerdictLines(folder), told=self._count)
 
-    def _prepare(self, wanted: dict[str, Any]) -> list[str]:
-        """The ids that the file has, once it and the settings beside it are ready to go on."""
-        beside = self.path.with_name(self.path.name + ".yaml")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        done = []
-        if self.path.exists() and self.path.stat().st_size:
-            if beside.exists():
-                kept = {name: value for name, value in wanted.items() if name not in FREE}
-                check_same(self.path, yaml.safe_load(beside.read_text()), kept)
-            done = self._read_back()
-        beside.write_text(yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
-        return done
+    @property
+    def found(self) -> int:
+        """How many results the file had already."""
+        return self._file.found
+
+    @property
+    def verdicts(self) -> int:
+        """How many rows have a verdict."""
+        return self._counts["verdicts"]
 
     def __enter__(self) -> VerdictFile:
+        self._file.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
+        self._file.__exit__(*error)
 
-    def write(self, result: Verdict | Refusal, example: Example | None) -> None:
-        """Appends one line; what is written survives a kill of the process."""
-        row = result.to_json()
-        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        self._file.flush()
-        self._count(row)
+    def left(self, rows: Iterable[Example | BadRow]) -> Iterator[Example]:
+        """The rows that are to be judged."""
+        return self._file.left(rows)
+
+    def write(self, result: Verdict | Refusal) -> None:
+        """Writes the lines of a result; they survive a kill of the process."""
+        self._file.write(result)
+
+    def finish(self, *, limited: bool) -> None:
+        """Puts the lines in the order of the rows; `limited`: there may be rows beyond them."""
+        self._kept = self._file.finish(limited=limited)
 
     def summary(self) -> str:
         """One sentence on what the file holds now."""
+        kept = f" {self._kept} lines of other rows are kept at its end." if self._kept else ""
         return (
             f"{self.path}: {self._counts['verdicts']} verdicts, {self._counts['errors']} rows with "
             f"an error; {self._counts['valid']} of {self._counts['samples']} samples had scores."
+            f"{kept}"
         )
 
-    def _count(self, row: dict[str, Any]) -> None:
-        self._counts["errors" if "error" in row else "verdicts"] += 1
-        self._counts["samples"] += row.get("k", 0)
-        self._counts["valid"] += row.get("valid", 0)
-
-    def _read_back(self) -> list[str]:
-        """The ids that are done; a last line that a kill cut short is taken away."""
-        size, done = 0, []
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    row = json.loads(line)
-                    done.append(row["id"])
-                except (ValueError, KeyError, TypeError):
-                    raise ValueError(
-                        f"{self.path}:{number} is no verdict of ours; name another --output."
-                    ) from None
-                self._count(row)
-                size += len(line)
-        os.truncate(self.path, size)
-        return done
+    def _count(self, line: Line) -> None:
+        self._counts["errors" if "error" in line else "verdicts"] += 1
+        self._counts["samples"] += line.get("k", 0)
+        self._counts["valid"] += line.get("valid", 0)
 
 
-def check_same(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises ValueError if what lies at the path was made with another value of a setting."""
-    for name, value in now.items():
-        if before.get(name) != value:
+class VerdictLines:
+    """The `Form` of a file of verdicts: each begins with the row's id as it was, and its line."""
+
+    def __init__(self, folder: Path | None = None):
+        self._folder = folder
+
+    def fresh(self, result: Any, row: Example) -> Line:
+        return self._head(row, row.meta.get("path")) | _without_id(result.to_json())
+
+    def again(self, line: Line, row: Example) -> Line:
+        found = {name: value for name, value in line.items() if name not in ("line", "path")}
+        return self._head(row, row.meta.get("path")) | _without_id(found)
+
+    def bad(self, row: BadRow) -> Line:
+        return self._head(row, row.path) | {"error": str(row)}
+
+    def digest(self, line: Line) -> str | None:
+        if "digest" not in line:
             raise ValueError(
-                f"{path} was made with {name}={before.get(name)!r}, and this run has {value!r}: "
-                "verdicts of the two do not mix. Name another --output, or delete what is there."
+                "it does not say what was judged: an earlier version of grm, or another program "
+                "has written it"
             )
+        return line["digest"]
+
+    def _head(self, row: Example | BadRow, path: Any) -> Line:
+        head: Line = {"id": row.id if row.own_id is None else row.own_id, "line": row.line}
+        if self._folder is not None and isinstance(path, str):
+            head["path"] = os.path.relpath(path, self._folder)
+        return head | ({"digest": row.digest} if isinstance(row, Example) else {})
+
+
+def _without_id(line: Line) -> Line:
+    return {name: value for name, value in line.items() if name != "id"}

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from grm_jax.data.demonstrations import WORLD
-from grm_jax.data.sources import BadRow, load_examples
+from grm_jax.data.sources import BadRow, Source, load_examples
 from grm_jax.data.synthetic import Split, World
+from grm_jax.processes import say
+from grm_jax.text.degenerate import degeneracy
 from grm_jax.text.messages import Example
+
+SHOWN = 3  # of the rows that cannot be read, so many are shown with the reason
+# The split that a row names for itself, as HelpSteer2's do; other words may mean anything.
+OWN_SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+NO_LABEL, UNREADABLE, OTHER_SPLIT = "without a label", "that cannot be read", "of another split"
+BLANK = "whose best response is empty"
+AGAIN, CONTRARY = "that came before", "that came before with another label"
 
 
 @dataclass(frozen=True)
@@ -20,6 +29,8 @@ class ItemsConfig:
     Args:
         rows: "world", the synthetic world; or a file, a folder or a hub id of labelled rows.
         split: "train" or "heldout" of the world; the split of a folder or hub data set.
+        name: the configuration, of a hub data set that has several; in a folder a folder.
+        data_dir: the folder of a hub data set, or of a local copy, in which the rows lie.
         start: how many labelled items to pass over.
         limit: how many to take at most; the world has no end and needs a limit.
 
@@ -29,6 +40,8 @@ class ItemsConfig:
 
     rows: str = WORLD
     split: str | None = None
+    name: str | None = None
+    data_dir: str | None = None
     start: int = 0
     limit: int | None = None
 
@@ -38,53 +51,113 @@ class ItemsConfig:
                 f"start is {self.start} and limit is {self.limit}: give 0 or more items to pass "
                 "over, and 1 or more to take."
             )
-        if self.rows == WORLD and self.limit is None:
+        if self.rows != WORLD:
+            return
+        if self.limit is None:
             raise ValueError("the world has no end: give limit, the number of items to take.")
-        if self.rows == WORLD and self.split not in (None, "train", "heldout"):
+        if self.split not in (None, "train", "heldout"):
             raise ValueError(f"split is {self.split}; the world has train and heldout.")
+        if self.name is not None or self.data_dir is not None:
+            raise ValueError("name and data_dir are for data sets, and the world is none.")
+
+    def __str__(self) -> str:
+        parts = {"name": self.name, "data_dir": self.data_dir, "split": self.split}
+        given = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
+        return f"{self.rows} ({given})" if given else self.rows
 
 
 def load_items(configs: tuple[ItemsConfig, ...], seed: int) -> list[Example]:
-    """All items, each with a label; rows without one, or that cannot be read, are told and left.
+    """All items, each with a label and an id of its own.
+
+    A row of other content under an id that came before gets # and eight digits of the hash of its
+    content. What shows the same as a row before is left out, as are rows without a label and those
+    that cannot be read; how many, and why, is said.
 
     Raises:
-        ValueError: two items have one id, or there are none.
+        ValueError: there are no labelled items in one of the sources, and why.
     """
-    found: dict[str, Example] = {}
+    items = _Items()
     for config in configs:
-        unlabelled = 0
-        for example in _world(config, seed) if config.rows == WORLD else _rows(config):
-            if example.label is None:
-                unlabelled += 1
-            elif example.id in found and found[example.id].responses != example.responses:
-                raise ValueError(
-                    f"two items have the id {example.id}: an item's randomness and its result are "
-                    "found by its id, so give each its own."
-                )
-            else:
-                found[example.id] = example
-        if unlabelled:
-            print(f"{config.rows}: {unlabelled} rows have no label and are left.", file=sys.stderr)
-    if not found:
-        raise ValueError(f"there are no labelled items in {', '.join(c.rows for c in configs)}.")
-    return list(found.values())
+        left: Counter[str] = Counter()
+        before, labelled = len(items.found), 0
+        drawn = config.rows == WORLD
+        for example in _world(config, seed) if drawn else _labelled(config, left):
+            labelled += 1
+            items.add(example, drawn, left)
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left.items())
+        if not labelled:
+            why = f" (left out: {reasons})" if left else ""
+            raise ValueError(f"there are no labelled items in {config}{why}.")
+        if left:
+            say(f"{config}: {len(items.found) - before} items; rows left out: {reasons}.")
+    return list(items.found.values())
+
+
+class _Items:
+    """Items by id, and the labels of what they show."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Example] = {}
+        self._labels: dict[str, int | None] = {}
+
+    def add(self, example: Example, drawn: bool, left: Counter[str]) -> None:
+        """Takes the example, or counts it as left out.
+
+        drawn: by the world, which may draw a question twice; its number is its name, and each is
+        an item.
+        """
+        key = example.id if drawn else example.digest
+        if key in self._labels:
+            left[AGAIN if self._labels[key] == example.label else CONTRARY] += 1
+            return
+        self._labels[key] = example.label
+        digest = example.digest
+        names = (example.id, f"{example.id}#{digest[:8]}", f"{example.id}#{digest}")
+        name = next(name for name in names if name not in self.found)
+        self.found[name] = example if name == example.id else replace(example, id=name)
 
 
 def _world(config: ItemsConfig, seed: int) -> Iterator[Example]:
     split: Split = "heldout" if config.split == "heldout" else "train"
     world = World(seed=seed, split=split, start=config.start, count=config.limit or 1)
     for index in range(len(world)):
-        # Its number is its name: two questions may be drawn alike, and each is an item.
         yield replace(world.item(index).example, id=f"{split}-{seed}-{config.start + index}")
 
 
-def _rows(config: ItemsConfig) -> Iterator[Example]:
-    rows = []
-    for row in load_examples(config.rows, split=config.split):
+def _labelled(config: ItemsConfig, left: Counter[str]) -> Iterator[Example]:
+    """The labelled rows from `start` on, `limit` at most; counts the others that it meets."""
+    stop = None if config.limit is None else config.start + config.limit
+    source = load_examples(
+        config.rows, split=config.split, name=config.name, data_dir=config.data_dir
+    )
+    say(f"{config}: {source.mapping}")
+    return islice(_usable(source, config.split, left), config.start, stop)
+
+
+def _usable(source: Source, split: str | None, left: Counter[str]) -> Iterator[Example]:
+    """The labelled rows of the split; counts the others, and shows some that cannot be read."""
+    for row in source:
         if isinstance(row, BadRow):
-            print(row, file=sys.stderr)
+            left[UNREADABLE] += 1
+            if left[UNREADABLE] <= SHOWN:
+                say(str(row))
+        elif _is_of_another(split, row):
+            left[OTHER_SPLIT] += 1
+        elif row.label is None:
+            left[NO_LABEL] += 1
+        elif _best_is_blank(row):
+            left[BLANK] += 1
         else:
-            rows.append(row)
-        if config.limit is not None and len(rows) == config.start + config.limit:
-            break
-    return islice(rows, config.start, None)
+            yield row
+
+
+def _best_is_blank(row: Example) -> bool:
+    """Whether it would teach that nothing is a good response. A benchmark that has it is judged."""
+    if row.n == 1:
+        return row.label == 1 and degeneracy(row.responses[0]) is not None
+    return row.label is not None and degeneracy(row.responses[row.label]) is not None
+
+
+def _is_of_another(split: str | None, row: Example) -> bool:
+    own = OWN_SPLITS.get(str(row.meta.get("split")))
+    return own is not None and own != OWN_SPLITS.get(split or "", own)

@@ -29,6 +29,7 @@ class Accuracy:
     samples: int
     invalid: dict[str, int]
     tokens: float
+    unanswered: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
@@ -50,27 +51,26 @@ class Tally:
     _invalid: Counter[str] = field(default_factory=Counter)
     _tokens: int = 0
     _items: int = 0
+    _refusals: list[str] = field(default_factory=list)
 
     def add(self, result: Sampled | Refusal) -> None:
-        """Counts an item; one that was refused whole is wrong at every k.
+        """Counts an item; one that was refused has no answer, which is neither right nor wrong.
 
         Raises:
             ValueError: the item has no label, or is a single response.
         """
-        judgments = ()
-        label = 0
         if isinstance(result, Refusal):
-            self._invalid["refused"] += self.k
-        else:
-            example, judgments = result.example, result.judgments[: self.k]
-            if example.label is None or example.n < 2:
-                raise ValueError(
-                    f"example {example.id} has {example.n} responses and label {example.label}; "
-                    "accuracy needs two or more responses and the index of the best."
-                )
-            label = example.label
-            self._invalid.update(j.reason for j in judgments if j.reason is not None)
-            self._tokens += sum(j.tokens for j in judgments)
+            self._refusals.append(result.error if not self._refusals else "")
+            return
+        example, judgments = result.example, result.judgments[: self.k]
+        label = example.label
+        if label is None or example.n < 2:
+            raise ValueError(
+                f"example {example.id} has {example.n} responses and label {label}; "
+                "accuracy needs two or more responses and the index of the best."
+            )
+        self._invalid.update(j.reason for j in judgments if j.reason is not None)
+        self._tokens += sum(j.tokens for j in judgments)
         self._items += 1
         rated = any(j.meta is not None for j in judgments)
         for size in self._sizes():
@@ -86,8 +86,12 @@ class Tally:
         """The estimates over all items so far.
 
         Raises:
-            ValueError: there were none.
+            ValueError: there were none, or none had an answer.
         """
+        if not self._items and self._refusals:
+            raise ValueError(
+                f"none of {len(self._refusals)} items had an answer. The first: {self._refusals[0]}"
+            )
         if not self._items:
             raise ValueError("there is nothing to judge: no example came in.")
         estimates = {
@@ -103,6 +107,7 @@ class Tally:
             samples=self._items * self.k,
             invalid=dict(self._invalid),
             tokens=self._tokens / (self._items * self.k),
+            unanswered=len(self._refusals),
         )
 
     def _sizes(self) -> list[int]:

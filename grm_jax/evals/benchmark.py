@@ -8,9 +8,10 @@ in the bootstrap, for every resampling of the rows.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,15 +33,25 @@ class Table:
         unit: [R] rows of one unit are drawn together in the bootstrap: the pairs of one question.
             `Example.meta["unit"]`, or else the Example's id.
         values: [R, W] what `Benchmark.value` returned.
+        extremes: what it returns of the same rows judged perfectly, and as wrongly as can be: two
+            arrays [R, W]. Intervals need them.
+        place: [R] the places of the rows in their file, by which two Tables are paired.
     """
 
     subset: np.ndarray
     unit: np.ndarray
     values: np.ndarray
+    extremes: tuple[np.ndarray, np.ndarray] | None = field(default=None, kw_only=True)
+    place: np.ndarray | None = field(default=None, kw_only=True)
 
     def of(self, *subsets: str) -> np.ndarray:
         """The values [r, W] of the rows of these subsets."""
         return self.values[np.isin(self.subset, subsets)]
+
+
+def nothing_left_out(example: Example, scalar: bool) -> str:
+    """No row is left out."""
+    return ""
 
 
 def rows_by_subset(table: Table) -> dict[str, int]:
@@ -68,6 +79,9 @@ class Benchmark:
             subset has no rows, and then in what is made of it.
         found: how many of the rows that `full` counts stand behind a Table, by subset. Not always
             one each: a question with five pairs is one row, and so is a vote that was a tie.
+        leaves_out: (Example, scalar) -> a sentence on why the official script for this kind of
+            judge leaves the row out, or nothing. Such a row is not judged, and is not missing.
+        sections: the subsets behind a cell, where its name does not say so.
         secret: its authors ask that no text of it be published: of its rows, ids and numbers may be
             written to a file, but no prompt, response or critique.
     """
@@ -81,17 +95,30 @@ class Benchmark:
     value: Callable[[Example, Totals | None, bool], tuple[float, ...]]
     cells: Callable[[Table], dict[str, float]]
     found: Callable[[Table], dict[str, int]] = rows_by_subset
+    leaves_out: Callable[[Example, bool], str] = nothing_left_out
+    sections: Mapping[str, Collection[str]] = field(default_factory=dict)
     secret: bool = False
 
     def subset(self, example: Example) -> str:
         """The subset that a row counts in."""
         return str(example.meta.get("subset", self.name))
 
-    def label(self, found: Mapping[str, int]) -> str:
-        """The title, with "(partial: ...)" where the rows that were found are not the whole."""
-        if dict(found) == dict(self.full):
-            return self.title
-        return f"{self.title} (partial: {sum(found.values())} of {sum(self.full.values())} rows)"
+    def label(self, found: Mapping[str, int], unanswered: int = 0) -> str:
+        """The title, with "(partial: ...)" where the rows that were found are not the whole, and
+        "(incomplete: ...)" where some had no answer."""
+        told = []
+        if unanswered:
+            told.append(f"incomplete: {rows_had(unanswered)} no answer")
+        if dict(found) != dict(self.full):
+            told.append(f"partial: {sum(found.values())} of {sum(self.full.values())} rows")
+        return f"{self.title} ({'; '.join(told)})" if told else self.title
+
+    def lacking(self, cell: str, unanswered: Mapping[str, int]) -> int:
+        """How many of the rows behind a cell had no answer, given how many each subset has."""
+        # "MMLU-Pro, k = 8" and "Ties: margin" are of the subsets that they begin with.
+        named = [s for s in self.full if cell == s or cell.startswith((f"{s}, ", f"{s}: "))]
+        behind = self.sections.get(cell) or named or unanswered
+        return sum(unanswered.get(subset, 0) for subset in behind)
 
     def missing(self, found: Mapping[str, int]) -> list[str]:
         """What makes it partial: "donotanswer: 0 of 136" for each subset that is not whole."""
@@ -100,6 +127,23 @@ class Benchmark:
             for subset, count in self.full.items()
             if found.get(subset, 0) != count
         ]
+
+
+def rows_had(count: int) -> str:
+    """How many rows had something: 1 row had, 2 rows had."""
+    return f"{count:,} row{'' if count == 1 else 's'} had"
+
+
+def extreme_totals(example: Example) -> tuple[Totals, Totals]:
+    """The totals of a perfect judge, and those of one that is wrong wherever it can be."""
+    if example.n == 1:
+        # Above or below every other response, whatever their scale.
+        best = (math.inf if example.label else -math.inf,)
+    elif example.scores is not None:
+        best = example.scores
+    else:
+        best = tuple(float(i == example.label) for i in range(example.n))
+    return best, tuple(-total for total in best)
 
 
 def credit(totals: Totals | None, label: int) -> float:

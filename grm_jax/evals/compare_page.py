@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from grm_jax.evals.comparison import Comparison, flipped, pairs
 from grm_jax.evals.eval_page import TEMPLATES, shown, telling
-from grm_jax.evals.report import SAMPLES, known
+from grm_jax.evals.report import SAMPLES, known, listed
 from grm_jax.evals.template import FILTERS, render, write
-from grm_jax.judging.judgment import Sampled
-from grm_jax.judging.samples import read_samples
+from grm_jax.judging.judgment import Refusal
 
 SHOWN = 8  # rows in each direction
 
@@ -38,6 +36,7 @@ def write_page(path: Path, comparison: Comparison, a: Path, b: Path) -> Path:
             {"before": before, "after": after, "count": count}
             for (before, after), count in comparison.flips.items()
         ],
+        unanswered=comparison.unanswered,
         secret=comparison.secret,
         rows=[] if comparison.secret else _rows(a, b),
     )
@@ -48,8 +47,11 @@ def write_page(path: Path, comparison: Comparison, a: Path, b: Path) -> Path:
 def _rows(a: Path, b: Path) -> list[Row]:
     """The first rows that only the second judge has right, and that only the first has."""
     found: dict[bool, list[Row]] = {True: [], False: []}
-    for (first, second), one, other in zip(pairs(a, b), _sampled(a), _sampled(b), strict=True):
+    both = listed(a / SAMPLES), listed(b / SAMPLES)
+    for (first, second), one, other in zip(pairs(a, b), *both, strict=True):
         better = second["verdict"] == "right"
+        if isinstance(one, Refusal) or isinstance(other, Refusal):
+            continue
         if not flipped(first, second) or len(found[better]) == SHOWN:
             continue
         found[better].append(
@@ -60,15 +62,12 @@ def _rows(a: Path, b: Path) -> list[Row]:
                 "judgments": [
                     {
                         "verdict": row["verdict"],
-                        "scores": row["scores"] or [],
-                        **shown(whole.example, telling(whole, row["verdict"])),
+                        "scores": row["scores"] and [row["scores"][i] for i in judgment.order],
+                        **shown(whole.example, judgment),
                     }
                     for row, whole in ((first, one), (second, other))
+                    for judgment in [telling(whole, row["verdict"])]
                 ],
             }
         )
     return found[True] + found[False]
-
-
-def _sampled(folder: Path) -> Iterator[Sampled]:
-    return (row for row in read_samples(folder / SAMPLES) if isinstance(row, Sampled))

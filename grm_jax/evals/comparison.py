@@ -12,8 +12,9 @@ from typing import Any
 from grm_jax.evals.benchmark import Benchmark
 from grm_jax.evals.benchmarks import find, rows
 from grm_jax.evals.eval_page import judge_name
+from grm_jax.evals.intervals import Interval
 from grm_jax.evals.report import SAMPLES, read_report, read_rows, verdict_vote
-from grm_jax.evals.scoring import Interval, cells, differences, tables
+from grm_jax.evals.scoring import cells, differences, shared, tables
 
 Row = dict[str, Any]
 
@@ -27,6 +28,7 @@ class Comparison:
         names: what to call the two judges.
         cells: by cell (of a, of b, b - a with its paired interval).
         flips: (verdict of a, verdict of b) -> how many rows, where the two differ.
+        unanswered: rows to which one of the two had no answer: they are in no number.
         secret: whether the rows' texts may be shown.
     """
 
@@ -34,6 +36,7 @@ class Comparison:
     names: tuple[str, str]
     cells: dict[str, tuple[float, float, Interval]]
     flips: dict[tuple[str, str], int]
+    unanswered: int
     secret: bool
 
 
@@ -51,28 +54,35 @@ def compare(a: Path, b: Path) -> Comparison:
             f"{a} is an evaluation on {names[0]} and {b} on {names[1]}: only evaluations of the "
             "same rows can be compared."
         )
-    flips = Counter(
-        (first["verdict"], second["verdict"])
-        for first, second in pairs(a, b)
-        if first["verdict"] != second["verdict"]
-    )
+    flips: Counter[tuple[str, str]] = Counter()
+    unanswered = 0
+    for found in pairs(a, b):
+        first, second = (row["verdict"] for row in found)
+        if "unanswered" in (first, second):
+            unanswered += 1
+        elif first != second:
+            flips[first, second] += 1
     benchmark = open_benchmark(reports[0])
-    before, after = (
-        tables(
-            benchmark,
-            folder / SAMPLES,
-            [vote := verdict_vote(report)],
-            scalar=report["scalar"],
-        )[vote]
-        for folder, report in zip((a, b), reports, strict=True)
+    before, after = shared(
+        *(
+            tables(
+                benchmark,
+                folder / SAMPLES,
+                [vote := verdict_vote(report)],
+                scalar=report["scalar"],
+            )[vote]
+            for folder, report in zip((a, b), reports, strict=True)
+        )
     )
     ours, theirs = cells(benchmark, before), cells(benchmark, after)
     found = differences(benchmark, before, after)
+    whole = Counter(benchmark.found(before[0])) + Counter(reports[0].get("left_out"))
     return Comparison(
-        title=reports[0]["title"],
+        title=benchmark.label(whole, unanswered),
         names=_names(reports, (a, b)),
         cells={name: (ours[name], theirs[name], found[name]) for name in found},
         flips=dict(flips.most_common()),
+        unanswered=unanswered,
         secret=reports[0]["secret"],
     )
 
@@ -81,26 +91,39 @@ def pairs(a: Path, b: Path) -> Iterator[tuple[Row, Row]]:
     """The lines of both `rows.jsonl`.
 
     Raises:
-        ValueError: they are not of the same rows in the same order.
+        ValueError: they are not of the same rows in the same order, with the same labels.
     """
+    number, differ, first_told = 0, 0, ""
     for number, (first, second) in enumerate(zip_longest(read_rows(a), read_rows(b)), 1):
-        keys = [_key(row) for row in (first, second)]
-        if keys[0] != keys[1]:
-            told = [" of ".join(key[:2]) if key else "no row" for key in keys]
-            raise ValueError(
-                f"the rows differ: in place {number} {a} has {told[0]} and {b} has {told[1]}. "
-                "Evaluate both with the same --benchmark, --data and --limit."
-            )
-        yield first, second
+        if why := _differ(first, second):
+            differ += 1
+            first_told = first_told or f"row {number}: {why}"
+        elif not differ:
+            yield first, second
+    if differ:
+        raise ValueError(
+            f"{differ} of {number} rows of {a} and {b} differ, the first one is {first_told}. A "
+            "verdict on one says nothing of the other: evaluate both on the same rows."
+        )
+
+
+def _differ(a: Row | None, b: Row | None) -> str:
+    """How two lines are not of the same row; empty where they are."""
+    if a is None or b is None:
+        return f"only {'the second' if a is None else 'the first'} evaluation has it"
+    if (a["id"], a["subset"]) != (b["id"], b["subset"]):
+        return f"{a['id']} of {a['subset']}, and {b['id']} of {b['subset']}"
+    # Evaluations of earlier versions have no digest.
+    if a.get("digest", b.get("digest")) != b.get("digest", a.get("digest")):
+        return f"{a['id']} has another prompt, other responses or another reference"
+    if a["label"] != b["label"]:
+        return f"{a['id']} has the label {a['label']}, and then {b['label']}"
+    return ""
 
 
 def flipped(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     """Whether just one of two verdicts is right."""
     return (a["verdict"] == "right") != (b["verdict"] == "right")
-
-
-def _key(row: Row | None) -> tuple[str, str, Any] | None:
-    return None if row is None else (row["id"], row["subset"], row["label"])
 
 
 def open_benchmark(report: Mapping[str, Any]) -> Benchmark:

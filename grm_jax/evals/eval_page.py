@@ -11,11 +11,10 @@ from typing import Any
 import yaml
 
 from grm_jax.evals.plots import COLOURS, Band, reliability_plot, scaling_plot
-from grm_jax.evals.report import SAMPLES, read_report, read_rows
+from grm_jax.evals.report import SAMPLES, listed, read_report, read_rows
 from grm_jax.evals.template import FILTERS, known, render, write
-from grm_jax.judging.judgment import Judgment, Sampled
+from grm_jax.judging.judgment import Judgment, Refusal, Sampled
 from grm_jax.judging.reward import is_correct
-from grm_jax.judging.samples import read_samples
 from grm_jax.text.messages import Example
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -55,6 +54,7 @@ def write_page(folder: Path) -> Path:
         cells=[
             {
                 "name": name,
+                "lacking": report["lacking"].get(name, 0),
                 "cells": [{"cell": found.get(name), "sign": sign} for _, found, sign in columns],
             }
             for name in last["cells"]
@@ -63,8 +63,8 @@ def write_page(folder: Path) -> Path:
         left_out=[
             (told, report[f"{kind}_rows"], report[kind])
             for kind, told in (
-                ("refused", "rows that the judge refused; they count as unreadable"),
-                ("unread", "rows that could not be read; they do not count"),
+                ("unanswered", "rows had no answer; they are in no number"),
+                ("unread", "rows could not be read; they are in no number"),
             )
             if report[kind]
         ],
@@ -180,10 +180,11 @@ def _examples(folder: Path) -> list[Row]:
     each = {kind: -(-most // max(len(subsets), 1)) for kind, most in SHOWN.items()}
     found: dict[str, list[Row]] = {kind: [] for kind in SHOWN}
     taken: Counter[tuple[str, str]] = Counter()
-    sampled = (row for row in read_samples(folder / SAMPLES) if isinstance(row, Sampled))
-    for row, whole in zip(read_rows(folder), sampled, strict=True):
+    for row, whole in zip(read_rows(folder), listed(folder / SAMPLES), strict=True):
         kind, subset = row["verdict"], row["subset"]
-        if kind is None or len(found[kind]) == SHOWN[kind] or taken[kind, subset] == each[kind]:
+        if kind not in found or isinstance(whole, Refusal):
+            continue
+        if len(found[kind]) == SHOWN[kind] or taken[kind, subset] == each[kind]:
             continue
         taken[kind, subset] += 1
         found[kind].append(_example(row, whole))

@@ -77,9 +77,17 @@ def auc(pairs: Sequence[tuple[float, bool]]) -> float:
 
 
 def _bins(pairs: Sequence[tuple[float, bool]]) -> tuple[tuple[float, float, int], ...]:
-    """(mean predicted probability, share right, count) of BINS parts of equal count."""
-    ordered = sorted(pairs)
-    predicted = expit(np.array([score for score, _ in ordered], np.float64))
-    right = np.array([is_right for _, is_right in ordered], np.float64)
-    parts = zip(np.array_split(predicted, BINS), np.array_split(right, BINS), strict=True)
+    """(mean predicted probability, share right, count) of BINS parts of equal count.
+
+    Judgments with one score are as right as they are on the mean, so that it does not matter which
+    of them come into which part.
+    """
+    scores, places, counts = np.unique(
+        [score for score, _ in pairs], return_inverse=True, return_counts=True
+    )
+    share = np.bincount(places, [is_right for _, is_right in pairs]) / counts
+    order = np.sort(places)
+    parts = zip(
+        np.array_split(expit(scores)[order], BINS), np.array_split(share[order], BINS), strict=True
+    )
     return tuple((float(p.mean()), float(r.mean()), len(p)) for p, r in parts if len(p))

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,18 +21,20 @@ import numpy as np
 
 from grm_jax import __version__
 from grm_jax.evals.benchmark import Benchmark, Table, Totals
+from grm_jax.evals.intervals import Interval, difference, percentage
 from grm_jax.evals.scoring import (
     Vote,
     bootstrap,
     cells,
     choices,
-    interval,
+    had_no_answer,
     tables,
     totals,
 )
-from grm_jax.evals.survey import survey
-from grm_jax.judging.judgment import Sampled
+from grm_jax.evals.survey import Survey, survey
+from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.samples import read_samples
+from grm_jax.text.json_line import json_line
 
 SAMPLES, GREEDY, REPORT, ROWS = "samples.jsonl", "greedy.jsonl", "report.json", "rows.jsonl"
 
@@ -70,20 +73,22 @@ def write_report(
         resamples: of the bootstrap.
 
     Raises:
-        FileNotFoundError, ValueError: as `tables`.
+        FileNotFoundError, ValueError, Unanswered: as `tables`.
     """
     counted = survey(benchmark, folder / SAMPLES)
-    votes = votes_of(counted.k, rated=counted.rated, k_meta=k_meta)
+    # Where nothing was judged, there is no k, and `tables` says why.
+    votes = votes_of(max(counted.k, 1), rated=counted.rated, k_meta=k_meta)
     found = tables(benchmark, folder / SAMPLES, votes, scalar=scalar)
     measured, gains = _measure(benchmark, found, resamples)
-    whole = benchmark.found(found[votes[-1]][0])
+    whole = Counter(benchmark.found(found[votes[-1]][0])) + counted.left_out
     report = {
         "benchmark": benchmark.name,
-        "title": benchmark.label(whole),
+        "title": benchmark.label(whole, counted.unanswered_rows.total()),
         "missing": benchmark.missing(whole),
         "headline": benchmark.headline,
         "secret": benchmark.secret,
         "rows": counted.rows,
+        "data": counted.data,
         "subsets": dict(counted.subsets),
         "k": counted.k,
         "verdict": asdict(votes[-1]),
@@ -92,10 +97,11 @@ def write_report(
         "gains": gains,
         "samples": counted.to_json(),
         "greedy": _greedy(benchmark, folder / GREEDY, scalar, resamples),
-        "refused_rows": counted.refused_rows,
-        "refused": counted.refused,
+        **_unanswered(benchmark, counted, list(measured[-1]["cells"])),
         "unread_rows": counted.unread_rows,
         "unread": counted.unread,
+        "left_out": dict(counted.left_out),
+        "why_left_out": counted.why_left_out,
         "meta": counted.meta and asdict(counted.meta),
         "usage": usage and dict(usage),
         "settings": dict(settings),
@@ -106,7 +112,7 @@ def write_report(
             "python": platform.python_version(),
         },
     }
-    _write(folder / ROWS, map(_line, _rows(benchmark, folder / SAMPLES, votes[-1], scalar)))
+    _write(folder / ROWS, map(json_line, _rows(benchmark, folder / SAMPLES, votes[-1], scalar)))
     _write(folder / REPORT, [json.dumps(known(report), indent=2, ensure_ascii=False) + "\n"])
     return known(report)
 
@@ -127,13 +133,15 @@ def read_report(folder: Path) -> Row:
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
-    """The lines of `rows.jsonl`: id, subset, unit, label, scores, value and verdict of each row."""
+    """The lines of `rows.jsonl`: of each row its id, digest, subset, unit and label, and what was
+    found: scores, value, verdict."""
     with (folder / ROWS).open(encoding="utf-8") as file:
         yield from map(json.loads, file)
 
 
 def verdict(summed: Totals | None, label: int | None, n: int) -> str | None:
-    """right, tied, wrong or unread; None where a row alone is neither right nor wrong."""
+    """right, tied, wrong or unread; None where a row alone is neither right nor wrong. (A row that
+    had no answer is "unanswered" in `rows.jsonl`.)"""
     if label is None or n < 2:
         return None
     if summed is None:
@@ -141,6 +149,18 @@ def verdict(summed: Totals | None, label: int | None, n: int) -> str | None:
     if summed[label] < max(summed):
         return "wrong"
     return "right" if summed.count(max(summed)) == 1 else "tied"
+
+
+def _unanswered(benchmark: Benchmark, counted: Survey, names: Sequence[str]) -> Row:
+    """How many rows had no answer, which those are, and how many of them each cell lacks."""
+    lacking = {name: benchmark.lacking(name, counted.unanswered_rows) for name in names}
+    count = counted.unanswered_rows.total()
+    return {
+        "unanswered_rows": count,
+        "unanswered_share": count / max(count + counted.rows, 1),
+        "unanswered": counted.unanswered,
+        "lacking": {name: rows for name, rows in lacking.items() if rows},
+    }
 
 
 def _measure(
@@ -152,26 +172,26 @@ def _measure(
         vote: bootstrap(benchmark, chosen, resamples=resamples) for vote, chosen in found.items()
     }
     measured = [
-        _entry(vote, {name: (value, draws[vote][name]) for name, value in values[vote].items()})
-        for vote in found
+        _entry(vote, {name: percentage(value, draws[vote][name]) for name, value in cell.items()})
+        for vote, cell in values.items()
     ]
     gains = []
-    for vote in found:
-        if vote.guided:
-            plain = Vote(vote.k)
-            differences = {
-                name: (value - values[plain][name], draws[vote][name] - draws[plain][name])
-                for name, value in values[vote].items()
-            }
-            gains.append(_entry(vote, differences))
+    for vote in filter(lambda vote: vote.guided, found):
+        plain = Vote(vote.k)
+        turned = bootstrap(benchmark, found[vote], resamples=resamples, turned=True)
+        gained = {
+            name: difference(value - values[plain][name], turned[name] - draws[plain][name])
+            for name, value in values[vote].items()
+        }
+        gains.append(_entry(vote, gained))
     return measured, gains
 
 
-def _entry(vote: Vote, found: Mapping[str, tuple[float, np.ndarray]]) -> Row:
+def _entry(vote: Vote, found: Mapping[str, Interval]) -> Row:
     return {
         "label": vote.label,
         **asdict(vote),
-        "cells": {name: asdict(interval(*pair)) for name, pair in found.items()},
+        "cells": {name: asdict(value) for name, value in found.items()},
     }
 
 
@@ -179,19 +199,35 @@ def _greedy(benchmark: Benchmark, path: Path, scalar: bool, resamples: int) -> R
     """The cells of one judgment without chance; None where there is none."""
     if not path.exists():
         return None
+    counted = survey(benchmark, path)
+    if not counted.rows:
+        return None
     found = tables(benchmark, path, [Vote(1)], scalar=scalar)
     (entry,), _ = _measure(benchmark, found, resamples)
-    return {"cells": entry["cells"], "samples": survey(benchmark, path).to_json()}
+    return {
+        "cells": entry["cells"],
+        "samples": counted.to_json(),
+        **_unanswered(benchmark, counted, list(entry["cells"])),
+    }
 
 
 def _rows(benchmark: Benchmark, samples: Path, vote: Vote, scalar: bool) -> Iterator[Row]:
-    for row in read_samples(samples):
-        if not isinstance(row, Sampled):
+    for row in listed(samples):
+        if isinstance(row, Refusal):
+            known_of = row.row or {}
+            yield {
+                "id": row.id,
+                **{name: known_of.get(name) for name in ("digest", "subset", "unit", "label")},
+                "scores": None,
+                "value": None,
+                "verdict": "unanswered",
+            }
             continue
         example = row.example
         (summed,) = totals(row, vote, choices(len(row.judgments), vote.k))
         yield {
             "id": example.id,
+            "digest": row.digest,
             "subset": benchmark.subset(example),
             "unit": str(example.meta.get("unit", example.id)),
             "label": example.label,
@@ -201,6 +237,11 @@ def _rows(benchmark: Benchmark, samples: Path, vote: Vote, scalar: bool) -> Iter
         }
 
 
+def listed(samples: Path) -> Iterator[Sampled | Refusal]:
+    """The rows of a file of samples with a line in `rows.jsonl`: all that were to be judged."""
+    return (r for r in read_samples(samples) if isinstance(r, Sampled) or had_no_answer(r))
+
+
 def known(value: Any) -> Any:
     """The same with None for every number that is none: JSON has no nan."""
     if isinstance(value, Mapping):
@@ -208,10 +249,6 @@ def known(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [known(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _line(row: Row) -> str:
-    return json.dumps(known(row), ensure_ascii=False) + "\n"
 
 
 def _write(path: Path, lines: Any) -> None:

@@ -64,15 +64,25 @@ class Units:
             {str(name): int(end) - 1 for name, end in zip(names, ends, strict=True)},
         )
 
-    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, slice], np.ndarray]:
-        """Places in `order` of the drawn rows, where each subset's are, and each row's draw: a
-        unit that is drawn twice is two units."""
-        drawn = self.firsts + rng.integers(self.counts)
+    def draw(
+        self, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, slice], np.ndarray]:
+        """As many units of each subset as it has, from these and two more, which are any of them
+        judged perfectly (their rows R .. 2 R - 1) or as wrongly as can be (2 R .. 3 R - 1).
+
+        Returns:
+            The rows, their subsets, where each subset's rows are, and each row's draw: a unit that
+            is drawn twice is two units.
+        """
+        drawn = rng.integers(self.counts + 2)
+        beyond = np.maximum(drawn - self.counts + 1, 0)  # 0, or 1 and 2 for the two extremes
+        drawn = self.firsts + np.where(beyond, rng.integers(self.counts), drawn)
         sizes = self.sizes[drawn]
         ends = np.cumsum(sizes)
-        rows = np.repeat(self.starts[drawn] - (ends - sizes), sizes) + np.arange(ends[-1])
+        places = np.repeat(self.starts[drawn] - (ends - sizes), sizes) + np.arange(ends[-1])
         parts, start = {}, 0
         for name, last in self.last.items():
             parts[name] = slice(start, int(ends[last]))
             start = int(ends[last])
-        return rows, parts, np.repeat(np.arange(len(drawn)), sizes)
+        rows = self.order[places] + len(self.order) * np.repeat(beyond, sizes)
+        return rows, self.subset[places], parts, np.repeat(np.arange(len(drawn)), sizes)

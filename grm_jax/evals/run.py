@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from grm_jax.data.sources import BadRow
 from grm_jax.evals.benchmark import Benchmark
-from grm_jax.judging.collect import write_samples
+from grm_jax.judging.collect import SampleLines, refused, write_samples
 from grm_jax.judging.judge import Judge
-from grm_jax.judging.judgment import Judgment, Refusal, Sampled
-from grm_jax.judging.samples import SampleSource
-from grm_jax.processes import from_first
+from grm_jax.judging.judgment import Refusal, Sampled
+from grm_jax.judging.result_file import Line
+from grm_jax.judging.samples import SampleSource, to_json
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Example
 
-REFUSED = "refused"
 WITHHELD = "(withheld)"
 
 
@@ -30,17 +30,20 @@ def judge_benchmark(
     data: str | None = None,
     limit: int | None = None,
     name: str = "samples",
+    scalar: bool = False,
 ) -> Path:
     """k judgments of each row in `folder`/`name`.jsonl, as `write_samples` (so it can be killed and
-    started again, and a finished file is left as it is).
+    started again, and of a finished file only what has changed in the data is judged anew).
 
-    An Example that the judge refuses has k judgments without scores, whose reason is "refused" and
-    whose text says why: it counts like any other that cannot be read. A row that is no Example is a
-    Refusal with its line. Of a secret benchmark, texts and critiques are left out.
+    An Example that the judge refuses is a Refusal that says which row it is (`Refusal.row`): it has
+    no answer, which is neither wrong nor a tie. One that the official script leaves out is a
+    Refusal too, and is not judged; and so is a row that is no Example, by its line. Of a secret
+    benchmark, texts and critiques are left out.
 
     Args:
         data: where the rows are; by default the benchmark's official place.
         limit: how many rows to judge at most, spread evenly over the subsets and within them.
+        scalar: the judge is a scalar model, for which some benchmarks have a rule of their own.
 
     Returns:
         The file.
@@ -51,19 +54,33 @@ def judge_benchmark(
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; give at least one row, or leave it out.")
     path = folder / f"{name}.jsonl"
-    if from_first(path.exists):
-        return path
     found, bad = _count(benchmark, benchmark.read(data))
     wanted = shares(found, limit)
     write_samples(
-        _Complete(source, benchmark.secret),
-        _items(benchmark, data, found, wanted),
+        source,
+        _items(benchmark, data, found, wanted, scalar),
         k,
         path,
         name=f"{benchmark.title}, {name}",
         total=sum(wanted.values()) + bad,
+        lines=_lines(k, benchmark),
     )
     return path
+
+
+def _lines(k: int, benchmark: Benchmark) -> SampleLines:
+    """Lines of which those of refused rows say which row it is, and that hold no secret."""
+
+    def form(sampled: Sampled) -> Line:
+        return to_json(_withheld(sampled) if benchmark.secret else sampled)
+
+    def without(refusal: Refusal, example: Example) -> Line:
+        # What a judge says of a row may quote it.
+        error = WITHHELD if benchmark.secret else refusal.error
+        known = _known(benchmark, example)
+        return refused(replace(refusal, error=error, row=known), example)
+
+    return SampleLines(k, form, without)
 
 
 def shares(found: Mapping[str, int], limit: int | None) -> dict[str, int]:
@@ -93,7 +110,11 @@ def _count(benchmark: Benchmark, rows: Iterable[Example | BadRow]) -> tuple[Coun
 
 
 def _items(
-    benchmark: Benchmark, data: str | None, found: Mapping[str, int], wanted: Mapping[str, int]
+    benchmark: Benchmark,
+    data: str | None,
+    found: Mapping[str, int],
+    wanted: Mapping[str, int],
+    scalar: bool,
 ) -> Iterator[Example | Refusal]:
     """The wanted share of each subset, evenly spread over its rows, in the order of the rows."""
     seen: Counter[str] = Counter()
@@ -107,7 +128,9 @@ def _items(
         place, count, share = seen[subset], found[subset], wanted[subset]
         seen[subset] += 1
         if (place + 1) * share // count > place * share // count:
-            yield row
+            why = benchmark.leaves_out(row, scalar)
+            known = _known(benchmark, row) | {"digest": row.digest, "left_out": True}
+            yield Refusal(row.id, why, row=known) if why else row
 
 
 class Greedy:
@@ -123,34 +146,13 @@ class Greedy:
         return self._judge.sample_all(examples, k, Strategy(temperature=0.0))
 
 
-class _Complete:
-    """A source that has k judgments for every Example: those that it refuses are unreadable."""
-
-    def __init__(self, source: SampleSource, secret: bool):
-        self._source, self._secret = source, secret
-        self.on_devices = source.on_devices
-
-    def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled]:
-        """As the source; holds the Examples that are under way."""
-        under_way: dict[str, Example] = {}
-
-        def passing() -> Iterator[Example]:
-            for example in examples:
-                under_way[example.id] = example
-                yield example
-
-        for result in self._source.sample_all(passing(), k):
-            if isinstance(result, Refusal):
-                result = _unread(under_way.pop(result.id), result.error, k)
-            else:
-                del under_way[result.example.id]
-            yield _withheld(result) if self._secret else result
-
-
-def _unread(example: Example, error: str, k: int) -> Sampled:
-    order = tuple(range(example.n))
-    judgment = Judgment(0, order, "", "", None, REFUSED, error, 0, 0.0, counted=False)
-    return Sampled(example, tuple(replace(judgment, sample=sample) for sample in range(k)))
+def _known(benchmark: Benchmark, example: Example) -> dict[str, Any]:
+    """What a report must know of a row that has no judgments."""
+    return {
+        "subset": benchmark.subset(example),
+        "unit": str(example.meta.get("unit", example.id)),
+        "label": example.label,
+    }
 
 
 def _withheld(sampled: Sampled) -> Sampled:
@@ -159,4 +161,4 @@ def _withheld(sampled: Sampled) -> Sampled:
     kept = {name: example.meta[name] for name in ("subset", "unit") if name in example.meta}
     silent = Example(WITHHELD, [WITHHELD] * example.n, example.id, label=example.label, meta=kept)
     judgments = (replace(j, principles="", critique="", text="") for j in sampled.judgments)
-    return Sampled(silent, tuple(judgments))
+    return Sampled(silent, tuple(judgments), sampled.digest)

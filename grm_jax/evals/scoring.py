@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from grm_jax.evals.benchmark import Benchmark, Table, Totals
+from grm_jax.evals.benchmark import Benchmark, Table, Totals, extreme_totals, rows_had
+from grm_jax.evals.intervals import Interval, difference, percentage
 from grm_jax.evals.resampling import Redrawn, Units
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
 from grm_jax.judging.samples import read_samples
@@ -55,13 +56,8 @@ class Vote:
         return f"MetaRM@{self.k}" + (f" (k_meta {self.k_meta})" if self.k_meta else "")
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A percentage, or a difference of two, and its 95 % interval (percentile bootstrap)."""
-
-    value: float
-    low: float
-    high: float
+class Unanswered(Exception):
+    """Not one row has a judgment; says why in the judge's words."""
 
 
 @dataclass
@@ -100,9 +96,8 @@ def tables(
     """For each vote a Table per choice of its k samples from the pool.
 
     One pass over the file; memory holds C x W numbers per row and vote. An Example none of whose
-    judgments can be read, or that the judge refused (see `judge_benchmark`), counts with totals
-    None. A bare Refusal is a row that could not be read: it is in no table, and leaves its subset
-    short.
+    judgments can be read counts with totals None. A Refusal is in no table: neither a row that had
+    no answer, nor one that could not be read or that the official script leaves out.
 
     Args:
         scalar: the judge is a scalar model, for which some benchmarks have a rule of their own.
@@ -110,13 +105,19 @@ def tables(
     Raises:
         ValueError: rows with different numbers of samples, fewer than a vote needs, no meta score
             for a guided vote, or no row at all.
+        Unanswered: there are rows, and none has an answer.
     """
     columns: list[_Column] = []
     subset: list[str] = []
     unit: list[str] = []
+    place: list[int] = []
+    extremes = array("d")
     pool, rated, readable = 0, False, False
-    for row in read_samples(samples):
+    unanswered: list[str] = []
+    for number, row in enumerate(read_samples(samples)):
         if isinstance(row, Refusal):
+            if had_no_answer(row):
+                unanswered.append(row.error if not unanswered else "")
             continue
         if not subset:
             pool = len(row.judgments)
@@ -128,21 +129,35 @@ def tables(
             )
         subset.append(benchmark.subset(row.example))
         unit.append(str(row.example.meta.get("unit", row.example.id)))
+        place.append(number)
+        for extreme in extreme_totals(row.example):
+            extremes.extend(benchmark.value(row.example, extreme, scalar))
         rated |= any(judgment.meta is not None for judgment in row.judgments)
         readable |= any(judgment.scores is not None for judgment in row.judgments)
         for column in columns:
             for summed in totals(row, column.vote, column.groups):
                 column.values.extend(benchmark.value(row.example, summed, scalar))
+    if not subset and unanswered:
+        raise Unanswered(
+            f"{samples}: none of {rows_had(len(unanswered))} an answer. The first: {unanswered[0]}"
+        )
     if not subset:
         raise ValueError(f"{samples} has no row that was judged: there is nothing to score.")
     if readable and not rated and any(vote.guided for vote in votes):
         raise ValueError(
             f"{samples} has no meta scores, which a guided vote needs: give a --meta-rm."
         )
-    subsets, units = np.array(subset), np.array(unit)
+    subsets, units, places = np.array(subset), np.array(unit), np.array(place)
+    best, worst = np.array(extremes).reshape(len(subset), 2, -1).transpose(1, 0, 2)
     return {
         column.vote: [
-            Table(subsets, units, np.ascontiguousarray(values))
+            Table(
+                subsets,
+                units,
+                np.ascontiguousarray(values),
+                extremes=(best, worst),
+                place=places,
+            )
             for values in np.array(column.values)
             .reshape(len(subset), len(column.groups), -1)
             .transpose(1, 0, 2)
@@ -180,28 +195,44 @@ def cells(benchmark: Benchmark, choices: Sequence[Table]) -> dict[str, float]:
 
 
 def bootstrap(
-    benchmark: Benchmark, choices: Sequence[Table], *, resamples: int = 1000, seed: int = 0
+    benchmark: Benchmark,
+    choices: Sequence[Table],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    turned: bool = False,
 ) -> dict[str, np.ndarray]:
     """By cell, its value in [resamples] redrawings of the rows.
 
     Within each subset as many units are drawn, with replacement, as it has; a unit brings all its
-    rows of the subset. The same rows and seed give the same redrawings, whatever the values: what
-    two votes or two judges say of them is paired.
+    rows of the subset. Among those that can be drawn are one that is judged perfectly and one that
+    is as wrong as can be: rows that all agree do not say that every other row would (Agresti and
+    Coull, 1998, add two of each to a share). The same rows and seed give the same redrawings,
+    whatever the values: what two votes or two judges say of them is paired.
 
     What is redrawn is the mean over the first REDRAWN choices of samples; its deviations are laid
     around the mean over all of them, which makes an interval a little too wide rather than too
     narrow. (A cell need not be linear in the rows' values, an AUC is not: values cannot be
     averaged first.)
+
+    Args:
+        turned: the perfect unit is the wrong one, and the wrong one perfect: for the other side of
+            a difference, of which such rows are the extremes.
+
+    Raises:
+        ValueError: a Table does not say what its extremes are.
     """
     looked_at = choices[:REDRAWN]
+    if choices[0].extremes is None:
+        raise ValueError("the table has no extremes, without which a redrawing is too sure.")
+    extremes = choices[0].extremes[::-1] if turned else choices[0].extremes
     units = Units.of(choices[0])
-    values = np.stack([table.values for table in looked_at])[:, units.order]  # [C, R, W]
+    values = np.stack([np.concatenate([t.values, *extremes]) for t in looked_at])  # [C, 3 R, W]
     rng = np.random.default_rng(seed)
     draws: dict[str, list[float]] = {}
     for _ in range(resamples):
-        rows, parts, drawn = units.draw(rng)
+        rows, subset, parts, drawn = units.draw(rng)
         redrawn = values[:, rows]
-        subset = units.subset[rows]
         found = [benchmark.cells(Redrawn(subset, drawn, v, parts)) for v in redrawn]
         for name in found[0]:
             draws.setdefault(name, []).append(sum(cell[name] for cell in found) / len(found))
@@ -217,8 +248,9 @@ def intervals(
 ) -> dict[str, Interval]:
     """By cell, the mean over the choices of samples and its interval, as `bootstrap`."""
     draws = bootstrap(benchmark, choices, resamples=resamples, seed=seed)
-    values = cells(benchmark, choices)
-    return {name: interval(values[name], draws[name]) for name in values}
+    return {
+        name: percentage(value, draws[name]) for name, value in cells(benchmark, choices).items()
+    }
 
 
 def differences(
@@ -229,28 +261,55 @@ def differences(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """By cell, b - a in percentage points and its interval, on the same redrawn units.
+    """By cell, b - a in percentage points and its interval, on the same redrawn units of the rows
+    that both have (see `shared`).
 
     Raises:
         ValueError: the two do not have the same rows in the same order.
     """
+    a, b = shared(a, b)
+    first = bootstrap(benchmark, a, resamples=resamples, seed=seed)
+    second = bootstrap(benchmark, b, resamples=resamples, seed=seed, turned=True)
+    before, after = cells(benchmark, a), cells(benchmark, b)
+    return {
+        name: difference(after[name] - before[name], second[name] - first[name]) for name in before
+    }
+
+
+def shared(a: Sequence[Table], b: Sequence[Table]) -> tuple[list[Table], list[Table]]:
+    """Both without the rows that only one of them has, by their places in the file: where one
+    judge had no answer, there is nothing to hold the other's against.
+
+    Raises:
+        ValueError: what they share are not the same rows.
+    """
+    if a[0].place is not None and b[0].place is not None:
+        both = np.intersect1d(a[0].place, b[0].place)
+        a, b = ([_at(table, both) for table in tables] for tables in (a, b))
     for name in ("subset", "unit"):
         if not np.array_equal(getattr(a[0], name), getattr(b[0], name)):
             raise ValueError(
                 f"the two differ in the {name}s of their rows: a difference is of the same rows."
             )
-    first, second = (bootstrap(benchmark, x, resamples=resamples, seed=seed) for x in (a, b))
-    before, after = cells(benchmark, a), cells(benchmark, b)
-    return {
-        name: interval(after[name] - before[name], second[name] - first[name]) for name in before
-    }
+    if not len(a[0].subset):
+        raise ValueError("the two have no row in common that both judged.")
+    return list(a), list(b)
 
 
-def interval(value: float, draws: np.ndarray) -> Interval:
-    """The value with the 2.5th and 97.5th percentile of its redrawings; a redrawing in which the
-    cell has no value (an AUC of one class) is left out."""
-    known = draws[~np.isnan(draws)]
-    if not len(known):
-        return Interval(value, float("nan"), float("nan"))
-    low, high = np.percentile(known, [2.5, 97.5])
-    return Interval(value, float(low), float(high))
+def _at(table: Table, places: np.ndarray) -> Table:
+    """The rows of a table that are at these places of its file."""
+    assert table.place is not None
+    kept = np.isin(table.place, places)
+    extremes = table.extremes and (table.extremes[0][kept], table.extremes[1][kept])
+    return Table(
+        table.subset[kept],
+        table.unit[kept],
+        table.values[kept],
+        extremes=extremes,
+        place=table.place[kept],
+    )
+
+
+def had_no_answer(row: Sampled | Refusal) -> bool:
+    """Whether it is a row of the benchmark that was to be judged and was not."""
+    return isinstance(row, Refusal) and row.row is not None and not row.row.get("left_out")

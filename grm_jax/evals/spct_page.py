@@ -17,6 +17,19 @@ from grm_jax.evals.template import FILTERS, known, render, write
 from grm_jax.judging.judgment import Judgment, Sampled
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.samples import read_samples
+from grm_jax.metric_names import (
+    CORRECT,
+    DRIFT,
+    ENTROPY,
+    INVALID_RATIO,
+    KL,
+    LOSS,
+    MEAN_LENGTH,
+    REWARD,
+    TARGETS,
+    TOKENS_PER_SECOND,
+    ZERO_STD,
+)
 
 NAMES = {"start": "Start", "rft": "RFT", "grpo": "GRPO", "meta_rm": "Meta RM"}
 STAGES = ("rft", "grpo", "meta_rm", "evaluation")
@@ -29,13 +42,14 @@ OUTCOMES = {
 }
 # (metric, title, as percent) of the small pictures of GRPO.
 RL_CURVES = (
-    ("reward", "Mean reward (+1 right, −1 not)", False),
-    ("kl", "KL to the reference", False),
-    ("entropy", "Entropy per token, nats", False),
-    ("completions/mean_length", "Mean length, tokens", False),
-    ("frac_reward_zero_std", "Groups without a signal, %", True),
-    ("completions/invalid_ratio", "Invalid judgments, %", True),
+    (REWARD, "Mean reward (+1 right, −1 not)", False),
+    (KL, "KL to the reference", False),
+    (ENTROPY, "Entropy per token, nats", False),
+    (MEAN_LENGTH, "Mean length, tokens", False),
+    (ZERO_STD, "Groups without a signal, %", True),
+    (INVALID_RATIO, "Invalid judgments, %", True),
 )
+RIGHT = "right"  # the share of a step's judgments that the meta RM tells right
 BETTER, WORSE = 6, 2
 THROWN_AWAY = 2
 
@@ -100,6 +114,7 @@ def _evaluation(report: Row) -> Row:
                 "tokens": vote["tokens"],
                 "samples": vote["samples"],
                 "invalid": sum(vote["invalid"].values()) / max(vote["samples"], 1),
+                "unanswered": vote.get("unanswered", 0),
                 "reasons": sorted(vote["invalid"].items(), key=lambda x: (-x[1], x[0])),
             }
             for name, vote in votes.items()
@@ -159,7 +174,7 @@ def _rft(folder: Path) -> Row | None:
         "chosen": report.get("items_with_a_chosen_judgment"),
         "kinds": _outcomes(kinds),
         "sizes": _outcomes({f"{n} response{'s' * (n != '1')}": counts for n, counts in sizes}),
-        "plots": _curves("rft", metrics, [("train/loss", "Training loss", False)], COLOURS[1]),
+        "plots": _curves("rft", metrics, [(LOSS, "Training loss", False)], COLOURS[1]),
         "thrown_away": _thrown_away(folder / "trajectories.jsonl"),
     }
 
@@ -211,14 +226,14 @@ def _grpo(folder: Path) -> Row | None:
     metrics = list(_lines(folder / "metrics.jsonl"))
     if not metrics:
         return None
-    speeds = [row["tokens_per_second"] for row in metrics if known(row.get("tokens_per_second"))]
-    drifts = [row["sampling/logprob_drift"] for row in metrics if "sampling/logprob_drift" in row]
+    speeds = [row[TOKENS_PER_SECOND] for row in metrics if known(row.get(TOKENS_PER_SECOND))]
+    drifts = [row[DRIFT] for row in metrics if known(row.get(DRIFT))]
     return {
         "steps": metrics[-1]["step"],
         "filter": _filtered(folder / "filter.jsonl"),
         "plots": _curves("grpo", metrics, RL_CURVES, COLOURS[2]),
         "speed": median(speeds) if speeds else None,
-        "drift": max(filter(known, drifts), default=None),
+        "drift": max(drifts, default=None),
     }
 
 
@@ -238,12 +253,12 @@ def _meta(folder: Path) -> Row | None:
     """The training, and how well held-out judgments are told apart."""
     report = _json(folder / "report.json")
     metrics = [
-        row | {"correct": row.get("train/correct", math.nan) / max(row.get("data/judgments", 1), 1)}
+        row | ({RIGHT: row[CORRECT] / row[TARGETS]} if row.get(TARGETS) else {})
         for row in _lines(folder / "metrics.jsonl")
     ]
     if report is None and not metrics:
         return None
-    curves = [("train/loss", "Training loss", False), ("correct", "Judgments told right, %", True)]
+    curves = [(LOSS, "Training loss", False), (RIGHT, "Judgments told right, %", True)]
     heldout = report and report["heldout"]
     plots = _curves("meta", metrics, curves, COLOURS[3])
     if heldout:

@@ -1,4 +1,4 @@
-"""What a file of samples holds besides scores: refusals, reasons, lengths, the meta RM's work."""
+"""What samples hold besides scores: rows without an answer, reasons, lengths, ratings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 
 from grm_jax.evals.benchmark import Benchmark
 from grm_jax.evals.ranking import Ranking, rank
-from grm_jax.evals.run import REFUSED
+from grm_jax.evals.scoring import had_no_answer
+from grm_jax.fingerprint import RowsHash
 from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.samples import read_samples
 
-LISTED = 100  # refused and unread rows that are named; the others are counted
+Row = dict[str, str]
+
+LISTED = 100  # unanswered and unread rows that are named; the others are counted
 
 
 @dataclass
@@ -23,33 +26,36 @@ class Survey:
 
     Attributes:
         k: judgments of each row.
-        subsets: rows by subset, those that the judge refused among them.
-        judged: rows that the judge did not refuse.
-        invalid: judgments without scores by reason; "refused" are all of a refused row.
+        subsets: rows that were judged, by subset.
+        invalid: judgments without scores by reason.
         tokens: generated in all.
-        refused, unread: the first LISTED rows that the judge would not judge, and that could not
-            be read, as {"id", "error"}; `refused_rows` and `unread_rows` count all.
+        unanswered, unread: the first LISTED rows that the judge refused, and that could not be
+            read, as {"id", "error"}; `unanswered_rows`, by subset, and `unread_rows` count all.
+        left_out: rows that the official script leaves out, by subset; and why the first of them is.
         rated: whether any judgment has a meta score.
+        data: a hash of the rows: what was judged of each, and its label.
         meta: how well meta scores tell right judgments from wrong ones (equation 10), on rows of
             two or more responses with a label; None where none is rated.
     """
 
     k: int = 0
     subsets: Counter[str] = field(default_factory=Counter)
-    judged: int = 0
     invalid: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
-    refused: list[dict[str, str]] = field(default_factory=list)
-    unread: list[dict[str, str]] = field(default_factory=list)
-    refused_rows: int = 0
+    unanswered: list[Row] = field(default_factory=list)
+    unanswered_rows: Counter[str] = field(default_factory=Counter)
+    unread: list[Row] = field(default_factory=list)
     unread_rows: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    why_left_out: str = ""
     rated: bool = False
+    data: str = ""
     meta: Ranking | None = None
 
     @property
     def rows(self) -> int:
-        """All rows that count."""
-        return sum(self.subsets.values())
+        """All rows that were judged."""
+        return self.subsets.total()
 
     def to_json(self) -> dict[str, Any]:
         """Counts, shares and means; no list."""
@@ -59,7 +65,7 @@ class Survey:
             "invalid": dict(sorted(self.invalid.items(), key=lambda x: (-x[1], x[0]))),
             "invalid_share": sum(self.invalid.values()) / max(samples, 1),
             "tokens": self.tokens,
-            "mean_tokens": self.tokens / max(self.judged * self.k, 1),
+            "mean_tokens": self.tokens / max(samples, 1),
         }
 
 
@@ -71,28 +77,38 @@ def survey(benchmark: Benchmark, samples: Path) -> Survey:
     """
     found = Survey()
     rated: list[list[tuple[float, bool]]] = []
+    data = RowsHash()
     for row in read_samples(samples):
         if isinstance(row, Refusal):
-            found.unread_rows += 1
-            if len(found.unread) < LISTED:
-                found.unread.append(row.to_json())
+            _without_judgments(found, row)
+            if row.row is not None:
+                data.add(str(row.row.get("digest")), row.row.get("label"))
             continue
+        data.add(row.digest, row.example.label)
         found.k = len(row.judgments)
         found.subsets[benchmark.subset(row.example)] += 1
         found.invalid.update(j.reason for j in row.judgments if j.reason is not None)
         found.tokens += sum(j.tokens for j in row.judgments)
-        if all(j.reason == REFUSED for j in row.judgments):
-            found.refused_rows += 1
-            if len(found.refused) < LISTED:
-                error = row.judgments[0].text if row.judgments else ""
-                found.refused.append({"id": row.example.id, "error": error})
-            continue
-        found.judged += 1
         if pairs := _rated(row):
             rated.append(pairs)
         found.rated |= any(j.meta is not None for j in row.judgments)
     found.meta = rank(rated) if rated else None
+    found.data = data.hexdigest()
     return found
+
+
+def _without_judgments(found: Survey, row: Refusal) -> None:
+    told = {"id": row.id, "error": row.error}
+    if had_no_answer(row):
+        assert row.row is not None
+        found.unanswered_rows[str(row.row["subset"])] += 1
+        found.unanswered += [told] * (len(found.unanswered) < LISTED)
+    elif row.row is not None:
+        found.left_out[str(row.row["subset"])] += 1
+        found.why_left_out = found.why_left_out or row.error
+    else:
+        found.unread_rows += 1
+        found.unread += [told] * (len(found.unread) < LISTED)
 
 
 def _rated(row: Sampled) -> list[tuple[float, bool]]:

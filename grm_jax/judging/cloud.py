@@ -8,7 +8,7 @@ each response, and voting sums the rewards, which ranks as their mean does.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from grm_jax.judging.judgment import Judgment, Refusal, Sampled
 from grm_jax.judging.meta import meta_tokens
 from grm_jax.judging.rater import Rater, Tokens
 from grm_jax.judging.samples import SampleSource
-from grm_jax.judging.scalar import alone, check_samples, complete, too_long
+from grm_jax.judging.scalar import alone, check_samples, complete, unscored
 from grm_jax.sharding import MeshConfig
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Template
@@ -85,9 +85,10 @@ class CLoud:
         ):
             refused = next((part for part in parts if isinstance(part, Refusal)), None)
             if refused is not None:
-                yield Refusal(example.id, f"response {refused.id.split('/')[-1]}: {refused.error}")
+                error = f"response {refused.id.split('/')[-1]}: {refused.error}"
+                yield replace(refused, id=example.id, error=error)
             elif (scores := complete(found)) is None:
-                yield too_long(example, self.rater)
+                yield unscored(example, found, self.rater)
             else:
                 yield Sampled(example, tuple(_joined(parts, scores, k)))
 

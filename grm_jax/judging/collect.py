@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.meta import MetaRM
-from grm_jax.judging.samples import SampleSource, read_samples, to_json
-from grm_jax.processes import from_first, is_first, several, wait
+from grm_jax.judging.result_file import Line, ResultFile
+from grm_jax.judging.samples import SampleSource, from_json, read_samples, to_json
+from grm_jax.processes import is_first, say, several
 from grm_jax.text.messages import Example
 
 
@@ -22,10 +22,60 @@ def collect(
 ) -> list[Sampled]:
     """k judgments for each Example, from the file where they are there, else sampled.
 
-    As `write_samples`; what cannot be judged is not returned.
+    As `write_samples`; what cannot be judged is not returned, but counted and said.
     """
     write_samples(source, examples, k, path, name=name, total=len(examples))
-    return [row for row in read_samples(path) if isinstance(row, Sampled)]
+    found = list(read_samples(path))
+    refusals = [row for row in found if isinstance(row, Refusal)]
+    if refusals:
+        say(
+            f"{name}: {len(refusals)} of {len(found)} items have no judgments and are left out; "
+            f"the first, {refusals[0].id}: {refusals[0].error}"
+        )
+    return [row for row in found if isinstance(row, Sampled)]
+
+
+def refused(refusal: Refusal, example: Example) -> Line:
+    """The line of an Example that was refused."""
+    return {**refusal.to_json(), "id": example.id, "digest": example.digest}
+
+
+@dataclass(frozen=True)
+class SampleLines:
+    """The `Form` of a file of samples.
+
+    Attributes:
+        k: judgments of each Example; a line with another number of them is none.
+        form: the line of what was sampled.
+        refused: the line of an Example that was refused.
+    """
+
+    k: int
+    form: Callable[[Sampled], Line] = to_json
+    refused: Callable[[Refusal, Example], Line] = refused
+
+    def fresh(self, result: Any, row: Example) -> Line:
+        if isinstance(result, Refusal):
+            return self.refused(result, row)
+        return self.form(Sampled(row, result.judgments))
+
+    def again(self, line: Line, row: Example) -> Line:
+        """What is known of the row as it is now, and what was sampled then."""
+        if "judgments" in line:
+            return {**self.form(Sampled(row, ())), "judgments": line["judgments"]}
+        return self.refused(Refusal(row.id, line["error"]), row)
+
+    def bad(self, row: Refusal) -> Line:
+        return row.to_json()
+
+    def digest(self, line: Line) -> str | None:
+        if "error" in line:
+            return line["digest"]
+        # Earlier versions did not write it down, but what it is made from.
+        digest = line["digest"] if "digest" in line else from_json(line).digest
+        # Earlier versions wrote k judgments of a row that had no answer.
+        had_none = all(judgment["reason"] == "refused" for judgment in line["judgments"])
+        return digest if len(line["judgments"]) == self.k and not had_none else None
 
 
 def write_samples(
@@ -36,94 +86,43 @@ def write_samples(
     *,
     name: str,
     total: int | None = None,
+    lines: SampleLines | None = None,
 ) -> None:
-    """A file with k judgments of each Example, a line each; nothing to do where it is there.
+    """A file with k judgments of each Example, a line each, in the order of the Examples.
 
-    Lines are appended to `path`.part as Examples are finished; when all are there, the file is put
-    in the order of `examples` and gets its name, so that its bytes do not depend on when a run was
-    killed. What cannot be judged, or came as a Refusal, has a line with its reason. Memory holds
-    the Examples' ids, and the Examples that are under way. In a job of several processes all must
-    call; the first writes, and the others may read when this returns.
+    Lines are appended to `path`.part as Examples are finished; when all are there, the file gets
+    its name, so that its bytes do not depend on when a run was killed. A file that is there is
+    checked row by row: only what was not judged as it is now is sampled, see `ResultFile`, and
+    judgments of rows that are gone are kept in `path`.old. What cannot be judged, or came as a
+    Refusal, has a line with its reason. In a job of several processes all must call; the first
+    writes, and the others may read when this returns.
 
     Args:
         name, total: of the progress bar: what is judged, and how many.
+        lines: another form of them.
     """
-    if from_first(path.exists):
-        return
-    part = path.with_name(path.name + ".part")
-    if is_first():
-        path.parent.mkdir(parents=True, exist_ok=True)
-    lines = _whole_lines(part) if is_first() else {}
-    done = set(from_first(lambda: list(lines)))
-    order: list[str] = []
+    part, old = (path.with_name(path.name + end) for end in (".part", ".old"))
     with (
-        open(part, "r+b" if lines else "wb") if is_first() else nullcontext() as file,
         tqdm(
             total=total,
-            initial=len(done),
             desc=name,
             unit="item",
             dynamic_ncols=True,
             mininterval=1,
             disable=None if is_first() else True,
         ) as bar,
+        ResultFile(
+            path,
+            lines or SampleLines(k),
+            part=part,
+            others=(path, old),
+            told=lambda line: bar.update(),
+        ) as file,
     ):
-        if file is not None:
-            file.truncate(max((end for _, end in lines.values()), default=0))
-            file.seek(0, os.SEEK_END)
-
-        def write(result: Sampled | Refusal) -> None:
-            if file is None:
-                return
-            if isinstance(result, Refusal):
-                identity, row = result.id, result.to_json()
-            else:
-                identity, row = result.example.id, to_json(result)
-            start = file.tell()
-            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
-            file.flush()
-            lines[identity] = (start, file.tell())
-            bar.update()
-
-        def left() -> Iterator[Example]:
-            for example in examples:
-                order.append(example.id)
-                if example.id in done:
-                    continue
-                if isinstance(example, Refusal):
-                    write(example)
-                else:
-                    yield example
-
-        for result in source.sample_all(left() if is_first() or source.on_devices else (), k):
-            write(result)
-    if is_first():
-        _put_in_order(part, [lines[identity] for identity in order], path)
-    wait()
-
-
-def _whole_lines(part: Path) -> dict[str, tuple[int, int]]:
-    """Where each line of an unfinished file begins and ends, by id; not one that a kill tore."""
-    lines: dict[str, tuple[int, int]] = {}
-    if part.exists():
-        with part.open("rb") as file:
-            start = 0
-            for line in file:
-                if line.endswith(b"\n"):
-                    lines[json.loads(line)["id"]] = (start, start + len(line))
-                    start += len(line)
-    return lines
-
-
-def _put_in_order(part: Path, places: Sequence[tuple[int, int]], path: Path) -> None:
-    """Writes the lines at these places to another file, then gives it its name."""
-    ordered = path.with_name(path.name + ".ordered")
-    with part.open("rb") as file, ordered.open("wb") as out:
-        for start, end in places:
-            file.seek(start)
-            out.write(file.read(end - start))
-    os.replace(ordered, path)
-    part.unlink()
+        left = file.left(examples)
+        for result in source.sample_all(left if is_first() or source.on_devices else (), k):
+            file.write(result)
+        file.finish(aside=old)
 
 
 class Rated:

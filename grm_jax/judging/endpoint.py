@@ -6,24 +6,28 @@ Prompts, orders and parser are those of `Judge`; retries and timeouts are the op
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
+from grm_jax.judging.answer import Answer, completion, read_answer
 from grm_jax.judging.folder import Writes
 from grm_jax.judging.judge import item_key, read_judgment, response_order
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
 from grm_jax.judging.token_prob import check_count, told_shares, weighed
 from grm_jax.sampling.strategy import Strategy
-from grm_jax.text.messages import Example, repair_surrogates
+from grm_jax.text.messages import Example
 from grm_jax.text.prompts import load_templates, render
 
 _TOP = 20  # what OpenAI gives at most
+# Capitals, digits and underscores, no word of which is as long as a key.
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9]{0,15}(_[A-Z0-9]{1,15})*")
 _SENT = 3  # keeps the seeds that are sent apart from the orders and ties that judge.py draws
 
 
@@ -31,7 +35,8 @@ _SENT = 3  # keeps the seeds that are sent apart from the orders and ties that j
 class EndpointConfig:
     """Which server is asked, and how.
 
-    `api_key_env` names the environment variable with the key; where it is unset, none is sent.
+    `api_key_env` names the environment variable with the key; where it is unset, none is sent. It
+    is sent as a bearer's, or as it stands where it begins with another scheme ("Basic ..").
     Without an answer in `timeout` seconds, without a connection, and at a status of 408, 409, 429
     or 5xx the client asks again, `retries` times, ever later or when Retry-After says (if that is
     within two minutes). `templates`: see `load_templates`. Prices are per million tokens.
@@ -54,17 +59,16 @@ class EndpointConfig:
     price_out: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.api_key_env.isidentifier():
-            # Its value is not shown: it may well be the key.
-            raise ValueError("api_key_env is no variable's name; give that, not the key itself.")
+        # What may hold a secret is not shown, and nothing is written before it is refused.
+        if not _VARIABLE.fullmatch(self.api_key_env) and self.api_key_env not in os.environ:
+            raise ValueError(
+                "api_key_env is no variable's name, such as OPENAI_API_KEY; give that, and not the "
+                "key itself, which would be written beside every result."
+            )
+        _check_url(self.url)
         Strategy(self.temperature, top_p=self.top_p)
         paired = (self.price_in is None) == (self.price_out is None)
         for name, good, advice in (
-            (
-                "url",
-                self.url.startswith("http"),
-                "give a base URL, such as http://localhost:8000/v1",
-            ),
             ("model", self.model != "", "give the name by which the server knows the model"),
             ("concurrency", self.concurrency >= 1, "give 1 or more"),
             ("retries", self.retries >= 0, "give 0 (none) or more"),
@@ -122,12 +126,13 @@ class EndpointJudge:
         self.training, self.hinted, self.reference = training, hinted, reference
         self.templates = load_templates(config.templates)
         self.usage, self._counting = Usage(), threading.Lock()
-        key = os.environ.get(config.api_key_env, "").strip()
-        self._headers = {} if key else {"Authorization": openai.Omit()}
+        self._key = _key(config.api_key_env)
+        sent = self._key if " " in self._key else f"Bearer {self._key}"
+        self._headers = {"Authorization": sent if self._key else openai.Omit()}
         self._client = openai.OpenAI(
             base_url=config.url,
             # Without any, the client would send OPENAI_API_KEY to whatever server this is.
-            api_key=key or "none",
+            api_key="none",
             timeout=config.timeout,
             max_retries=config.retries,
         )
@@ -166,11 +171,17 @@ class EndpointJudge:
         try:
             judgments = askers.map(lambda sample: self._ask(example, sample), range(k))
             return Sampled(example, tuple(judgments))
+        except ConnectionError as error:  # what was not had now may be had another time
+            return Refusal(example.id, str(error), passing=True)
         except ValueError as error:
             return Refusal(example.id, str(error))
 
     def _ask(self, example: Example, sample: int) -> Judgment:
-        """One judgment. Raises ValueError: there is none, and why. Runs on a thread of a pool."""
+        """One judgment. Runs on a thread of a pool.
+
+        Raises:
+            ValueError: there is none, and why. ConnectionError: nor was there an answer.
+        """
         item, templates = item_key(example.digest), self.templates
         order = response_order(self.seed, item, sample, example.n)
         if self.kind == "token-prob":
@@ -179,25 +190,34 @@ class EndpointJudge:
         shown = example.permuted(order)
         turns = render(shown, template, hint=self.hinted, reference=self.reference)
         rng = np.random.default_rng([self.seed, item, sample, _SENT])
-        completion = self._complete([asdict(turn) for turn in turns], int(rng.integers(2**31)))
-        choice = completion.choices[0]
-        said = getattr(choice.message, "content", None)
-        # No text where the model refused, called a tool, or was still thinking.
-        text = repair_surrogates(said) if isinstance(said, str) else ""
+        answer = self._complete([asdict(turn) for turn in turns], int(rng.integers(2**31)))
         judgment = read_judgment(
-            text,
+            answer.text,
             template,
             sample=sample,
             order=order,
-            tokens=_tokens(completion, "completion_tokens"),
-            cut_off=choice.finish_reason == "length",
+            tokens=answer.completion_tokens,
+            cut_off=answer.cut_off,
         )
         if self.kind != "token-prob" or judgment.scores is None:
             return judgment
-        return weighed(judgment, told_shares(choice, text, example.n, self.config.url))
+        shares = told_shares(answer, example.n, self.config.url, template.label)
+        return weighed(judgment, shares)
 
-    def _complete(self, messages: Any, seed: int) -> Any:
-        """The server's chat completion, counted. Raises ValueError: there is none, and why."""
+    def answer(self, turns: list[dict[str, str]], seed: int) -> str:
+        """What the server writes after these turns, which ask for no judgment.
+
+        Raises:
+            ValueError: it is one that cannot be read. ConnectionError: there is none.
+        """
+        return self._complete(turns, seed).text
+
+    def _complete(self, messages: Any, seed: int) -> Answer:
+        """The server's answer, counted.
+
+        Raises:
+            ValueError: it is one that cannot be read. ConnectionError: there is none.
+        """
         import openai
 
         config, ask = self.config, self._client.chat.completions.with_raw_response.create
@@ -206,37 +226,83 @@ class EndpointJudge:
             sent |= {"logprobs": True, "top_logprobs": _TOP}
         try:
             raw = ask(messages=messages, seed=seed, extra_headers=self._headers, **sent)
+        except UnicodeError as error:  # the client reads an error as its headers say
+            self._count(0)
+            raise ConnectionError(
+                f"{config.url} sent an error whose text is not as its headers say ({error})."
+            ) from None
         except openai.APIError as error:
             self._count(int(error.request.headers.get("x-stainless-retry-count", 0)))
             told = f"gave no answer ({error.__cause__ or error})."
             if isinstance(error, openai.APIStatusError):
-                told = f"answered {error.status_code}: {_start(error.response.text)}"
-            raise ValueError(f"{config.url} {told}") from None
-        completion = None
-        with suppress(ValueError):  # a server that sends no JSON
-            completion = raw.parse()
-        self._count(raw.retries_taken, completion)
-        if not getattr(completion, "choices", None):
-            raise ValueError(f"{config.url} sent no chat completion: {_start(raw.text)}")
-        return completion
+                told = f"answered {error.status_code}: {self._start(_text(error.response.content))}"
+            raise ConnectionError(f"{config.url} {told}") from None
+        said = _text(raw.content)
+        body = completion(said)
+        if body is None:
+            self._count(raw.retries_taken)
+            raise ConnectionError(f"{config.url} sent no chat completion: {self._start(said)}")
+        try:
+            answer = read_answer(body, logprobs=self.kind == "token-prob")
+        except (ValueError, RecursionError) as error:
+            self._count(raw.retries_taken)
+            raise ValueError(
+                f"{config.url} sent an answer that cannot be read: {error}. Is it a server of "
+                "OpenAI's chat completions?"
+            ) from None
+        self._count(raw.retries_taken, answer)
+        return answer
 
-    def _count(self, retries: int, completion: Any = None) -> None:
+    def _start(self, text: str) -> str:
+        """The first words of what a server said, on one line; some repeat the key."""
+        text = text.replace(self._key.split()[-1], "***") if self._key else text
+        return " ".join(text.split())[:200]
+
+    def _count(self, retries: int, answer: Answer | None = None) -> None:
         total, config = self.usage, self.config
         with self._counting:
             total.requests += 1
             total.retries += retries
-            total.prompt_tokens += _tokens(completion, "prompt_tokens")
-            total.completion_tokens += _tokens(completion, "completion_tokens")
+            if answer is not None:
+                total.prompt_tokens += answer.prompt_tokens
+                total.completion_tokens += answer.completion_tokens
             if config.price_in is not None and config.price_out is not None:
                 cost = total.prompt_tokens * config.price_in
                 total.cost = (cost + total.completion_tokens * config.price_out) / 1e6
 
 
-def _tokens(completion: Any, name: str) -> int:
-    """A number of tokens as the server tells it, or 0."""
-    return getattr(getattr(completion, "usage", None), name, None) or 0
+def _text(body: bytes) -> str:
+    """What a server sent. JSON is UTF-8, whatever the headers say, which may be wrong."""
+    return body.decode("utf-8-sig", "replace")
 
 
-def _start(text: str) -> str:
-    """The first words of what a server said, on one line."""
-    return " ".join(text.split())[:200]
+def _check_url(url: str) -> None:
+    """Raises ValueError unless it is the address of a server and nothing else."""
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # an odd port, or a bracket that is not closed
+        parts, whole = urlsplit(""), False
+    if "@" in url or "?" in url or parts.fragment:
+        raise ValueError(
+            "url holds a user, a password or a query, and is written beside every result: give it "
+            "without them. A key is read from the environment variable that api_key_env names; for "
+            "a password set that to 'Basic ' and the base64 of user:password."
+        )
+    if not whole or re.search(r"\s", url):
+        raise ValueError(f"url is {url!r}; give a base URL, such as http://localhost:8000/v1.")
+
+
+def _key(variable: str) -> str:
+    """The key in an environment variable, "" where there is none.
+
+    Raises:
+        ValueError: it holds what no header can; the key is not shown.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key.isascii() or not key.isprintable():
+        raise ValueError(
+            f"the environment variable {variable} holds more than a key (a line break, or a letter "
+            "that is not ASCII): set it to the key alone."
+        )
+    return key

@@ -6,9 +6,8 @@ HF's layout (config.json, *.safetensors, tokenizer.json), and optionally ours: `
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,9 +16,12 @@ from jax.sharding import Mesh
 
 from grm_jax.models import hf
 from grm_jax.models.gemma2 import Params
+from grm_jax.models.hf_folder import find_folder
 from grm_jax.models.model import Model
+from grm_jax.presets import BUNDLED, bundled
 from grm_jax.processes import several
 from grm_jax.sharding import MeshConfig, make_mesh
+from grm_jax.text.files import read_object
 from grm_jax.text.prompts import Templates, load_templates
 from grm_jax.text.tokenizer import Tokenizer
 
@@ -31,8 +33,13 @@ Writes = Literal["grm", "judge", "token-prob"]  # those that write, and no more
 Learns = Literal["grm", "judge"]  # those of them that differ in what they write
 
 DEFAULT_MAX_NEW_TOKENS = 1024
-# The small world's models: where SPCT starts, what it makes, and the meta RM beside it.
-BUNDLED = ("tiny-start", "tiny", "tiny-meta")
+# What grm.json may say that is read: whether a value is one, and what it must be.
+SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "kind": (lambda kind: kind in get_args(Kind), f"one of {', '.join(get_args(Kind))}"),
+    "critic": (lambda name: isinstance(name, str), "the name of a folder in this one"),
+    "max_new_tokens": (lambda n: type(n) is int and n > 0, "a whole number, 1 or more"),
+    "tokenizer_sha256": (lambda sha: isinstance(sha, str), "the hash of tokenizer.json"),
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ def load_model_folder(
         mesh = MeshConfig()
     devices = make_mesh(mesh) if mesh is not None else None
     words = Tokenizer.load(tokenizer or path)
-    settings = _read_settings(path)
+    settings = read_settings(path)
     expected = settings.get("tokenizer_sha256")
     if expected is not None and words.sha256 != expected:
         raise ValueError(
@@ -106,7 +113,7 @@ def load_model_folder(
         templates=load_templates(templates or (own if own.is_dir() else None)),
         max_new_tokens=settings.get("max_new_tokens", min(DEFAULT_MAX_NEW_TOKENS, limit // 2)),
         mesh=devices,
-        kind=_kind(path, settings),
+        kind=settings.get("kind", "grm"),
         critic=path / settings["critic"] if "critic" in settings else None,
     )
 
@@ -117,8 +124,7 @@ def folder_kind(name: str | Path) -> Kind:
     Raises:
         FileNotFoundError, ValueError: no such folder, or no such kind.
     """
-    path = model_path(name)
-    return _kind(path, _read_settings(path))
+    return read_settings(model_path(name)).get("kind", "grm")
 
 
 def model_path(name: str | Path) -> Path:
@@ -127,23 +133,20 @@ def model_path(name: str | Path) -> Path:
     Raises:
         FileNotFoundError, ValueError: there is none.
     """
-    return bundled(str(name)) if str(name) in BUNDLED else hf.find_folder(name)
+    return bundled(str(name)) if str(name) in BUNDLED else find_folder(name)
 
 
-def bundled(name: str) -> Path:
-    """The folder of a model that comes with the package."""
-    return Path(str(resources.files("grm_jax"))) / "assets" / name
+def read_settings(path: Path) -> dict[str, Any]:
+    """What grm.json says in a model folder; nothing where there is none.
 
-
-def _kind(path: Path, settings: dict[str, Any]) -> Kind:
-    kind = settings.get("kind", "grm")
-    if kind not in get_args(Kind):
-        raise ValueError(
-            f"{path / 'grm.json'} says kind {kind!r}; there are {', '.join(get_args(Kind))}."
-        )
-    return kind
-
-
-def _read_settings(path: Path) -> dict[str, Any]:
+    Raises:
+        ValueError: it cannot be read, or a value is none that it may have.
+    """
     file = path / "grm.json"
-    return json.loads(file.read_text()) if file.is_file() else {}
+    if not file.exists():
+        return {}
+    settings = read_object(file)
+    for name, (good, wanted) in SETTINGS.items():
+        if name in settings and not good(settings[name]):
+            raise ValueError(f"{file}: {name} is {settings[name]!r}; it must be {wanted}.")
+    return settings

@@ -35,6 +35,10 @@ from grm_jax.text.prompts import Template, render
 # Two uses of randomness beside the sampler's, kept apart by a last word that is never zero
 # (numpy's seeds do not distinguish trailing zeros).
 _ORDERS, _TIES = 1, 2
+NOT_FINITE = (
+    "the logits of {} are not finite (NaN or inf) for this row, so that what it wrote means "
+    "nothing: try --dtype float32, or another checkpoint."
+)
 
 
 @dataclass
@@ -192,7 +196,10 @@ class Judge:
             pending.judgments.append(judgment)
             if len(pending.judgments) == pending.k:
                 judgments = sorted(pending.judgments, key=lambda j: j.sample)
-                yield Sampled(pending.example, tuple(judgments))
+                if all(math.isfinite(judgment.logprob) for judgment in judgments):
+                    yield Sampled(pending.example, tuple(judgments))
+                else:
+                    yield Refusal(pending.example.id, NOT_FINITE.format(self.folder.path))
         yield from refused
 
     def _requests(self, pending: _Pending) -> list[Request]:
@@ -237,8 +244,10 @@ class Judge:
             for completion, judgment in parsed
         )
         for (pending, judgment), found in reader(requests):
-            logits = found[0] if found else None
-            yield pending, weighed(judgment, logits and softmax(logits[: pending.example.n]))
+            logits = found[0][: pending.example.n] if found and found[0] else None
+            if logits and not all(map(math.isfinite, logits)):
+                judgment = replace(judgment, logprob=math.nan)
+            yield pending, weighed(judgment, logits and softmax(logits))
 
     def _parse(self, completion: Completion) -> Judgment:
         pending, order = completion.request.tag
@@ -290,11 +299,18 @@ def read_judgment(
     ended it, which is then the reason why it has no scores.
     """
     if template.chooses:
-        parsed = parse_choice(text, len(order))
+        parsed = parse_choice(text, len(order), label=template.label, cut_off=cut_off)
         chosen = parsed.index
         shown = None if chosen is None else [int(i == chosen) for i in range(len(order))]
     else:
-        parsed = parse_judgment(text, len(order), template.low, template.high)
+        parsed = parse_judgment(
+            text,
+            len(order),
+            template.low,
+            template.high,
+            label=template.label,
+            cut_off=cut_off,
+        )
         shown = parsed.scores
     scores = None if shown is None else restore(shown, order)
     return Judgment(

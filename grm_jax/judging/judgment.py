@@ -21,8 +21,8 @@ class Judgment:
         principles, critique: as generated; the critique speaks of places, see `order`.
         scores: one number per response in the *Example's* order, or None if unparsable: 1..10 of a
             pointwise GRM; of another judge a vote (0 or 1), a probability, or a reward.
-        reason: why there are no scores ("no_box", "wrong_count", "truncated", .., and of TokenProb
-            "no_index_token"), else None.
+        reason: why there are no scores ("no_box", "box_elsewhere", "truncated", .., and of
+            TokenProb "no_index_token"), else None.
         text: the whole completion.
         tokens: how many tokens were generated, the stop token included.
         logprob: the sum of their log-probabilities under the model, in nats.
@@ -51,10 +51,19 @@ def restore(shown: Sequence[float], order: Sequence[int]) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Sampled:
-    """An Example and its k judgments, in the order of their numbers, before any vote."""
+    """An Example and its k judgments, in the order of their numbers, before any vote.
+
+    judged: the digest of what was judged, where the Example's texts may not be told.
+    """
 
     example: Example
     judgments: tuple[Judgment, ...]
+    judged: str | None = field(default=None, compare=False)
+
+    @property
+    def digest(self) -> str:
+        """The digest of what was judged."""
+        return self.judged or self.example.digest
 
 
 @dataclass(frozen=True)
@@ -94,10 +103,20 @@ class Verdict:
         """How many judgments are in the sum."""
         return sum(j.counted for j in self.judgments)
 
+    @property
+    def mean_scores(self) -> tuple[float, ...]:
+        """Per response the mean over the counted judgments."""
+        return tuple(total / self.counted for total in self.scores)
+
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dict; `judgments[i].scores` is null where a critique had none."""
+        """A JSON-ready dict; `judgments[i].scores` is null where a critique had none.
+
+        Sums fall where a judgment could not be read; mean_scores do not.
+        """
         row = dataclasses.asdict(self)
-        row["invalid_reasons"] = self.invalid_reasons
+        head = {name: row.pop(name) for name in ("id", "scores")}
+        head |= {"mean_scores": self.mean_scores, "counted": self.counted}
+        row = {**head, **row, "invalid_reasons": self.invalid_reasons}
         for judgment in row["judgments"]:
             # The text repeats principles and critique, except where it could not be parsed.
             if judgment["scores"] is not None:
@@ -111,12 +130,18 @@ class Refusal:
 
     passing: the reason may be gone at the next try (a server that was down, memory that was full),
     so that the same command asks again.
+    row: of a benchmark's row what a report must know without its text: subset, unit, label, digest,
+    and whether an official script leaves it out.
     """
 
     id: str
     error: str
     passing: bool = False
+    row: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """{"id": .., "error": ..}, and "passing" where it is so."""
-        return {"id": self.id, "error": self.error} | ({"passing": True} if self.passing else {})
+        """{"id": .., "error": ..}, with "passing" and "row" where there is such a thing."""
+        told: dict[str, Any] = {"id": self.id, "error": self.error}
+        if self.passing:
+            told["passing"] = True
+        return told if self.row is None else told | {"row": dict(self.row)}

@@ -6,13 +6,14 @@ what the judge wrote; its raw logit says how likely the judgment is to be right 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from grm_jax.judging.folder import load_model_folder
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
-from grm_jax.judging.rater import Rater, Tokens
+from grm_jax.judging.rater import NOT_FINITE, Rater, Tokens
 from grm_jax.sharding import MeshConfig
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Template, render_meta
@@ -41,11 +42,15 @@ class MetaRM(Rater):
     def rate_all(self, sampled: Iterable[Sampled | Refusal]) -> Iterator[Sampled | Refusal]:
         """The same, with `meta` filled in where a judgment has scores and fits into the model.
 
+        An Example with a rating that is not finite is refused: it would guide nothing.
         Yields in the order in which Examples are finished, see `Rater`. What several judgments of
         an Example say word for word, with the responses in the same order, is rated once: of a
         trained GRM's judgments that is most.
         """
         for result, ratings in self((result, self._wanted(result)) for result in sampled):
+            if any(rating is not None and not math.isfinite(rating) for rating in ratings):
+                error = f"the meta RM: {NOT_FINITE.format(self.folder.path)}"
+                result = Refusal(_identity(result), error)
             if isinstance(result, Sampled):
                 left = iter(ratings)
                 rated = (replace(j, meta=next(left)) if j.scores else j for j in result.judgments)
@@ -63,6 +68,10 @@ class MetaRM(Rater):
         if isinstance(result, Refusal):
             return []
         return [tuple(self.tokens(result.example, j)) for j in result.judgments if j.scores]
+
+
+def _identity(result: Sampled | Refusal) -> str:
+    return result.id if isinstance(result, Refusal) else result.example.id
 
 
 def meta_tokens(

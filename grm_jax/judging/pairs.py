@@ -65,7 +65,8 @@ class PairInput:
             elif not pending.refused:
                 pending.refused = True
                 places = f"responses {pair[0] + 1} and {pair[1] + 1}"
-                yield Refusal(pending.example.id, f"{places}: {result.error}")
+                error = f"{places}: {result.error}"
+                yield replace(result, id=pending.example.id, error=error)
             if pending.left == 0 and not pending.refused:
                 yield Sampled(pending.example, tuple(_joined(pending, s) for s in range(k)))
 

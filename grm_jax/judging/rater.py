@@ -27,6 +27,10 @@ from grm_jax.sharding import DECODE_RULES, spec_for
 T = TypeVar("T")
 R = TypeVar("R")  # what is found for one sequence
 Tokens = tuple[int, ...]
+NOT_FINITE = (
+    "a score that {} gives this row is not finite (NaN or inf): try --dtype float32, or another "
+    "checkpoint."
+)
 
 
 @dataclass

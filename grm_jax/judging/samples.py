@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,6 +39,7 @@ def to_json(sampled: Sampled) -> dict[str, Any]:
     told = {name: getattr(example, name) for name in _TOLD if getattr(example, name) is not None}
     return {
         "id": example.id,
+        "digest": sampled.digest,
         "prompt": [dataclasses.asdict(turn) for turn in example.prompt],
         "responses": list(example.responses),
         **told,
@@ -52,6 +54,7 @@ def from_json(row: dict[str, Any]) -> Sampled:
     Raises:
         ValueError: the row lacks a part, or holds one that cannot be read.
     """
+    digest = row.get("digest")
     try:
         judgments = tuple(
             Judgment(
@@ -59,12 +62,16 @@ def from_json(row: dict[str, Any]) -> Sampled:
                     **judgment,
                     "order": tuple(judgment["order"]),
                     "scores": judgment["scores"] and tuple(judgment["scores"]),
+                    # JSON has no nan, which is what an endpoint's judgments have.
+                    "logprob": math.nan if judgment["logprob"] is None else judgment["logprob"],
                 }
             )
             for judgment in row["judgments"]
         )
         told: dict[str, Any] = {name: row.get(name) for name in (*_TOLD, "meta")}
-        return Sampled(Example(row["prompt"], row["responses"], row["id"], **told), judgments)
+        return Sampled(
+            Example(row["prompt"], row["responses"], row["id"], **told), judgments, digest
+        )
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"this is no line of sampled judgments ({error!r}): they are written by "
@@ -86,7 +93,10 @@ def read_samples(path: Path) -> Iterator[Sampled | Refusal]:
             try:
                 row = json.loads(line)
                 if "error" in row:
-                    yield Refusal(row["id"], row["error"])
+                    known = row.get("row")
+                    if known and "digest" in row:
+                        known = {**known, "digest": row["digest"]}
+                    yield Refusal(row["id"], row["error"], row.get("passing", False), known)
                 else:
                     yield from_json(row)
             except ValueError as error:
@@ -104,16 +114,17 @@ class SavedSamples:
 
     def __init__(self, path: Path):
         self.path = path
-        self._rows = {r.example.id: r for r in read_samples(path) if isinstance(r, Sampled)}
+        rows = [row for row in read_samples(path) if isinstance(row, Sampled)]
+        self._judgments = {row.digest: row.judgments for row in rows}
+        self._ids = {row.example.id for row in rows}
 
     def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled | Refusal]:
-        """The first k judgments that the file has for each Example, found by its id."""
+        """The first k judgments that the file has for each Example, found by what is judged."""
         for example in examples:
-            row = self._rows.get(example.id)
-            if row is None or len(row.judgments) < k:
-                count = 0 if row is None else len(row.judgments)
-                yield Refusal(example.id, f"{self.path} has {count} of its {k} judgments.")
-            elif row.example.responses != example.responses:
-                yield Refusal(example.id, f"{self.path} judges other responses under this id.")
+            judgments = self._judgments.get(example.digest, ())
+            if not judgments and example.id in self._ids:
+                yield Refusal(example.id, f"{self.path} judges something else under this id.")
+            elif len(judgments) < k:
+                yield Refusal(example.id, f"{self.path} has {len(judgments)} of its {k} judgments.")
             else:
-                yield Sampled(example, row.judgments[:k])
+                yield Sampled(example, judgments[:k])

@@ -6,13 +6,14 @@ Neither writes anything: a judgment has scores and no text. What they read goes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from grm_jax.judging.judge import item_key, response_order
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
-from grm_jax.judging.rater import Rater, Tokens
+from grm_jax.judging.rater import NOT_FINITE, Rater, Tokens
 from grm_jax.text.messages import Example, Message
 from grm_jax.text.prompts import Template, render
 from grm_jax.text.tokenizer import Tokenizer
@@ -35,7 +36,7 @@ class BTRM:
             if isinstance(tag, Refusal):
                 yield tag
             elif (scores := complete(found)) is None:
-                yield too_long(tag, self.rater)
+                yield unscored(tag, found, self.rater)
             else:
                 order = tuple(range(tag.n))
                 yield Sampled(tag, tuple(unwritten(i, order, scores) for i in range(k)))
@@ -79,7 +80,7 @@ class PairRM:
             if isinstance(tag, Refusal):
                 yield tag
             elif (scores := complete(found)) is None:
-                yield too_long(tag, self.rater)
+                yield unscored(tag, found, self.rater)
             else:
                 yield Sampled(tag, tuple(self._judgments(tag, k, scores)))
 
@@ -153,13 +154,15 @@ def unwritten(sample: int, order: tuple[int, ...], scores: Sequence[float]) -> J
 
 
 def complete(scores: Sequence[float | None]) -> list[float] | None:
-    """The scores of an Example's sequences; None if one of them was too long to have any."""
-    found = [score for score in scores if score is not None]
+    """The scores of an Example's sequences; None if one of them has none that is finite."""
+    found = [score for score in scores if score is not None and math.isfinite(score)]
     return found if len(found) == len(scores) else None
 
 
-def too_long(example: Example, rater: Rater) -> Refusal:
+def unscored(example: Example, scores: Sequence[float | None], rater: Rater) -> Refusal:
     """Why an Example has no scores."""
+    if None not in scores:
+        return Refusal(example.id, NOT_FINITE.format(rater.folder.path))
     return Refusal(
         example.id,
         f"the conversation with what is to be scored has more than the {rater.longest} tokens "

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from grm_jax.judging.answer import Answer
 from grm_jax.judging.judgment import Judgment, restore
 from grm_jax.judging.rater import Reader, Tokens
 from grm_jax.models.gemma2 import Params
@@ -80,7 +80,8 @@ class IndexReader(Reader[list[float]]):
         """
         if judgment.scores is None:
             return []
-        head = judgment.text[: choice_place(judgment.text)]
+        label = self.folder.templates.judge.label
+        head = judgment.text[: choice_place(judgment.text, label)]
         tokenizer, tokens = self.folder.tokenizer, completion.tokens.tolist()
         for place in reversed(range(len(tokens))):
             text = tokenizer.decode(tokens[:place])
@@ -112,38 +113,35 @@ def next_logits(
 _PROGRAM = jax.jit(next_logits, static_argnums=0)
 
 
-def told_shares(choice: Any, text: str, n: int, url: str) -> tuple[float, ...] | None:
+def told_shares(answer: Answer, n: int, url: str, label: str) -> tuple[float, ...] | None:
     """The shares of n numbers, from the log-probabilities that a server sends with an answer.
 
     None where the chosen number is not a token, or the last letter of one. A number that is not
     among the likeliest tokens, as far as the server sends them, has a share of 0.
 
     Args:
-        choice: of a chat completion, with logprobs.content as OpenAI has it. text: its content.
+        label: of the template's result.
 
     Raises:
-        ValueError: the server sent no log-probabilities.
+        ValueError: the server sent no log-probabilities, or none at the chosen number.
     """
-    entries = getattr(getattr(choice, "logprobs", None), "content", None) or ()
-    if not any(entry.top_logprobs for entry in entries):
-        raise ValueError(
-            f"{url} sent no top_logprobs of its tokens, which TokenProb is made of: use the kind "
-            "judge, or a server that sends them."
-        )
-    head, end = text[: choice_place(text)].encode(), 0
-    for entry in entries:
-        start, end = end, end + len(_bytes(entry))
+    if not any(token.top for token in answer.tokens):
+        raise ValueError(_NO_TOP.format(url, "its tokens"))
+    head, end = answer.text[: choice_place(answer.text, label)].encode(), 0
+    for token in answer.tokens:
+        start, end = end, end + len(token.data)
         # "2", or with what the tokenizer puts before it: " 2" or "{2".
-        before = entry.token[:-1]
+        before = token.text[:-1]
         if start + len(before.encode()) == len(head) < end:
-            told = {other.token: other.logprob for other in entry.top_logprobs}
-            told[entry.token] = entry.logprob
+            if not token.top:
+                raise ValueError(_NO_TOP.format(url, "the number that it chose"))
+            told = {**token.top, token.text: token.logprob}
             logits = [told.get(f"{before}{i}", -math.inf) for i in range(1, n + 1)]
             return softmax(logits) if max(logits) > -math.inf else None
     return None
 
 
-def _bytes(entry: Any) -> bytes:
-    """The bytes of a token; its text may be but a part of a character."""
-    told = getattr(entry, "bytes", None)
-    return entry.token.encode() if told is None else bytes(told)
+_NO_TOP = (
+    "{} sent no top_logprobs of {}, which TokenProb is made of: use the kind judge, or a server "
+    "that sends them."
+)

@@ -5,6 +5,7 @@ MetaRM@k sums only the judgments that a meta RM rates highest ("guided voting").
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,7 +21,7 @@ def guide(judgments: Sequence[Judgment], k_meta: int | None = None) -> tuple[Jud
     never count; equal meta scores go by sample number.
 
     Raises:
-        ValueError: k_meta is not positive.
+        ValueError: k_meta is not positive, or a meta score is not finite.
     """
     k_meta = max(len(judgments) // 2, 1) if k_meta is None else k_meta
     if k_meta < 1:
@@ -28,6 +29,12 @@ def guide(judgments: Sequence[Judgment], k_meta: int | None = None) -> tuple[Jud
             f"k_meta is {k_meta}; a verdict needs at least one judgment: give 1 or more."
         )
     valid = [j for j in judgments if j.scores is not None]
+    for judgment in valid:
+        if judgment.meta is not None and not math.isfinite(judgment.meta):
+            raise ValueError(
+                f"the meta score of sample {judgment.sample} is {judgment.meta}; what is not "
+                "finite cannot choose. Rate the samples again, with a sound meta RM."
+            )
     unrated = float("-inf")
     best = sorted(valid, key=lambda j: (-(unrated if j.meta is None else j.meta), j.sample))
     kept = {j.sample for j in best[:k_meta]}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import re
 import shutil
 from collections.abc import Mapping
 from functools import partial
@@ -23,63 +22,28 @@ from jax.sharding import Mesh, SingleDeviceSharding
 
 from grm_jax.models.gemma2 import Params
 from grm_jax.models.hf_config import config_from_hf, config_to_hf
+from grm_jax.models.hf_folder import TOKENIZER_FILES, find_folder
 from grm_jax.models.hf_layout import EMBEDDING, Place, places, with_shapes
-from grm_jax.models.hf_tensors import Outgoing, Stored, split_into_files, survey, write_files
+from grm_jax.models.hf_tensors import (
+    Outgoing,
+    Stored,
+    not_finite,
+    split_into_files,
+    survey,
+    write_files,
+)
 from grm_jax.models.model import Model
 from grm_jax.processes import is_first, wait
 from grm_jax.sharding import DECODE_RULES, Rules, check_divisible, shardings_of
 from grm_jax.text.tokenizer import Tokenizer
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "generation_config.json",
-)
-# What we read of a hub repository; many hold the weights a second time in other formats.
-HUB_PATTERNS = [
-    *TOKENIZER_FILES,
-    "config.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
-    "grm.json",
-    "templates/*",
-    "critic/*",
-]
-
 # safetensors' dtypes -> what we keep. float16 is widened, since bfloat16 would round it.
 STORED_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float32"}
 WRITTEN_DTYPES = {"float32": "F32", "bfloat16": "BF16"}
 
-
-def find_folder(source: str | Path) -> Path:
-    """The folder that `source` names: itself, or the download of a hub id (cached by its client).
-
-    Raises:
-        FileNotFoundError: neither a folder nor a hub id, or the hub did not give it.
-    """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return path
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
-        raise FileNotFoundError(
-            f"There is no model folder {path} (looked from {Path.cwd()}), and it is no hub id "
-            "(owner/name) either. Give the folder that holds config.json."
-        )
-    from huggingface_hub import snapshot_download  # slow to import, and seldom needed
-
-    try:
-        return Path(snapshot_download(str(source), allow_patterns=HUB_PATTERNS))
-    except OSError as error:  # what all of the client's network, access and name errors are
-        reason = " ".join(str(error).split())[:300]
-        raise FileNotFoundError(
-            f"There is no folder {source} here (looked from {Path.cwd()}), and the hub did not "
-            f"give a model of that id ({type(error).__name__}: {reason}). Check the id and the "
-            "network; for a gated model accept its licence and run `hf auth login`; or download "
-            "it elsewhere and give the local folder."
-        ) from error
+HEAD = "lm_head.weight"
+MOST_FAULTS = 10  # of tensors that do not fit: one sentence of config.json may make hundreds
+ROWS_BYTES = 1 << 26  # of a table that is compared, at a time
 
 
 def load_folder(
@@ -98,7 +62,8 @@ def load_folder(
     Raises:
         FileNotFoundError: no such folder, no config.json or weights, or the hub did not give it.
         ValueError: not a Gemma-2 that we compute, tensors that are missing, unknown or of another
-            shape (all are named), or a mesh that does not divide the weights.
+            shape (all are named), numbers that are not finite, or a mesh that does not divide the
+            weights.
     """
     folder = find_folder(source)
     config, head = config_from_hf(folder)
@@ -109,6 +74,8 @@ def load_folder(
     model = Model(config, head, dtype or param_dtype, param_dtype)
     abstract, where = model.abstract(), places(config, head)
     _check_tensors(folder, tensors, where, abstract)
+    if head == "lm":
+        _check_tied(folder, tensors)
     if mesh is None:
         here = SingleDeviceSharding(jax.local_devices()[0])
         shardings = jax.tree.map(lambda _: here, abstract)
@@ -140,14 +107,32 @@ def _check_tensors(
         found, shape = tensor.shape, needed.get(name)
         if name == EMBEDDING and shape and found[1:] == shape[1:] and found[0] > shape[0]:
             found = shape  # some checkpoints pad the table to 256,128 rows, which nothing reads
-        if shape is None and name != "lm_head.weight":  # tied files may repeat the table as head
+        if shape is None and name != HEAD:  # tied files may repeat the table as head
             faults.append(f"{name} is in the files, but not in this model")
         elif shape is not None and found != shape:
             faults.append(f"{name} is {list(found)}, but config.json says {list(shape)}")
         elif tensor.dtype not in STORED_DTYPES:
             faults.append(f"{name} is {tensor.dtype}, but only {', '.join(STORED_DTYPES)} are read")
     if faults:
+        if len(faults) > MOST_FAULTS:
+            faults[MOST_FAULTS:] = [f"and {len(faults) - MOST_FAULTS} more"]
         raise ValueError(f"{folder}: the weights do not fit.\n  " + "\n  ".join(faults))
+
+
+def _check_tied(folder: Path, tensors: Mapping[str, Stored]) -> None:
+    """Refuses an output layer of its own, which other readers would use (transformers 5 does)."""
+    head, table = tensors.get(HEAD), tensors[EMBEDDING]
+    if head is None:
+        return
+    step = max(ROWS_BYTES // (4 * table.shape[1]), 1)
+    for first in range(0, table.shape[0], step):
+        rows = (slice(first, min(first + step, table.shape[0])), slice(None))
+        if head.shape != table.shape or not np.array_equal(head.read(rows), table.read(rows)):
+            raise ValueError(
+                f"{folder}: {HEAD} is not the same as {EMBEDDING}: an output layer of its own is "
+                "not computed here, and what comes out without it is another model. If the table "
+                f"is the right one, as in every published Gemma-2, leave {HEAD} out of the files."
+            )
 
 
 def _read(
@@ -172,6 +157,12 @@ def _read(
     for slot, name in enumerate(names):
         raw = tensors[name].read(tuple(inside)).reshape([sizes[d] for d in order])
         out[slot] = raw.transpose(np.argsort(order))
+        if not_finite(out[slot]):
+            raise ValueError(
+                f"{tensors[name].path}: {name} holds numbers that are not finite (NaN or inf): "
+                "the training that made it broke, or the file is damaged. Give an earlier "
+                "checkpoint, or get the file anew."
+            )
     return out if place.stacked else out[0]
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from grm_jax.models.config import Gemma2Config
+from grm_jax.text.files import read_object
 
 ARCHITECTURES: dict[str, Literal["lm", "scalar"]] = {
     "Gemma2ForCausalLM": "lm",
@@ -23,6 +23,7 @@ REQUIRED = {
     "num_heads": "num_attention_heads",
     "num_kv_heads": "num_key_value_heads",
 }
+WHOLE = {"head_dim", "sliding_window", "max_position"}  # the others are real numbers
 DEFAULTED = {
     "head_dim": ("head_dim", 256),
     "query_pre_attn_scalar": ("query_pre_attn_scalar", 256),
@@ -50,18 +51,18 @@ def config_from_hf(folder: str | Path) -> tuple[Gemma2Config, Literal["lm", "sca
         ValueError: not Gemma-2, or a Gemma-2 that this code does not compute; says which key.
     """
     path = Path(folder) / "config.json"
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path} is missing: a model folder holds a config.json.")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}).") from error
-    if not isinstance(raw, dict) or raw.get("model_type") != "gemma2":
-        found = raw.get("model_type") if isinstance(raw, dict) else None
+    raw = read_object(path)
+    if raw.get("model_type") != "gemma2":
         raise ValueError(
-            f"{path}: model_type is {found!r}, but only 'gemma2' runs here; give a Gemma-2 folder."
+            f"{path}: model_type is {raw.get('model_type')!r}, but only 'gemma2' runs here; give a "
+            "Gemma-2 folder."
         )
-    numbers = {ours: _required(raw, theirs, path) for ours, theirs in REQUIRED.items()}
+    _check_precision(raw, path)
+    numbers: dict[str, Any] = {
+        ours: _whole(raw.get(theirs), theirs, path) for ours, theirs in REQUIRED.items()
+    }
     for ours, (theirs, default) in DEFAULTED.items():
         numbers[ours] = raw.get(theirs, default)
         if numbers[ours] is None:
@@ -69,6 +70,8 @@ def config_from_hf(folder: str | Path) -> tuple[Gemma2Config, Literal["lm", "sca
                 f"{path}: {theirs} is null, but Gemma-2 here always has one ({default} as "
                 "published); write the number."
             )
+        check = _whole if ours in WHOLE else _positive
+        numbers[ours] = check(numbers[ours], theirs, path)
     for key, allowed in FIXED.items():
         if key in raw and raw[key] not in allowed:
             raise ValueError(
@@ -78,10 +81,28 @@ def config_from_hf(folder: str | Path) -> tuple[Gemma2Config, Literal["lm", "sca
     return Gemma2Config(**numbers, rope_theta=_rope_theta(raw, path)), _head(raw, path)
 
 
-def _required(raw: dict[str, Any], key: str, path: Path) -> int:
-    if not isinstance(raw.get(key), int):
-        raise ValueError(f"{path}: {key} must be a whole number, but is {raw.get(key)!r}.")
-    return raw[key]
+def _whole(value: Any, key: str, path: Path) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+        raise ValueError(f"{path}: {key} must be a whole number, 1 or more, but is {value!r}.")
+    return value
+
+
+def _positive(value: Any, key: str, path: Path) -> int | float:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0 < value < float("inf"):
+        raise ValueError(f"{path}: {key} must be a number above 0, but is {value!r}.")
+    return value
+
+
+def _check_precision(raw: dict[str, Any], path: Path) -> None:
+    """Refuses weights that are packed into fewer bits: bitsandbytes, GPTQ, AWQ, FP8, .."""
+    packed = raw.get("quantization_config")
+    if packed:
+        method = packed.get("quant_method") if isinstance(packed, dict) else None
+        raise ValueError(
+            f"{path}: the weights are quantised (quantization_config: {method or packed!r}), and "
+            "only float32, bfloat16 and float16 are read. Give the model that was quantised."
+        )
 
 
 def _check_layer_types(raw: dict[str, Any], num_layers: int, path: Path) -> None:
@@ -97,21 +118,25 @@ def _check_layer_types(raw: dict[str, Any], num_layers: int, path: Path) -> None
 def _rope_theta(raw: dict[str, Any], path: Path) -> float:
     """The rotary base: `rope_parameters` in version 5, `rope_theta` before."""
     rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise ValueError(f"{path}: the rope parameters must be an object, but are {rope!r}.")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise ValueError(f"{path}: rope_type is {kind!r}, but only 'default' is computed here.")
-    return float(rope.get("rope_theta", raw.get("rope_theta", 10_000.0)))
+    theta = rope.get("rope_theta", raw.get("rope_theta", 10_000.0))
+    return float(_positive(theta, "rope_theta", path))
 
 
 def _head(raw: dict[str, Any], path: Path) -> Literal["lm", "scalar"]:
     names = raw.get("architectures") or []
-    if len(names) != 1 or names[0] not in ARCHITECTURES:
+    if not isinstance(names, list) or len(names) != 1 or str(names[0]) not in ARCHITECTURES:
         raise ValueError(
             f"{path}: architectures is {names!r}, but must be one of "
             f"{', '.join(ARCHITECTURES)}, in a list."
         )
     head = ARCHITECTURES[names[0]]
-    labels = len(raw.get("id2label") or range(raw.get("num_labels", 2)))
+    told = raw.get("id2label")
+    labels = len(told) if told and isinstance(told, dict) else raw.get("num_labels", 2)
     if head == "scalar" and labels != 1:
         raise ValueError(f"{path}: a scalar reward has one label, but this has {labels}.")
     return head

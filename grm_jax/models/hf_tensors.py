@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
+from grm_jax.text.files import read_object, refuse_pointer
+
 INDEX = "model.safetensors.index.json"
 
 
@@ -40,9 +42,8 @@ def survey(folder: Path) -> dict[str, Stored]:
         ValueError: a file that is not whole (an interrupted download, say).
     """
     names, said_by = ["model.safetensors"], f"and has no {INDEX}"
-    if (folder / INDEX).is_file():
-        weight_map = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
-        names, said_by = sorted(set(weight_map.values())), f"which {INDEX} names"
+    if (folder / INDEX).exists():
+        names, said_by = _indexed(folder / INDEX), f"which {INDEX} names"
     absent = [name for name in names if not (folder / name).is_file()]
     if absent:
         raise FileNotFoundError(
@@ -52,7 +53,21 @@ def survey(folder: Path) -> dict[str, Stored]:
     return {tensor.name: tensor for name in names for tensor in _headers(folder / name)}
 
 
+def _indexed(path: Path) -> list[str]:
+    """The names of the files that an index spreads the tensors over."""
+    weight_map = read_object(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(
+        isinstance(name, str) and name == Path(name).name for name in weight_map.values()
+    ):
+        raise ValueError(
+            f"{path} has no weight_map that gives each tensor the name of a file beside it: get "
+            "the index anew from where the weights come from."
+        )
+    return sorted(set(weight_map.values()))
+
+
 def _headers(path: Path) -> list[Stored]:
+    refuse_pointer(path)
     try:
         with safe_open(path, framework="np") as file:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
@@ -61,7 +76,24 @@ def _headers(path: Path) -> list[Stored]:
                 for name, part in parts.items()
             ]
     except Exception as error:  # safetensors' own error is a plain Exception
-        raise ValueError(f"{path} is not a whole safetensors file: {error}") from error
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}). Was the download interrupted? Get "
+            "the file anew."
+        ) from error
+
+
+def not_finite(array: np.ndarray) -> bool:
+    """Whether a number is NaN or infinite: these have the largest bits of either sign.
+
+    Two passes and no copy: half the time of a copy, where bfloat16's `isfinite` takes four times.
+    """
+    bits = array.dtype.itemsize * 8
+    top = int(np.array(np.inf, array.dtype).view(f"u{array.dtype.itemsize}"))
+    unsigned, signed = (
+        array.view(f"u{array.dtype.itemsize}"),
+        array.view(f"i{array.dtype.itemsize}"),
+    )
+    return array.size > 0 and bool(signed.max() >= top or unsigned.max() >= top + (1 << (bits - 1)))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Letters: B sequences, P prompts, G sequences of one prompt, T tokens.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -35,7 +36,7 @@ class GRPOLossConfig:
     advantage_std: Literal["population", "sample", "none"] = "population"
 
     def __post_init__(self) -> None:
-        if not self.beta >= 0:
+        if not 0 <= self.beta < math.inf:
             raise ValueError(f"beta is {self.beta}; give 0 (no KL term) or more.")
         if not 0 < self.clip_low <= 1 or not self.clip_high > 0:
             raise ValueError(
@@ -45,8 +46,9 @@ class GRPOLossConfig:
 
 
 class PolicyTerms(NamedTuple):
-    """Per sequence, each averaged over the sequence's own tokens: what to minimise, the KL
-    estimate, and the share of tokens whose ratio was clipped from below and from above."""
+    """Per sequence: what to minimise, averaged over the sequence's own tokens (equation 15); and,
+    to be reported, sums over its tokens: the KL estimate, and how many tokens had their ratio
+    clipped from below and from above."""
 
     loss: Array
     kl: Array
@@ -98,9 +100,9 @@ def grpo_loss(
     gain = advantage[:, None]
     policy = jnp.minimum(ratio * gain, jnp.clip(ratio, low, high) * gain)
     kl = _kl(reference_logprob - logprob, config.kl) if config.beta else jnp.zeros_like(logprob)
-    own = lambda x: jnp.sum(jnp.where(mask, x, 0.0), 1) / jnp.maximum(mask.sum(1), 1)  # noqa: E731
+    own = lambda x: jnp.sum(jnp.where(mask, x, 0.0), 1)  # noqa: E731
     return PolicyTerms(
-        loss=own(config.beta * kl - policy),
+        loss=own(config.beta * kl - policy) / jnp.maximum(mask.sum(1), 1),
         kl=own(kl),
         clipped_low=own((ratio < low) & (gain < 0)),
         clipped_high=own((ratio > high) & (gain > 0)),

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,7 +13,7 @@ from typing import Any
 ROLES = {
     "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatbot": "assistant",
-    "system": "system",
+    "bot": "assistant", "system": "system", "developer": "system",
 }  # fmt: skip
 
 
@@ -51,11 +51,49 @@ def kind(value: Any) -> str:
     return (names | numbers).get(type(value), f"a {type(value).__name__}")
 
 
+def shown(value: Any) -> str:
+    """A value as an error quotes it: cut where it is long, and safe to print."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # more digits, or deeper, than Python writes
+        return f"{kind(value)} beyond all bounds"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def joined_parts(content: Any, where: str) -> str:
+    """The text of a turn, which may come in parts such as {"type": "text", "text": ..}.
+
+    where: names the turn in errors. Raises ValueError with a sentence for what is no text.
+    """
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or not content:
+        raise ValueError(f"the content of {where} is {kind(content)}: only text is read")
+    texts = []
+    for part in content:
+        text = part
+        if isinstance(part, Mapping):
+            text = part.get("text") if part.get("type") in (None, "text") else None
+        if not isinstance(text, str):
+            named = part.get("type") if isinstance(part, Mapping) else None
+            what = f"a part of type {shown(named)}" if named else f"a part that is {kind(part)}"
+            raise ValueError(f"the content of {where} holds {what}: only text is read")
+        texts.append(text)
+    return "\n".join(texts)
+
+
+def turn_role(turn: Mapping[str, Any]) -> Any:
+    """Who speaks, in our word for it where it is known, else as it stands."""
+    role = turn.get("role") if turn.get("role") is not None else turn.get("from")
+    return ROLES.get(role.lower(), role) if isinstance(role, str) else role
+
+
 def as_messages(prompt: str | Sequence[Message | Mapping[str, Any]]) -> tuple[Message, ...]:
     """A prompt of any accepted form as turns.
 
     Accepted: one string (a user turn), or a list of Message, {"role", "content"} or
-    {"from", "value"}. Raises ValueError with a sentence for anything else.
+    {"from", "value"}, where the content is text or a list of parts of text. Raises ValueError with
+    a sentence for anything else.
     """
     if isinstance(prompt, str):
         return (Message("user", prompt),)
@@ -70,16 +108,14 @@ def as_messages(prompt: str | Sequence[Message | Mapping[str, Any]]) -> tuple[Me
             raise ValueError(
                 f"turn {number} of the prompt is {kind(turn)}: give an object with role and content"
             )
-        role = turn.get("role", turn.get("from"))
-        content = turn.get("content", turn.get("value"))
-        if not isinstance(role, str) or role.lower() not in ROLES:
+        role = turn_role(turn)
+        if not isinstance(role, str) or role not in ROLES.values():
             raise ValueError(
-                f"turn {number} of the prompt has the role {role!r}: "
+                f"turn {number} of the prompt has the role {shown(role)}: "
                 f"only {', '.join(ROLES)} are read"
             )
-        if not isinstance(content, str):
-            raise ValueError(f"the content of turn {number} is {kind(content)}: only text is read")
-        turns.append(Message(ROLES[role.lower()], content))
+        content = turn.get("content") if turn.get("content") is not None else turn.get("value")
+        turns.append(Message(role, joined_parts(content, f"turn {number}")))
     return tuple(turns)
 
 
@@ -101,14 +137,22 @@ def fold_system(messages: Sequence[Message]) -> tuple[Message, ...]:
 class Example:
     """A prompt and n >= 1 responses to judge, with what is known about them.
 
-    prompt: turns, the last one the user's; a string or a list of {"role", "content"} is accepted.
-    id: the row's own, or else a hash of prompt, responses, reference and principles.
-    label: for n >= 2 the index of the best response; for n == 1 whether it is right (1) or
-        wrong (0); None where unknown or tied.
-    scores: gold scores, one per response. strength: HelpSteer2's preference strength, 1 slight to
-    3 strong, 0 a tie. meta: whatever else the row had.
+    Args:
+        prompt: turns, the last one the user's; text or a list of {"role", "content"} is accepted.
+        responses: their texts.
+        id: the row's own, or else a hash of prompt, responses, reference and principles.
+        label: for n >= 2 the index of the best response; for n == 1 whether it is right (1) or
+            wrong (0); None where unknown or tied.
+        scores: gold scores, one per response.
+        reference: the right answer, or a good one.
+        principles: criteria to judge by.
+        strength: HelpSteer2's preference strength, 1 slight to 3 strong, 0 a tie.
+        meta: whatever else the row had.
+        line: where it begins in its text file, or the row's number.
+        own_id: the row's id as it was there, a number or text.
 
-    Raises ValueError, in a sentence, for values that cannot be judged.
+    Raises:
+        ValueError: it cannot be judged, and why.
     """
 
     prompt: tuple[Message, ...]
@@ -120,6 +164,8 @@ class Example:
     principles: str | None = None
     strength: int | None = None
     meta: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    line: int | None = field(default=None, compare=False)
+    own_id: int | float | str | None = field(default=None, compare=False)
 
     def __init__(
         self,
@@ -132,6 +178,8 @@ class Example:
         principles: str | None = None,
         strength: int | None = None,
         meta: Mapping[str, Any] | None = None,
+        line: int | None = None,
+        own_id: int | float | str | None = None,
     ):
         values = {
             "prompt": _check_prompt(prompt),
@@ -139,13 +187,15 @@ class Example:
             "reference": _check_text("reference", reference),
             "principles": _check_text("principles", principles),
             "meta": dict(meta or {}),
+            "line": line,
+            "own_id": repair_surrogates(own_id) if isinstance(own_id, str) else own_id,
         }
         n = len(values["responses"])
         values["label"] = _check_label(label, n)
         values["scores"] = _check_scores(scores, n)
         values["strength"] = _check_strength(strength)
         if not isinstance(id, str):
-            raise ValueError(f"the id {id!r} is {kind(id)}: give text")
+            raise ValueError(f"the id {shown(id)} is {kind(id)}: give text")
         values["id"] = repair_surrogates(id) or _content_id(values)
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -182,8 +232,9 @@ def _check_prompt(prompt) -> tuple[Message, ...]:
         raise ValueError("the prompt has no turns: the last turn must be the user's")
     if turns[-1].role != "user":
         raise ValueError("the last turn of the prompt is the assistant's: it must be the user's")
-    if not turns[-1].content.strip():
-        raise ValueError("the prompt is empty: the last user turn must hold some text")
+    # Benchmarks hold conversations whose last turn is empty.
+    if not any(turn.content.strip() for turn in turns):
+        raise ValueError("the prompt is empty: a user turn must hold some text")
     return turns
 
 
@@ -194,7 +245,9 @@ def _check_responses(responses) -> tuple[str, ...]:
         raise ValueError("responses is empty: at least one response is needed")
     for number, response in enumerate(responses, 1):
         if not isinstance(response, str):
-            raise ValueError(f"response {number} is {kind(response)} ({response!r}): give text")
+            raise ValueError(
+                f"response {number} is {kind(response)} ({shown(response)}): give text"
+            )
     return tuple(repair_surrogates(response) for response in responses)
 
 
@@ -208,14 +261,16 @@ def _check_label(label, n: int) -> int | None:
     if label is None:
         return None
     if not isinstance(label, Integral) or (isinstance(label, bool) and n > 1):
-        raise ValueError(f"the label {label!r} is {kind(label)}: give an integer")
+        raise ValueError(f"the label {shown(label)} is {kind(label)}: give an integer")
     label = int(label)
     if n == 1 and label not in (0, 1):
-        raise ValueError(f"the label {label} of a single response must be 1 (right) or 0 (wrong)")
+        raise ValueError(
+            f"the label {shown(label)} of a single response must be 1 (right) or 0 (wrong)"
+        )
     if n > 1 and not 0 <= label < n:
         raise ValueError(
-            f"the label {label} is out of range: with {n} responses it is the index of the best "
-            f"one, 0 to {n - 1}"
+            f"the label {shown(label)} is out of range: with {n} responses it is the index of the "
+            f"best one, 0 to {n - 1}"
         )
     return label
 
@@ -224,17 +279,18 @@ def _check_scores(scores, n: int) -> tuple[float, ...] | None:
     if scores is None:
         return None
     if isinstance(scores, str) or not isinstance(scores, Sequence) or len(scores) != n:
-        shown = f"{len(scores)}" if isinstance(scores, list | tuple) else kind(scores)
-        raise ValueError(f"scores must be {n} numbers, one per response, but is {shown}")
+        what = f"{len(scores)}" if isinstance(scores, list | tuple) else kind(scores)
+        raise ValueError(f"scores must be {n} numbers, one per response, but is {what}")
     for score in scores:
-        if not isinstance(score, int | float) or not math.isfinite(score):
-            raise ValueError(f"the score {score!r} is not a finite number")
+        # Any integer is finite, but not every one is a float.
+        if not isinstance(score, int | float) or not abs(score) <= sys.float_info.max:
+            raise ValueError(f"the score {shown(score)} is not a finite number")
     return tuple(float(score) for score in scores)
 
 
 def _check_strength(strength) -> int | None:
     if strength is not None and (isinstance(strength, bool) or strength not in (0, 1, 2, 3)):
-        raise ValueError(f"the strength {strength!r} is none of 0 (tie), 1, 2, 3 (strong)")
+        raise ValueError(f"the strength {shown(strength)} is none of 0 (tie), 1, 2, 3 (strong)")
     return None if strength is None else int(strength)
 
 

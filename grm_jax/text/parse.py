@@ -1,27 +1,29 @@
 r"""What a sampled judgment says: principles, critique and scores, or the reason why it says none.
 
-The last `\boxed{}` counts, because models print other boxes and numbers before it (the paper's
-extraction, equation 7). Around it the parser is tolerant; inside it is strict.
+Models print other boxes and numbers before their scores, and quote what a response says. So the
+scores are those of the judge's own result line at the end (`result_line`): the last `\boxed{}`, as
+in the paper's extraction (equation 7), unless that one is a part of the critique. Around the box
+the parser is tolerant; inside it is strict.
 
-Reasons: `no_box`; `open_box`, the last box is not closed; `wrong_count`, not one integer per
-response; `not_integer`; `out_of_range`.
+Reasons: `no_box`; `box_elsewhere`, there are boxes, but none in the result line; `open_box`, its
+box is not closed; `wrong_count`, not one integer per response; `not_integer`; `out_of_range`.
 """
 
 import re
 from dataclasses import dataclass
 
-BOX = re.compile(r"\\boxed\s*\{")
+from grm_jax.text.result_line import Result, find_result
+
 INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
 def _header(names: str) -> re.Pattern[str]:
     """A section's header at the start of a line, with or without markdown around it."""
-    return re.compile(rf"^[ \t]*(?:[#>*_-]+[ \t]*)*(?:{names})[*_ \t]*:[*_]*", re.I | re.M)
+    return re.compile(rf"^[#>*_\- \t]*(?:{names})[*_ \t]*:[*_]*", re.I | re.M)
 
 
 CRITERIA = _header("specific criteria")
 ANALYSIS = _header("analysis")
-RESULT = _header("scores?|choice")
 
 
 @dataclass(frozen=True)
@@ -44,36 +46,38 @@ class Choice:
     reason: str | None = None
 
 
-def parse_judgment(text: str, n: int, low: int = 1, high: int = 10) -> Parsed:
-    """Principles, critique and exactly n integer scores in low..high, from the last box."""
-    principles, critique = _sections(text)
-    numbers, reason = _last_box(text, n, low, high)
-    return Parsed(principles, critique, numbers, reason)
+def parse_judgment(
+    text: str, n: int, low: int = 1, high: int = 10, *, label: str = "", cut_off: bool = False
+) -> Parsed:
+    """Principles, critique and exactly n integer scores in low..high; the rest as `find_result`."""
+    result = find_result(text, label, cut_off=cut_off)
+    numbers, reason = _numbers(text, result, n, low, high)
+    return Parsed(*_sections(text, result.begins), numbers, reason)
 
 
-def parse_choice(text: str, n: int) -> Choice:
-    """Principles, critique and the choice among n responses, numbered from 1 in the last box."""
-    principles, critique = _sections(text)
-    numbers, reason = _last_box(text, 1, 1, n)
-    return Choice(principles, critique, numbers[0] - 1 if numbers else None, reason)
+def parse_choice(text: str, n: int, *, label: str = "", cut_off: bool = False) -> Choice:
+    """Principles, critique and the choice among n responses, numbered from 1."""
+    parsed = parse_judgment(text, 1, 1, n, label=label, cut_off=cut_off)
+    index = parsed.scores[0] - 1 if parsed.scores else None
+    return Choice(parsed.principles, parsed.critique, index, parsed.reason)
 
 
-def choice_place(text: str) -> int:
+def choice_place(text: str, label: str = "") -> int:
     """Where in an answer that `parse_choice` can read the chosen number begins."""
-    *_, box = BOX.finditer(text)
-    return box.end() + len(text[box.end() :]) - len(text[box.end() :].lstrip())
+    box = find_result(text, label).box
+    assert box is not None
+    return box.inside + len(text[box.inside :]) - len(text[box.inside :].lstrip())
 
 
-def _last_box(
-    text: str, count: int, low: int, high: int
+def _numbers(
+    text: str, result: Result, count: int, low: int, high: int
 ) -> tuple[tuple[int, ...] | None, str | None]:
-    """The integers of the last box, or None and the reason."""
-    boxes = list(BOX.finditer(text))
-    if not boxes:
-        return None, "no_box"
-    inside = _until_closed(text[boxes[-1].end() :])
-    if inside is None:
+    """The integers of the result's box, or None and the reason."""
+    if result.box is None:
+        return None, "box_elsewhere" if result.boxes else "no_box"
+    if result.box.end is None:
         return None, "open_box"
+    inside = text[result.box.inside : result.box.end]
     items = [item.strip() for item in inside.split(",")] if inside.strip() else []
     if len(items) != count:
         return None, "wrong_count"
@@ -86,24 +90,12 @@ def _last_box(
     return numbers, None
 
 
-def _until_closed(text: str) -> str | None:
-    """The text before the brace that closes the one already open, or None."""
-    depth = 1
-    for match in re.finditer(r"[{}]", text):
-        depth += 1 if match[0] == "{" else -1
-        if depth == 0:
-            return text[: match.start()]
-    return None
-
-
-def _sections(text: str) -> tuple[str, str]:
+def _sections(text: str, end: int) -> tuple[str, str]:
     """The principles, and the critique: what stands between the headers, as far as they are there.
 
-    Without an analysis header, the critique is all that comes before the result.
+    Without an analysis header, the critique is all that comes before the result, which begins at
+    `end`.
     """
-    boxes = list(BOX.finditer(text))
-    results = list(RESULT.finditer(text, 0, boxes[-1].start() if boxes else len(text)))
-    end = results[-1].start() if results else boxes[-1].start() if boxes else len(text)
     criteria = CRITERIA.search(text, 0, end)
     analysis = ANALYSIS.search(text, criteria.end() if criteria else 0, end)
     principles = ""

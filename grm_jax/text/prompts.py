@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
+from grm_jax import presets
 from grm_jax.text.delimiters import Delimiters
 from grm_jax.text.messages import Example, Message
 
@@ -37,6 +38,11 @@ SECTIONS = {
 HEADER = re.compile(r"^=== *(\w+) *===[ \t]*$", re.M)
 # A LaTeX command with its argument, which is no field; or a field.
 FIELD = re.compile(r"\\[A-Za-z]+\{[^{}]*\}|\{(\w+)\}")
+# An answer format's line for the result: its label, a colon, and the box, also within <..>.
+LABEL = re.compile(
+    r"^[^\w\n]*([^\W\d_]+(?: [^\W\d_]+){0,2})[*_ ]*:[*_$(\[\s]*(?:<[^<>]*?)?(?:\{box\}|\\boxed\b)",
+    re.M,
+)
 OPTIONAL = re.compile(r"\s*\{(reference|principles|hint|strength)\}\s*")
 
 
@@ -58,6 +64,11 @@ class Template:
     def high(self) -> int:
         """The highest score that the template asks for."""
         return int(self.sections["scale"].split()[1])
+
+    @cached_property
+    def label(self) -> str:
+        """What the answer format puts before the box of the result, such as Scores; or nothing."""
+        return (LABEL.findall(self.sections["prompt"]) or [""])[-1]
 
     @cached_property
     def delimiters(self) -> Delimiters:
@@ -112,11 +123,12 @@ class Templates:
 def load_templates(path: str | Path | None = None) -> Templates:
     """The built-in templates, with every section that the user's files hold put in its place.
 
-    path: a folder with some of blocks.txt, grm.txt, single.txt, judge.txt, meta.txt, or one such
-    file. Raises FileNotFoundError or ValueError with a sentence.
+    path: a folder with some of blocks.txt, grm.txt, single.txt, judge.txt, meta.txt, one such file,
+    or the name of one that comes along (`presets.templates`). Raises FileNotFoundError
+    or ValueError with a sentence.
     """
     tasks = [field.name for field in fields(Templates)]
-    given = {} if path is None else _files(Path(path), ["blocks", *tasks])
+    given = {} if path is None else _files(presets.templates(path), ["blocks", *tasks])
 
     def read(name: str) -> dict[str, str]:
         return _sections(given[name]) if name in given else {}
@@ -153,8 +165,6 @@ def without_principles(own: Path | None) -> Path:
 
 def _files(path: Path, names: list[str]) -> dict[str, Path]:
     """The user's template files by name."""
-    if not path.exists():
-        raise FileNotFoundError(f"there is no template file or folder at {path}")
     found = sorted(path.glob("*.txt")) if path.is_dir() else [path]
     known = ", ".join(f"{name}.txt" for name in names)
     if not found:

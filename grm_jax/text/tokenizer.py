@@ -8,6 +8,8 @@ from pathlib import Path
 
 import tokenizers
 
+from grm_jax import presets
+from grm_jax.text.files import is_hub_id, refuse_pointer
 from grm_jax.text.messages import Message, fold_system, repair_surrogates
 
 PAD, EOS, BOS, START, END = "<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"
@@ -78,17 +80,20 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path_or_hub_id: str | Path) -> "Tokenizer":
-        """The tokenizer of a model folder, of a tokenizer.json, or of a hub id.
+        """The tokenizer of a model folder, bundled or not, of a tokenizer.json, or of a hub id.
 
         Raises FileNotFoundError or ValueError with a sentence that says what to do.
         """
-        path = Path(path_or_hub_id)
+        name = str(path_or_hub_id)
+        own = presets.bundled(name) if name in presets.BUNDLED else Path(path_or_hub_id)
+        path = own.expanduser()
         if path.is_dir():
             path = path / "tokenizer.json"
             if not path.is_file():
                 raise FileNotFoundError(_no_tokenizer_json(path.parent))
         if not path.is_file():
             path = _fetch(str(path_or_hub_id))
+        refuse_pointer(path)
         return cls(path.read_bytes(), source=str(path))
 
     def save(self, folder: str | Path) -> None:
@@ -182,7 +187,7 @@ def _no_tokenizer_json(folder: Path) -> str:
 
 def _fetch(hub_id: str) -> Path:
     """The local path of the hub model's tokenizer.json, downloaded or from the cache."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
+    if not is_hub_id(hub_id):
         raise FileNotFoundError(
             f"there is no tokenizer at {hub_id}: give a folder with tokenizer.json, "
             "that file itself, or a hub id such as google/gemma-2-2b-it"
@@ -194,12 +199,14 @@ def _fetch(hub_id: str) -> Path:
     try:
         return Path(hf_hub_download(hub_id, "tokenizer.json"))
     except GatedRepoError:
-        reason = "it is gated: accept its terms on its page and log in with `hf auth login`"
-    except RepositoryNotFoundError:
-        reason = "there is no such folder here, and no such model that you may read on the hub"
-    except (EntryNotFoundError, OSError) as error:
         reason = (
-            "no such folder is here, and the hub gave no tokenizer.json: "
-            + str(error).split("\n")[0]
+            "on the hub it is gated: accept its terms on its page and log in with `hf auth login`"
         )
-    raise FileNotFoundError(f"the tokenizer of {hub_id} could not be had: {reason}")
+    except RepositoryNotFoundError:
+        reason = "no such model that you may read is on the hub"
+    except (EntryNotFoundError, OSError) as error:
+        reason = "the hub gave no tokenizer.json: " + str(error).split("\n")[0]
+    raise FileNotFoundError(
+        f"the tokenizer of {hub_id} could not be had: there is no such folder here (looked from "
+        f"{Path.cwd()}), and {reason}"
+    )

@@ -1,4 +1,8 @@
-"""Checkpoints: weights, optimiser and the place in the data, saved together or not at all."""
+"""Checkpoints: weights, optimiser and the place in the data, saved together or not at all.
+
+Each is sealed with checksums before it gets its name, and looked at before it is read: the newest
+sound one counts, and a broken one is named and kept.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,12 @@ import orbax.checkpoint.experimental.v1 as ocp
 
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model
+from grm_jax.processes import from_first, say
+from grm_jax.train import checksums
 from grm_jax.train.state import TrainState
+
+BROKEN = "broken"  # where broken checkpoints are put, inside their folder
+_WRITING = "*.orbax-checkpoint-tmp"  # what Orbax calls a checkpoint that is not whole yet
 
 
 @dataclass(frozen=True)
@@ -36,10 +45,14 @@ class CheckpointConfig:
 
 
 class Checkpoints:
-    """The checkpoints in a folder, one subfolder per step, newest last.
+    """The checkpoints that a run writes into a folder, one subfolder per step.
 
     A save copies the arrays and returns; writing goes on behind the next steps. A checkpoint has
-    its name only when it is whole, so that one cut off by a crash does not exist.
+    its name only when it is whole, so that one cut off by a crash does not exist. Those that were
+    broken since are put aside when the folder is opened.
+
+    Raises:
+        ValueError: there are checkpoints, but none is sound.
     """
 
     def __init__(
@@ -48,14 +61,20 @@ class Checkpoints:
         config: CheckpointConfig = CheckpointConfig(),
         model: Model | None = None,
     ):
+        self._folder = folder.absolute()
+        self._model: Any = {} if model is None else {"model": asdict(model)}
+        from_first(lambda: _put_broken_aside(self._folder))
         # Any, because Orbax's own policies do not fit the annotation of its own arguments.
         due: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(config.every)
         kept: Any = ocp.training.preservation_policies.LatestN(config.keep)
+        # It is called when all is written and nothing has its name yet, in the first process.
+        context = ocp.Context()
+        context.asynchronous.post_finalization_callback = self._seal
         self._checkpointer = ocp.training.Checkpointer(
-            str(folder.absolute()),
+            str(self._folder),
+            context=context,
             save_decision_policy=due,
             preservation_policy=kept,
-            custom_metadata=None if model is None else {"model": asdict(model)},
             cleanup_tmp_directories=True,
         )
 
@@ -72,7 +91,7 @@ class Checkpoints:
 
     @property
     def latest(self) -> int | None:
-        """The step of the newest whole checkpoint."""
+        """The step of the newest checkpoint; when the folder has just been opened, a sound one."""
         newest = self._checkpointer.latest
         return None if newest is None else newest.step
 
@@ -97,7 +116,9 @@ class Checkpoints:
             # could not go on with fewer or more of them.
             rest["stream"] = json.dumps(stream.get_state())
         parts = {"params": state.params, "rest": rest}
-        self._checkpointer.save_checkpointables_async(step, parts, force=force)
+        self._checkpointer.save_checkpointables_async(
+            step, parts, force=force, custom_metadata=self._model
+        )
 
     def restore(
         self, abstract: TrainState, stream: grain.DatasetIterator | None = None
@@ -113,25 +134,84 @@ class Checkpoints:
             stream.set_state(json.loads(rest["stream"]))
         return TrainState(rest["step"], loaded["params"], rest["opt_state"])
 
-    def restore_params(self, abstract: Any) -> Any:
-        """The weights alone of the newest checkpoint."""
-        return self._checkpointer.load_checkpointables(None, {"params": abstract})["params"]
+    def _seal(self) -> None:
+        (unnamed,) = self._folder.glob(_WRITING)  # one is written at a time
+        checksums.seal(unnamed)
 
 
 def is_checkpoints(folder: Path) -> bool:
     """Whether the folder is one of `Checkpoints` (and no model folder)."""
-    return (folder / "metadata").is_dir() and not (folder / "config.json").exists()
+    return bool(_steps(folder)) and not (folder / "config.json").exists()
 
 
 def saved_model(folder: Path) -> Model:
-    """The model whose weights are in a folder of checkpoints.
+    """The model whose weights are in a folder of checkpoints, which all hold the same one.
 
     Raises:
-        ValueError: the folder says nothing of its model, or holds no whole checkpoint.
+        ValueError: none of them says what its model is.
     """
-    with Checkpoints(folder) as checkpoints:
-        saved: Any = checkpoints._checkpointer.root_metadata().custom_metadata or {}
-        if "model" not in saved or checkpoints.latest is None:
-            raise ValueError(f"{folder} holds no whole checkpoint of a training run.")
-    config = Gemma2Config(**saved["model"].pop("config"))
-    return Model(config, **saved["model"])
+
+    def read() -> dict[str, Any]:
+        for path in _steps(folder):
+            told = checksums.description(path)
+            if told is not None and "model" in told["custom_metadata"]:
+                return told["custom_metadata"]["model"]
+        raise ValueError(f"{folder} holds no whole checkpoint of a training run.")
+
+    saved = from_first(read)
+    return Model(Gemma2Config(**saved.pop("config")), **saved)
+
+
+def load_params(folder: Path, abstract: Any) -> Any:
+    """The weights alone of the newest sound checkpoint in a folder, in which nothing is changed.
+
+    Raises:
+        ValueError: none is sound.
+    """
+    step = from_first(lambda: _newest_sound(folder, "an older one is used"))
+    path = folder.absolute() / str(step)
+    return ocp.load_checkpointables(str(path), {"params": abstract})["params"]
+
+
+def _steps(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, the newest first."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    steps = [path for path in found if path.name.isdigit() and path.is_dir()]
+    return sorted(steps, key=lambda path: int(path.name), reverse=True)
+
+
+def _newest_sound(folder: Path, told: str) -> int | None:
+    """The step of the newest sound checkpoint, None if there are none at all; says of each newer
+    one what is wrong with it, and `told`.
+
+    Raises:
+        ValueError: there are checkpoints, but none is sound.
+    """
+    faults = []
+    for path in _steps(folder):
+        fault = checksums.fault(path)
+        if fault is None:
+            for broken in faults:
+                say(f"{broken}: {told}.")
+            return int(path.name)
+        faults.append(f"checkpoint {path} {fault}")
+    if faults:
+        raise ValueError(
+            "no checkpoint is sound:\n  " + "\n  ".join(faults) + f"\nPut back copies of them; or "
+            f"delete or rename {folder}, and what follows from it starts anew."
+        )
+    return None
+
+
+def _put_broken_aside(folder: Path) -> None:
+    """Moves checkpoints that are newer than the newest sound one into a folder beside it."""
+    sound = _newest_sound(folder, f"it is put into {folder / BROKEN}, and an older one is used")
+    for path in _steps(folder):
+        if sound is not None and int(path.name) > sound:
+            aside = folder / BROKEN / path.name
+            count = 1
+            while aside.exists():
+                count += 1
+                aside = folder / BROKEN / f"{path.name}.{count}"
+            aside.parent.mkdir(exist_ok=True)
+            path.rename(aside)

@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding
 
 from grm_jax.processes import anywhere, several, spread
 from grm_jax.train.checkpoint import Checkpoints
+from grm_jax.train.guard import Guard
 from grm_jax.train.state import TrainState
 from grm_jax.train.step import Step
 from grm_jax.train.tracking import Tracker
@@ -69,35 +70,45 @@ def fit(
     steps: int,
     checkpoints: Checkpoints,
     tracker: Tracker,
+    guard: Guard,
 ) -> tuple[TrainState, int]:
     """Makes updates start + 1 .. steps; returns the state and how many updates it has seen.
 
     Metrics are fetched one step late, so that the host prepares a batch while the device works;
     only before a checkpoint it catches up, so that no step's metrics are lost with a kill.
+    After a skipped step nothing is saved, until one is made again.
 
     Args:
         place: the sharding of a batch, of which each process feeds its own rows.
+
+    Raises:
+        ValueError: too many steps were skipped in a row, or the last one was.
     """
-    waiting: tuple[int, Any] | None = None
+    waiting: tuple[int, Any, Any] | None = None
 
     def catch_up() -> None:
         nonlocal waiting
         if waiting is not None:
-            number, metrics = waiting
-            tracker.log(number, {name: float(x) for name, x in jax.device_get(metrics).items()})
-            waiting = None
+            (number, metrics, batch), waiting = waiting, None
+            numbers = {name: float(x) for name, x in jax.device_get(metrics).items()}
+            tracker.log(number, numbers)
+            guard.see(number, numbers, lambda: batch)
 
     done = start
     with Interruption() as interruption:
         while done < steps:
-            state, metrics = step(state, spread(next(stream), place))
+            batch = next(stream)
+            state, metrics = step(state, spread(batch, place))
             catch_up()
             done += 1
-            waiting = (done, metrics)
+            waiting = (done, metrics, batch)
             last = done == steps or interruption.wanted()
             if last or checkpoints.due(done):
                 catch_up()
-                checkpoints.save(done, state, stream, force=last)
+                if done == steps:
+                    guard.finish(done)
+                if not guard.in_row:
+                    checkpoints.save(done, state, stream, force=last)
             if last:
                 break
     return state, done

@@ -2,59 +2,40 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from grm_jax.judging.made_from import JUDGES, TRAINING, made_from
+from grm_jax.outputs import Made, claimed_folder
 from grm_jax.processes import from_first
 
 # What may change between the parts of a run without changing its result.
 FREE = ("output", "compute.mesh", "checkpoint", "tracking")
 
 
-def claim(folder: Path, cfg: Any) -> None:
-    """Makes the folder and writes config.yaml, which `--config` reads back; or finds the same run.
+@contextmanager
+def claimed(
+    cfg: Any, command: str, *, output: str | None = None, looks_at_rows: bool = False
+) -> Iterator[Path]:
+    """Holds the folder of a run, with the config in it, which `--config` reads back; or finds the
+    same run there.
 
     Args:
-        cfg: a dataclass of plain values.
+        cfg: a dataclass of plain values, with the folder as `output`.
+        command: what makes the run, such as "grm train sft".
+        output: the folder, where the config names none.
+        looks_at_rows: the data may change, since each row is looked at again.
 
     Raises:
-        ValueError: the folder holds a run with another config; the differences are named. Or it is
-            an address.
+        ValueError: the folder holds a run with another config, or of other files under the same
+            names; the differences are named. Or it is not ours, or another process is in it.
     """
-    if re.match(r"\w+:/", str(folder)):  # what Path makes of gs://bucket
-        raise ValueError(
-            f"output is {folder}, an address; runs are written by ordinary paths: mount the bucket "
-            "(Cloud Storage FUSE) and give the folder."
-        )
-    # Through JSON, so that tuples are lists on both sides.
-    from_first(lambda: _claim(folder, json.loads(json.dumps(asdict(cfg)))))
-
-
-def _claim(folder: Path, resolved: dict[str, Any]) -> None:
-    path = folder / "config.yaml"
-    if path.exists():
-        before = yaml.safe_load(path.read_text())
-        changes = [line for line in _differences(before, resolved) if not line.startswith(FREE)]
-        if changes:
-            raise ValueError(
-                f"{folder} holds a run with another config, which would not be continued but "
-                "mixed up:\n  " + "\n  ".join(changes) + "\nGive another output, or put it back."
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(resolved, sort_keys=False))
-
-
-def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
-    """One line per value that differs, by its dotted name."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in dict.fromkeys((*before, *now)):
-            inner = f"{name}.{key}" if name else str(key)
-            yield from _differences(before.get(key), now.get(key), inner)
-    elif before != now:
-        yield f"{name} was {before!r} and is now {now!r}"
+    settings = asdict(cfg)
+    names = JUDGES if looks_at_rows else TRAINING
+    made = Made(command, settings, FREE, from_first(lambda: made_from(settings, names)))
+    # A stage of SPCT has a folder with a stage.json in it before it begins.
+    with claimed_folder(output or cfg.output, made, signs=["stage.json"]) as folder:
+        yield folder

@@ -6,10 +6,10 @@ one or more updates of the clipped objective with a KL term to a frozen referenc
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,25 +24,37 @@ from grm_jax.judging.collect import collect
 from grm_jax.judging.folder import Learns
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.sources import JudgeConfig, open_judge
+from grm_jax.metric_names import (
+    DRIFT,
+    NUM_TOKENS,
+    SKIPPED,
+    TARGET_TOKENS,
+    TOKENS,
+    TOKENS_PER_SECOND,
+)
 from grm_jax.objectives.grpo import GRPOLossConfig, group_advantages
 from grm_jax.processes import is_first, say, spread
 from grm_jax.sampling.sampler import Sampler
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.sharding import DECODE_RULES, TRAIN_RULES, make_mesh, shardings_of
+from grm_jax.text.json_line import json_line
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Templates, load_templates
 from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train.checkpoint import CheckpointConfig, Checkpoints
 from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.fit import Interruption
-from grm_jax.train.folder import claim
+from grm_jax.train.folder import claimed
+from grm_jax.train.guard import Guard
 from grm_jax.train.memory import keep_freed_memory
 from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from grm_jax.train.policy_loss import SUMMED, make_scorer, policy_loss
 from grm_jax.train.rollout import (
     Rollout,
+    RolloutBatch,
     Task,
     as_pair,
+    fitting,
     judgeable,
     make_task,
     roll_out,
@@ -65,7 +77,7 @@ from grm_jax.train.step import (
     compile_step,
     make_step,
 )
-from grm_jax.train.tracking import Tracker, TrackingConfig
+from grm_jax.train.tracking import Tracker, TrackingConfig, cut_after
 
 
 @dataclass(frozen=True)
@@ -105,7 +117,8 @@ class GRPOConfig:
             silent: "outputs" (batch / group prompts, as in GRPO's paper) or "prompts".
         steps: rollouts, each followed by `iterations` updates (1: on-policy).
         loss: beta, clipping, KL estimator, standard deviation.
-        strategy: how the policy's tokens are drawn (temperature 1, so that it is the policy).
+        strategy: how the policy's tokens are drawn. The policy, and the reference, are the models
+            at its temperature; top_k and top_p leave tokens out of the draws alone.
         max_new_tokens: room for one judgment; by default what the model folder says.
         rows: samples decoded at once.
         reference_dtype: what the reference's weights are stored in.
@@ -163,7 +176,8 @@ def run(cfg: GRPOConfig) -> Path | None:
     """Trains, or does what is left of it, and writes the model folder `output/model`.
 
     Beside it: filter.jsonl (the reference judge's judgments), metrics.jsonl (one line per step),
-    rollouts.jsonl (judgments to be read, every few steps).
+    rollouts.jsonl (judgments to be read, every few steps and of skipped steps). Items whose
+    prompts have no room are counted and left out.
 
     Returns:
         The model folder; None if a signal ended the run early (the same command continues it).
@@ -172,31 +186,38 @@ def run(cfg: GRPOConfig) -> Path | None:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
     keep_freed_memory()
-    output, mesh = Path(cfg.output), make_mesh(cfg.compute.mesh)
+    mesh = make_mesh(cfg.compute.mesh)
     check_rows(prompts_of(cfg) * cfg.group, cfg.compute.microbatches, mesh)
     tokenizer = start_tokenizer(cfg.start, cfg.tokenizer)
     templates = start_templates(cfg.start, cfg.templates)
-    claim(output, cfg)
-    items = _hard_items(cfg, output, templates)
-    with jax.set_mesh(mesh):
-        policy = _Policy(cfg, mesh, tokenizer, load_templates(templates))
-        params = _train(cfg, output, policy, items)
-    if params is None:
-        return None
-    folder, settings = output / "model", kind_setting(policy.kind)
-    return export(
-        policy.model, params, folder, cfg.export, cfg.start, tokenizer, templates, settings
-    )
+    with claimed(cfg, "grm train grpo") as output:
+        with jax.set_mesh(mesh):
+            policy = _Policy(cfg, mesh, tokenizer, load_templates(templates))
+        items = _hard_items(cfg, policy.fitting(_items(cfg)), output, templates)
+        with jax.set_mesh(mesh):
+            params = _train(cfg, output, policy, items)
+        if params is None:
+            return None
+        folder, settings = output / "model", kind_setting(policy.kind)
+        return export(
+            policy.model, params, folder, cfg.export, cfg.start, tokenizer, templates, settings
+        )
 
 
-def _hard_items(cfg: GRPOConfig, output: Path, templates: Path | None) -> list[Example]:
-    """The items without those that the reference judge always gets right."""
+def _items(cfg: GRPOConfig) -> list[Example]:
+    """The items as the kind of judge that is trained sees them."""
     kind = learned_kind(cfg.start, cfg.kind)
     items = judgeable(load_items(cfg.items, cfg.seed), kind)
-    if kind == "judge":
-        items = [as_pair(item, cfg.seed) for item in items]
+    return [as_pair(item, cfg.seed) for item in items] if kind == "judge" else items
+
+
+def _hard_items(
+    cfg: GRPOConfig, items: list[Example], output: Path, templates: Path | None
+) -> list[Example]:
+    """The items without those that the reference judge always gets right."""
     if not cfg.filter.n:
         return items
+    kind = learned_kind(cfg.start, cfg.kind)
     judge = open_judge(
         replace(cfg.filter.judge, kind=cfg.filter.judge.kind or kind),
         cfg.start,
@@ -237,14 +258,26 @@ class _Policy:
             on_policy=cfg.iterations == 1,
             chunk=cfg.compute.logits_chunk,
             remat=cfg.compute.remat,
+            temperature=cfg.strategy.temperature,
         )
         step = make_step(loss, self.optimizer, self.schedule, microbatches=cfg.compute.microbatches)
         self.update: Step = compile_step(step, self.places, mesh)
-        self.score = make_scorer(self.model, cfg.compute)
+        self.score = make_scorer(self.model, cfg.compute, cfg.strategy.temperature)
         self.decode_places = shardings_of(self.model.axes(), mesh, DECODE_RULES)
         self.many = mesh.size > 1
         limit = cfg.max_new_tokens or start_settings(cfg.start).get("max_new_tokens")
         self.max_new_tokens = limit or self.model.config.max_position // 2
+        self.longest = self.model.config.max_position - self.max_new_tokens
+
+    def task(self, item: Example, turn: int = 0) -> Task:
+        """The item as it is shown in a pass over the items, each of which has another order."""
+        seed = stage_seed(self.cfg.seed, f"order {turn}")
+        return make_task(item, self.templates, self.tokenizer, seed, self.kind)
+
+    def fitting(self, items: Sequence[Example]) -> list[Example]:
+        """The items whose prompts have room beside the new tokens."""
+        prompt = lambda item: self.task(item).prompt  # noqa: E731
+        return fitting(items, self.longest, self.max_new_tokens, prompt)
 
     def reference(self) -> Any:
         """The frozen reference: the start's weights, sharded as in training."""
@@ -284,19 +317,26 @@ def _train(cfg: GRPOConfig, output: Path, policy: _Policy, items: list[Example])
         else:
             state = policy.begin()
         reference = policy.reference() if cfg.loss.beta else None
-        tracker = Tracker(
-            output if is_first() else None, cfg.tracking, start=done, total=cfg.steps, name="grpo"
-        )
+        folder = output if is_first() else None
+        tracker = Tracker(folder, cfg.tracking, start=done, total=cfg.steps, name="grpo")
+        kept = None if folder is None else folder / "rollouts.jsonl"
+        if kept is not None:
+            cut_after(kept, done)
+        guard, tokens = Guard(folder), tracker.before.get(NUM_TOKENS, 0)
         try:
             with Interruption() as interruption:
                 for step, tasks in _tasks(cfg, policy, items, done):
                     state, metrics, rollouts = _one_step(policy, state, reference, tasks, step)
-                    done = step + 1
-                    tracker.log(done, metrics)
-                    if is_first() and step % cfg.samples_every == 0:
-                        _keep(output / "rollouts.jsonl", done, rollouts[: 4 * cfg.group])
+                    done, tokens = step + 1, tokens + metrics[TOKENS]
+                    tracker.log(done, {**metrics, NUM_TOKENS: tokens})
+                    if kept is not None and (step % cfg.samples_every == 0 or metrics[SKIPPED]):
+                        _keep(kept, done, rollouts[: 4 * cfg.group])
+                    guard.see(done, metrics, partial(_batch, policy, rollouts))
+                    if done == cfg.steps:
+                        guard.finish(done)
                     last = done == cfg.steps or interruption.wanted()
-                    checkpoints.save(done, state, force=last)
+                    if not guard.in_row:
+                        checkpoints.save(done, state, force=last)
                     if last:
                         break
         finally:
@@ -312,21 +352,13 @@ def _tasks(
 ) -> Iterator[tuple[int, list[Task]]]:
     """The prompts of each step that is left; every pass over the items has a new order."""
     order = grain.MapDataset.source(range(len(items))).seed(cfg.seed).shuffle().repeat()
-    longest = policy.model.config.max_position - policy.max_new_tokens
     for step in range(done, cfg.steps):
         tasks = []
         for place in range(step * prompts_of(cfg), (step + 1) * prompts_of(cfg)):
-            # Each pass shows an item's responses in another order.
-            seed = stage_seed(cfg.seed, f"order {place // len(items)}")
-            example = items[int(order[place] or 0)]
-            task = make_task(example, policy.templates, policy.tokenizer, seed, policy.kind)
-            if len(task.prompt) > longest:
-                raise ValueError(
-                    f"item {example.id} has a prompt of {len(task.prompt)} tokens, but there is "
-                    f"room for {longest} beside {policy.max_new_tokens} new ones: leave it out, "
-                    "or lower max_new_tokens."
-                )
-            tasks.append(task)
+            item = items[int(order[place] or 0)]
+            task = policy.task(item, place // len(items))
+            # Another order may take a token more; that of the first pass is known to fit.
+            tasks.append(task if len(task.prompt) <= policy.longest else policy.task(item))
         yield step, tasks
 
 
@@ -338,33 +370,33 @@ def _one_step(
     sampler = policy.sampler(state.params, step)
     rollouts = roll_out(tasks, sampler, policy.tokenizer, cfg.group)
     rolled = time.monotonic()
-    rewards = jnp.array([r.reward for r in rollouts]).reshape(-1, cfg.group)
-    advantage = np.asarray(group_advantages(rewards, cfg.loss.advantage_std)).reshape(-1)
-    host = to_arrays(rollouts, advantage, policy.model.config.max_position)
+    host = _batch(policy, rollouts)
     batch = spread(host, batch_sharding(policy.mesh))
     if reference is not None:
         batch = batch._replace(reference_logprob=policy.score(reference, batch))
     if cfg.iterations > 1:
         batch = batch._replace(old_logprob=policy.score(state.params, batch))
-    first: dict[str, jax.Array] = {}
-    metrics: dict[str, jax.Array] = {}
-    for iteration in range(cfg.iterations):
+    updates: list[dict[str, jax.Array]] = []
+    for _ in range(cfg.iterations):
         state, metrics = policy.update(state, batch)
-        first = metrics if iteration == 0 else first
-    numbers = {name: float(x) for name, x in jax.device_get(metrics).items()}
+        updates.append(metrics)
+    found = jax.device_get(updates)
+    numbers = {name: float(x) for name, x in found[-1].items()}
     ended = time.monotonic()
     tokens = int(host.mask.sum())
-    per_sequence = {name: numbers.pop(name) / len(rollouts) for name in SUMMED}
+    per_token = {name: numbers.pop(name) / max(tokens, 1) for name in SUMMED if name in numbers}
     return (
         state,
         {
             **rollout_metrics(rollouts, cfg.group),
-            **per_sequence,
+            **per_token,
             **numbers,
+            SKIPPED: float(max(update[SKIPPED] for update in found)),
             # Of the first update: there the policy is the one that wrote the tokens.
-            "sampling/logprob_drift": float(first["sampling/logprob_drift"]) / len(rollouts),
-            "num_tokens": tokens,
-            "tokens_per_second": tokens / (ended - began),
+            DRIFT: float(found[0][DRIFT]) / len(rollouts),
+            TOKENS: sum(len(r.task.prompt) + len(r.tokens) for r in rollouts),
+            TARGET_TOKENS: tokens,
+            TOKENS_PER_SECOND: tokens / (ended - began),
             "time/rollout": rolled - began,
             "time/update": ended - rolled,
         },
@@ -372,8 +404,16 @@ def _one_step(
     )
 
 
+def _batch(policy: _Policy, rollouts: Sequence[Rollout]) -> RolloutBatch:
+    """What an update is given of these rollouts."""
+    cfg = policy.cfg
+    rewards = jnp.array([r.reward for r in rollouts]).reshape(-1, cfg.group)
+    advantage = np.asarray(group_advantages(rewards, cfg.loss.advantage_std)).reshape(-1)
+    return to_arrays(rollouts, advantage, policy.model.config.max_position)
+
+
 def _keep(path: Path, step: int, rollouts: Sequence[Rollout]) -> None:
-    """Appends judgments to be read; a step that is made again after a kill is there twice."""
+    """Appends judgments to be read."""
     with path.open("a", encoding="utf-8") as file:
         for rollout in rollouts:
             example = rollout.task.example
@@ -387,4 +427,4 @@ def _keep(path: Path, step: int, rollouts: Sequence[Rollout]) -> None:
                 "reward": rollout.reward,
                 "text": rollout.judgment.text,
             }
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json_line(row))

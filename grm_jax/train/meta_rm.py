@@ -26,6 +26,7 @@ from grm_jax.judging.sources import JudgeConfig, open_judge
 from grm_jax.processes import say
 from grm_jax.text.prompts import Template, load_templates
 from grm_jax.text.tokenizer import Tokenizer
+from grm_jax.train.folder import claimed
 from grm_jax.train.scorer import (
     ScorerConfig,
     begin,
@@ -88,8 +89,15 @@ def run(cfg: MetaRMConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    output = Path(cfg.output)
     tokenizer, templates = begin(cfg)
+    with claimed(cfg, "grm train meta-rm") as output:
+        return _run(cfg, output, tokenizer, templates)
+
+
+def _run(
+    cfg: MetaRMConfig, output: Path, tokenizer: Tokenizer, templates: Path | None
+) -> Path | None:
+    """As `run`, in a folder that is claimed."""
     found = list(_judgments(cfg, output, templates))
     sides: dict[bool, list[Sampled]] = {True: [], False: []}
     for sampled in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,16 +32,19 @@ class OptimizerConfig:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}; it must be more than 0.")
+        # The comparisons are so that a NaN fails them.
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(
+                f"learning_rate is {self.learning_rate}; give a finite number above 0."
+            )
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps is {self.warmup_steps}; give 0 (none) or more.")
-        if self.clip_norm is not None and self.clip_norm <= 0:
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise ValueError(f"clip_norm is {self.clip_norm}; give more than 0, or null for none.")
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < math.inf:
             raise ValueError(f"weight_decay is {self.weight_decay}; give 0 (none) or more.")
-        if self.eps <= 0:
-            raise ValueError(f"eps is {self.eps}; it must be more than 0.")
+        if not 0 < self.eps < math.inf:
+            raise ValueError(f"eps is {self.eps}; give a finite number above 0.")
         for name, value in (("b1", self.b1), ("b2", self.b2)):
             if not 0 <= value < 1:
                 raise ValueError(f"{name} is {value}; give 0 or more, and less than 1.")

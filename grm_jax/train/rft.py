@@ -7,7 +7,6 @@ that are not too easy, mix them with general instruction data, fine-tune.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,17 +16,20 @@ from typing import Any
 from grm_jax.data.demonstrations import SourceConfig
 from grm_jax.data.items import ItemsConfig, load_items
 from grm_jax.data.pipeline import BatchConfig
+from grm_jax.fingerprint import RowsHash
 from grm_jax.judging.collect import collect
 from grm_jax.judging.folder import Learns
 from grm_jax.judging.judgment import Judgment
 from grm_jax.judging.sources import JudgeConfig, open_judge
+from grm_jax.outputs import write_whole
 from grm_jax.processes import from_first, is_first, say, wait
+from grm_jax.text.json_line import json_line
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Templates, load_templates, render, without_principles
 from grm_jax.train import sft
 from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.compute import ComputeConfig
-from grm_jax.train.folder import claim
+from grm_jax.train.folder import claimed
 from grm_jax.train.optimizer import OptimizerConfig, make_schedule
 from grm_jax.train.rejection import Trajectory, reject
 from grm_jax.train.rollout import judgeable
@@ -112,24 +114,27 @@ def run(cfg: RFTConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    output, templates = Path(cfg.output), _templates(cfg)
-    claim(output, cfg)
-    _prepare(cfg, output, templates)
-    return sft.train(
-        SFTConfig(
-            output=cfg.output,
-            start=cfg.start,
-            tokenizer=cfg.tokenizer,
-            templates=None if templates is None else str(templates),
-            kind=cfg.kind,
-            stages={STAGE: StageConfig(cfg.steps, tuple(_mix(cfg, output)), cfg.optimizer)},
-            batch=cfg.batch,
-            compute=cfg.compute,
-            seed=cfg.seed,
-            checkpoint=cfg.checkpoint,
-            tracking=cfg.tracking,
-            export=cfg.export,
-        )
+    templates = _templates(cfg)
+    with claimed(cfg, "grm train rft") as output:
+        _prepare(cfg, output, templates)
+        return sft.train(_training(cfg, output, templates))
+
+
+def _training(cfg: RFTConfig, output: Path, templates: Path | None) -> SFTConfig:
+    """The fine-tuning on what was chosen."""
+    return SFTConfig(
+        output=cfg.output,
+        start=cfg.start,
+        tokenizer=cfg.tokenizer,
+        templates=None if templates is None else str(templates),
+        kind=cfg.kind,
+        stages={STAGE: StageConfig(cfg.steps, tuple(_mix(cfg, output)), cfg.optimizer)},
+        batch=cfg.batch,
+        compute=cfg.compute,
+        seed=cfg.seed,
+        checkpoint=cfg.checkpoint,
+        tracking=cfg.tracking,
+        export=cfg.export,
     )
 
 
@@ -151,12 +156,15 @@ def _mix(cfg: RFTConfig, output: Path) -> Iterable[SourceConfig]:
 
 
 def _prepare(cfg: RFTConfig, output: Path, templates: Path | None) -> None:
-    """Everything before the training; nothing where it has been done."""
+    """Everything before the training; nothing where it has been done of the same items."""
     report = output / "report.json"
-    if from_first(report.exists):
-        return
     kind = learned_kind(cfg.start, cfg.kind)
     items = judgeable(load_items(cfg.items, cfg.seed), kind)
+    data = RowsHash()
+    for item in items:
+        data.add(item.digest, item.label)
+    if from_first(lambda: _is_of(report, data.hexdigest())):
+        return
     plain = _judgments(cfg, items, output, templates, hinted=False)
     hinted = _judgments(cfg, items, output, templates, hinted=True)
     found = [
@@ -176,12 +184,26 @@ def _prepare(cfg: RFTConfig, output: Path, templates: Path | None) -> None:
         _write(output / "trajectories.jsonl", map(_told, found))
         learned = (demonstration(t, prompts, cfg.principles, kind) for t in chosen)
         _write(output / "chosen.jsonl", learned)
-        told = json.dumps(_report(items, found), indent=2)
-        part = report.with_suffix(".part")
-        part.write_text(told + "\n")
-        os.replace(part, report)
+        told = {"data": data.hexdigest(), **_report(items, found)}
+        write_whole(report, json.dumps(told, indent=2) + "\n")
     wait()
     say(f"{report}: {len(chosen)} of {len(found)} judgments chosen.")
+
+
+def _is_of(report: Path, data: str) -> bool:
+    """Whether there is a report, of these items.
+
+    Raises:
+        ValueError: it is of others, which the training may have begun to learn from.
+    """
+    if not report.exists():
+        return False
+    if json.loads(report.read_text()).get("data", data) != data:
+        raise ValueError(
+            f"{report} is of other items than there are now, and the training has learned from "
+            "those: give another output, or put the items back."
+        )
+    return True
 
 
 def _judgments(
@@ -253,5 +275,4 @@ def _report(items: Sequence[Example], found: Sequence[Trajectory]) -> dict[str, 
 
 
 def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text("".join(lines), encoding="utf-8")
+    path.write_text("".join(map(json_line, rows)), encoding="utf-8")

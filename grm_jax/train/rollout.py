@@ -6,7 +6,7 @@ Letters: P prompts, G judgments of one prompt, B = P x G sequences, T tokens.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from grm_jax.judging.judge import item_key, read_judgment, response_order
 from grm_jax.judging.judgment import Judgment
 from grm_jax.judging.pairs import take
 from grm_jax.judging.reward import rule_reward
+from grm_jax.metric_names import INVALID_RATIO, MEAN_LENGTH, REWARD, ZERO_STD
 from grm_jax.processes import say
 from grm_jax.sampling.sampler import Completion, Request, Sampler, bucket
 from grm_jax.text.messages import Example
@@ -103,6 +104,34 @@ def make_task(
     return Task(shown, tuple(tokenizer.encode_chat(render(shown, template))), template)
 
 
+def fitting(
+    items: Sequence[Example], longest: int, new: int, prompt: Callable[[Example], Sequence[int]]
+) -> list[Example]:
+    """The items whose prompts have room; says how many have none, and the first ones' ids.
+
+    Args:
+        longest: tokens that a prompt may have beside `new` new ones.
+        prompt: the ids of an item's prompt.
+
+    Raises:
+        ValueError: no item is left.
+    """
+    lengths = [len(prompt(item)) for item in items]
+    found = [item for item, length in zip(items, lengths, strict=True) if length <= longest]
+    left = [(i.id, n) for i, n in zip(items, lengths, strict=True) if n > longest]
+    if left:
+        first = ", ".join(f"{name} ({length} tokens)" for name, length in left[:3])
+        more = ", .." if len(left) > 3 else ""
+        told = (
+            f"{len(left)} of {len(items)} items have prompts of more than {longest} tokens, which "
+            f"is the room beside {new} new ones: {first}{more}"
+        )
+        if not found:
+            raise ValueError(f"{told}. Give shorter items, or lower max_new_tokens.")
+        say(f"grpo: {told}. They are left out.")
+    return found
+
+
 def roll_out(
     tasks: Sequence[Task],
     sampler: Sampler,
@@ -178,12 +207,12 @@ def rollout_metrics(rollouts: Sequence[Rollout], group: int) -> dict[str, float]
     spread = rewards.std(axis=1, ddof=1) if group > 1 else np.zeros(len(rewards))
     reasons = Counter(r.judgment.reason for r in rollouts if r.judgment.reason is not None)
     return {
-        "reward": float(rewards.mean()),
+        REWARD: float(rewards.mean()),
         "reward_std": float(spread.mean()),
-        "frac_reward_zero_std": float((spread == 0).mean()),
-        "completions/mean_length": float(lengths.mean()),
+        ZERO_STD: float((spread == 0).mean()),
+        MEAN_LENGTH: float(lengths.mean()),
         "completions/min_length": float(lengths.min()),
         "completions/max_length": float(lengths.max()),
         "completions/clipped_ratio": float(np.mean([not r.finished for r in rollouts])),
-        "completions/invalid_ratio": reasons.total() / len(rollouts),
+        INVALID_RATIO: reasons.total() / len(rollouts),
     }

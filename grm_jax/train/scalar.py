@@ -27,6 +27,7 @@ from grm_jax.judging.folder import model_path
 from grm_jax.judging.judgment import Judgment
 from grm_jax.judging.scalar import alone, pair_tokens, reward_tokens
 from grm_jax.judging.sources import JudgeConfig, open_judge
+from grm_jax.metric_names import CORRECT, TARGETS, TOKENS, TOO_LONG
 from grm_jax.models import scalar_head
 from grm_jax.models.model import Model
 from grm_jax.objectives.scalar import bradley_terry_loss
@@ -35,6 +36,7 @@ from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import load_templates
 from grm_jax.text.tokenizer import Tokenizer
+from grm_jax.train.folder import claimed
 from grm_jax.train.scorer import (
     ScorerConfig,
     begin,
@@ -108,8 +110,15 @@ def run(cfg: ScalarConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    output = Path(cfg.output)
     tokenizer, templates = begin(cfg)
+    with claimed(cfg, "grm train scalar") as output:
+        return _run(cfg, output, tokenizer, templates)
+
+
+def _run(
+    cfg: ScalarConfig, output: Path, tokenizer: Tokenizer, templates: Path | None
+) -> Path | None:
+    """As `run`, in a folder that is claimed."""
     items = [item for item in load_items(cfg.items, cfg.seed) if item.n > 1]
     train = [item for item in items if not is_heldout(item.id, cfg.heldout_share)]
     heldout = [item for item in items if is_heldout(item.id, cfg.heldout_share)]
@@ -156,10 +165,10 @@ def pair_loss(model: Model, *, remat: bool = False) -> SumLoss:
             value.sum(),
             total,
             {
-                "data/tokens": jnp.sum(batch.positions >= 0),
-                "data/targets": total,
-                "data/too_long": jnp.sum(batch.too_long),
-                "train/correct": jnp.sum(batch.mask & (chosen > rejected)),
+                TOKENS: jnp.sum(batch.positions >= 0),
+                TARGETS: total,
+                TOO_LONG: jnp.sum(batch.too_long),
+                CORRECT: jnp.sum(batch.mask & (chosen > rejected)),
             },
         )
 
@@ -278,4 +287,5 @@ def _report(
     told = ", ".join(
         f"{100 * e.mean:.1f} ± {100 * e.error:.1f} % at k = {k}" for k, e in found.credited.items()
     )
-    say(f"{path}: right on {told} ({found.items} held-out items).")
+    without = f"; {found.unanswered} more had no answer" if found.unanswered else ""
+    say(f"{path}: right on {told} ({found.items} held-out items{without}).")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,15 +16,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from grm_jax.data.pipeline import Batch, BatchConfig, TokenRow
+from grm_jax.metric_names import CORRECT, TARGETS, TOKENS, TOO_LONG
 from grm_jax.models import scalar_head
 from grm_jax.models.model import Model
 from grm_jax.objectives.scalar import binary_loss
+from grm_jax.outputs import write_whole
 from grm_jax.processes import is_first
 from grm_jax.sharding import TRAIN_RULES, make_mesh, shardings_of
 from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.compute import ComputeConfig
-from grm_jax.train.folder import claim
 from grm_jax.train.memory import keep_freed_memory
 from grm_jax.train.optimizer import OptimizerConfig, make_schedule
 from grm_jax.train.sft import ExportConfig, StageConfig, train_stage
@@ -85,16 +85,14 @@ class ScorerConfig:
 
 
 def begin(cfg: ScorerConfig) -> tuple[Tokenizer, Path | None]:
-    """Claims the run's folder; its tokenizer, and where its templates are (None: built in).
+    """The run's tokenizer, and where its templates are (None: built in).
 
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
     keep_freed_memory()
     check_rows(cfg.batch.rows, cfg.compute.microbatches, make_mesh(cfg.compute.mesh))
-    found = start_tokenizer(cfg.start, cfg.tokenizer), start_templates(cfg.start, cfg.templates)
-    claim(Path(cfg.output), cfg)
-    return found
+    return start_tokenizer(cfg.start, cfg.tokenizer), start_templates(cfg.start, cfg.templates)
 
 
 def train_scorer(
@@ -152,11 +150,11 @@ def label_loss(model: Model, *, remat: bool = False) -> SumLoss:
             value.sum(),
             total,
             {
-                "data/tokens": jnp.sum(batch.positions >= 0),
-                "data/targets": total,
+                TOKENS: jnp.sum(batch.positions >= 0),
+                TARGETS: total,
                 "data/right": jnp.sum(jnp.where(batch.mask, batch.targets, 0)),
-                "data/too_long": jnp.sum(batch.too_long),
-                "train/correct": right.sum(),
+                TOO_LONG: jnp.sum(batch.too_long),
+                CORRECT: right.sum(),
             },
         )
 
@@ -197,7 +195,5 @@ def write_report(output: Path, report: Mapping[str, Any]) -> Path:
     """Writes `output/report.json`, whole or not at all; says where it is."""
     path = output / "report.json"
     if is_first():
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(report, indent=2) + "\n")
-        os.replace(part, path)
+        write_whole(path, json.dumps(report, indent=2) + "\n")
     return path

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from grm_jax.data.demonstrations import SourceConfig, open_source
 from grm_jax.data.pipeline import Batch, BatchConfig, make_stream
 from grm_jax.judging.folder import Learns
+from grm_jax.metric_names import TARGET_TOKENS, TOKENS, TOO_LONG
 from grm_jax.models import hf
 from grm_jax.models.model import Model
 from grm_jax.objectives.logprobs import token_logprobs
@@ -27,8 +28,10 @@ from grm_jax.text.prompts import Templates, load_templates
 from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train.checkpoint import CheckpointConfig, Checkpoints
 from grm_jax.train.compute import ComputeConfig
+from grm_jax.train.finite import check_finite
 from grm_jax.train.fit import fit
-from grm_jax.train.folder import claim
+from grm_jax.train.folder import claimed
+from grm_jax.train.guard import Guard
 from grm_jax.train.memory import keep_freed_memory
 from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
 from grm_jax.train.start import (
@@ -143,8 +146,8 @@ def run(cfg: SFTConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    claim(Path(cfg.output), cfg)
-    return train(cfg)
+    with claimed(cfg, "grm train sft"):
+        return train(cfg)
 
 
 def train(cfg: SFTConfig) -> Path | None:
@@ -185,9 +188,13 @@ def export(
     """Writes the model folder of a finished stage; `start` tells how long judges write.
 
     settings: what else grm.json is to say.
+
+    Raises:
+        ValueError: weights are not finite; nothing is written.
     """
     model = replace(model, param_dtype=config.dtype)
     params = jax.tree.map(lambda p: p.astype(config.dtype), params)
+    check_finite(params, f"{folder} is not written: what was trained")
     limit = config.max_new_tokens or start_settings(start).get("max_new_tokens")
     extra = {**(settings or {}), **({} if limit is None else {"max_new_tokens": limit})}
     hf.save_folder(model, params, folder, tokenizer=tokenizer, extra=extra, templates=templates)
@@ -206,9 +213,9 @@ def sft_loss(model: Model, *, chunk: int, remat: bool = False) -> SumLoss:
             nll.sum(),
             total,
             {
-                "data/tokens": jnp.sum(batch.positions >= 0),
-                "data/target_tokens": total,
-                "data/too_long": jnp.sum(batch.too_long),
+                TOKENS: jnp.sum(batch.positions >= 0),
+                TARGET_TOKENS: total,
+                TOO_LONG: jnp.sum(batch.too_long),
             },
         )
 
@@ -298,6 +305,7 @@ def train_stage(
                 steps=stage.steps,
                 checkpoints=checkpoints,
                 tracker=tracker,
+                guard=Guard(folder if is_first() else None),
             )
         finally:
             tracker.close()

@@ -6,9 +6,7 @@ of what happened. A stage whose output is there and whose inputs have not change
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -16,15 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from grm_jax.data.items import ItemsConfig, load_items
 from grm_jax.evals.accuracy import accuracy
 from grm_jax.evals.spct_page import write_page
-from grm_jax.judging.collect import Rated, collect
+from grm_jax.fingerprint import fingerprint
+from grm_jax.judging.collect import Rated, write_samples
 from grm_jax.judging.folder import model_path
 from grm_jax.judging.judge import Judge
+from grm_jax.judging.made_from import TRAINING, made_from
 from grm_jax.judging.meta import MetaRM
+from grm_jax.judging.samples import read_samples
+from grm_jax.outputs import Made, claimed_folder, write_whole
+from grm_jax.paths import expanded
 from grm_jax.processes import from_first, is_first, say
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Example
@@ -114,11 +115,15 @@ def run(cfg: SPCTConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    output = Path(cfg.output)
-    if is_first():
-        output.mkdir(parents=True, exist_ok=True)
-        resolved = json.loads(json.dumps(asdict(cfg)))
-        (output / "config.yaml").write_text(yaml.safe_dump(resolved, sort_keys=False))
+    settings = asdict(cfg)
+    # Each stage has its own settings and looks whether they, or its inputs, have changed.
+    made = Made("grm train spct", settings, free=tuple(settings))
+    with claimed_folder(cfg.output, made, signs=["*/stage.json"]) as output:
+        return _run(replace(cfg, output=str(output)), output)
+
+
+def _run(cfg: SPCTConfig, output: Path) -> Path | None:
+    """As `run`, in a folder that is claimed."""
     models = {"start": cfg.start}
     for name, train in (("rft", rft.run), ("grpo", grpo.run), ("meta_rm", meta_rm.run)):
         stage = _stage(cfg, name, models)
@@ -132,7 +137,10 @@ def run(cfg: SPCTConfig) -> Path | None:
 
     def inputs() -> dict[str, Any]:
         made = {name: fingerprint(model_path(model)) for name, model in models.items()}
-        return {"config": asdict(cfg.evaluation), "seed": cfg.seed, **made}
+        config = asdict(cfg.evaluation)
+        shared = {"tokenizer": cfg.tokenizer, "templates": cfg.templates}
+        files = made_from({"evaluation": config, **shared}, TRAINING)
+        return {"config": config, "seed": cfg.seed, "files": files, **made}
 
     _once(evaluation, inputs, lambda: _evaluate(cfg, models, evaluation))
     return Path(from_first(lambda: str(write_page(output))))
@@ -163,22 +171,12 @@ def _inputs(stage: Any) -> dict[str, Any]:
     """What a stage's result follows from: its config, and the files that it reads."""
     config = {name: value for name, value in asdict(stage).items() if name not in FREE}
     config["compute"] = {k: v for k, v in config["compute"].items() if k != "mesh"}
-    files = [Path(path) for path in getattr(stage, "samples", ())]
     return {
         "config": config,
         "start": fingerprint(model_path(stage.start)),
-        "samples": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
+        "files": made_from(asdict(stage) | {"start": None}, TRAINING),
+        "samples": [fingerprint(expanded(path)) for path in getattr(stage, "samples", ())],
     }
-
-
-def fingerprint(folder: Path) -> str:
-    """A hash over the files of a model folder, by their names."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _once(
@@ -203,8 +201,10 @@ def _is_there(folder: Path, inputs: dict[str, Any]) -> bool:
     """Whether a folder was made from these inputs; if not, it is ready to be when this returns."""
     inputs = json.loads(json.dumps(inputs))
     stamp = folder / "stage.json"
-    before = json.loads(stamp.read_text()) if stamp.exists() else None
-    if before is not None and before["inputs"] != inputs:
+    before = _read_stamp(stamp) if stamp.exists() else None
+    # What an earlier version did not write down is not held against it.
+    known = before["inputs"] if before is not None else {}
+    if any(known.get(name, value) != value for name, value in inputs.items()):
         aside = next(
             path
             for path in (folder.with_name(f"{folder.name}.{i}") for i in range(1, 10_000))
@@ -217,21 +217,32 @@ def _is_there(folder: Path, inputs: dict[str, Any]) -> bool:
         return True
     if before is None:
         folder.mkdir(parents=True, exist_ok=True)
-        _write(stamp, {"done": False, "seconds": 0.0, "inputs": inputs})
+        _write_stamp(stamp, {"done": False, "seconds": 0.0, "inputs": inputs})
     return False
 
 
 def _stamp(folder: Path, *, seconds: float, done: bool) -> None:
     """Writes down that a folder took so many seconds more, and whether that was all."""
     stamp = folder / "stage.json"
-    before = json.loads(stamp.read_text())
-    _write(stamp, {**before, "done": done, "seconds": before["seconds"] + seconds})
+    before = _read_stamp(stamp)
+    _write_stamp(stamp, {**before, "done": done, "seconds": before["seconds"] + seconds})
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1))
-    os.replace(part, path)
+def _read_stamp(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if {"done", "seconds", "inputs"} <= set(found):
+            return found
+    except (ValueError, TypeError):
+        pass
+    raise ValueError(
+        f"{path} is empty or damaged; it says what {path.parent} was made from. Move that folder "
+        "away, or give another output."
+    )
+
+
+def _write_stamp(path: Path, content: dict[str, Any]) -> None:
+    write_whole(path, json.dumps(content, indent=1))
 
 
 def _evaluate(cfg: SPCTConfig, models: dict[str, str], folder: Path) -> Path:
@@ -248,7 +259,7 @@ def _evaluate(cfg: SPCTConfig, models: dict[str, str], folder: Path) -> Path:
             "greedy": _measure(cfg, model, items, 1, folder / f"{name}_greedy.jsonl", greedy, None),
         }
     if is_first():
-        (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+        write_whole(folder / "report.json", json.dumps(report, indent=1) + "\n")
     return folder
 
 
@@ -271,4 +282,5 @@ def _measure(
         rows=cfg.evaluation.rows,
     )
     source = judge if meta is None else Rated(judge, meta)
-    return accuracy(collect(source, items, k, path, name=path.stem), k).to_json()
+    write_samples(source, items, k, path, name=path.stem, total=len(items))
+    return accuracy(read_samples(path), k).to_json()

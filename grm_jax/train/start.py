@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +10,16 @@ from typing import Any, get_args
 import jax
 from jax.sharding import Mesh
 
-from grm_jax.judging.folder import Learns, model_path
+from grm_jax import presets
+from grm_jax.judging.folder import Learns, model_path, read_settings
 from grm_jax.models import hf
 from grm_jax.models.config import PRESETS
 from grm_jax.models.hf_config import config_from_hf
 from grm_jax.models.model import Model
 from grm_jax.sharding import TRAIN_RULES, check_divisible, shardings_of
 from grm_jax.text.tokenizer import Tokenizer
-from grm_jax.train.checkpoint import Checkpoints, is_checkpoints, saved_model
+from grm_jax.train.checkpoint import is_checkpoints, load_params, saved_model
+from grm_jax.train.finite import check_finite
 
 NEW = "new:"
 
@@ -45,9 +46,10 @@ def start_tokenizer(start: str, tokenizer: str | None) -> Tokenizer:
 
 
 def start_templates(start: str, templates: str | None) -> Path | None:
-    """The folder of templates given, or the one in the model folder `start`, if it has one."""
+    """The folder of templates given, by path or by name, or the one in the model folder `start`, if
+    it has one."""
     if templates is not None:
-        return Path(templates)
+        return presets.templates(templates)
     if start.startswith(NEW) or is_checkpoints(Path(start)):
         return None
     own = _folder(start) / "templates"
@@ -58,8 +60,7 @@ def start_settings(start: str) -> dict[str, Any]:
     """What grm.json says in the model folder `start`; nothing where there is none."""
     if start.startswith(NEW) or is_checkpoints(Path(start)):
         return {}
-    path = _folder(start) / "grm.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_settings(_folder(start))
 
 
 def learned_kind(start: str, kind: Learns | None) -> Learns:
@@ -125,6 +126,7 @@ def _load(start: str, model: Model, mesh: Mesh) -> Any:
             model.abstract(),
             places,
         )
-        with Checkpoints(Path(start)) as checkpoints:
-            return checkpoints.restore_params(abstract)
+        params = load_params(Path(start), abstract)
+        check_finite(params, f"start is {start}, but its newest checkpoint")
+        return params
     return hf.load_folder(_folder(start), mesh, TRAIN_RULES, param_dtype="float32")[1]

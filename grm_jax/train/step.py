@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
+from grm_jax.metric_names import LOSS, SKIPPED
 from grm_jax.sharding import TRAIN_RULES, Rules, spec_for
 from grm_jax.train.state import TrainState
 
@@ -30,7 +31,10 @@ def make_step(
 
     A loss gives sums, so that micro-batches (and packed rows) add up to exactly the loss and the
     gradient of the batch. Metrics are device scalars: `train/loss`, `train/grad_norm` (before
-    clipping), `train/learning_rate`, and the loss's own sums.
+    clipping), `train/learning_rate`, `train/skipped`, and the loss's own sums.
+
+    A step whose loss or gradient is not finite is skipped: weights, optimiser and `state.step`
+    stay what they were, and `train/skipped` is 1.
     """
 
     def value_and_grad(params: Any, batch: Any) -> tuple:
@@ -56,13 +60,18 @@ def make_step(
         grads = jax.tree.map(lambda g: g / count, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
+        loss, norm = value / count, optax.tree.norm(grads)
+        good = jnp.isfinite(loss) & jnp.isfinite(norm)
         metrics = {
-            "train/loss": value / count,
-            "train/grad_norm": optax.tree.norm(grads),
+            LOSS: loss,
+            "train/grad_norm": norm,
             "train/learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+            SKIPPED: 1.0 - good,
             **sums,
         }
-        return TrainState(state.step + 1, params, opt_state), metrics
+        # Chosen on the device: the host need not know before it starts the next step.
+        after = TrainState(state.step + 1, params, opt_state)
+        return jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state), metrics
 
     return step
 

@@ -13,6 +13,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from grm_jax.metric_names import LOSS, REWARD, SKIPPED, TARGET_TOKENS, TOKENS, TOO_LONG
+from grm_jax.text.json_line import json_line
+
 Numbers = dict[str, float]
 
 
@@ -55,6 +58,7 @@ class Tracker:
         total: int,
         name: str,
     ):
+        self.before: Numbers = {}  # the numbers of step `start`, where they are known
         self._file = None
         self._others: list[_Tensorboard | _Wandb] = []
         self._progress: _Bar | _Lines | None = None
@@ -65,8 +69,8 @@ class Tracker:
         if config.wandb is not None:
             self._others.append(_Wandb(folder, config.wandb, name))
         path = folder / "metrics.jsonl"
-        _cut_after(path, start)
-        self._file = path.open("a")
+        self.before = next(iter(cut_after(path, start)[-1:]), {})
+        self._file = path.open("a", encoding="utf-8")
         if sys.stderr.isatty():
             self._progress = _Bar(name, start, total)
         else:
@@ -76,7 +80,7 @@ class Tracker:
         """Records the numbers of a step; on disk when it returns, as far as a kill is concerned."""
         if self._file is None or self._progress is None:
             return
-        self._file.write(json.dumps({"step": step, **numbers}) + "\n")
+        self._file.write(json_line({"step": step, **numbers}))
         self._file.flush()
         for other in self._others:
             other.log(step, numbers)
@@ -92,24 +96,37 @@ class Tracker:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a last line that a kill tore is left out."""
+    """The rows of a metrics.jsonl, where null is a number that was not finite; a last line that a
+    kill tore is left out."""
+    return [row for row, _ in _rows(path)]
+
+
+def cut_after(path: Path, step: int) -> list[dict[str, Any]]:
+    """Drops rows after `step`, which will be made again; the file is replaced in one go.
+
+    Returns:
+        The rows that stay. None where there is no file.
+    """
+    kept = [(row, line) for row, line in _rows(path) if row["step"] <= step]
+    if path.exists():
+        part = path.with_suffix(".part")
+        part.write_text("".join(line + "\n" for _, line in kept), encoding="utf-8")
+        os.replace(part, path)
+    return [row for row, _ in kept]
+
+
+def _rows(path: Path) -> list[tuple[dict[str, Any], str]]:
+    """Rows with their lines; what is no row is left out."""
     rows = []
-    for line in path.read_text().splitlines():
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.split("\n"):
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
-            break
+            continue
+        if isinstance(row, dict) and "step" in row:
+            rows.append((row, line))
     return rows
-
-
-def _cut_after(path: Path, step: int) -> None:
-    """Drops rows after `step`, which will be made again. The file is replaced in one go."""
-    if not path.exists():
-        return
-    rows = [row for row in read_metrics(path) if row["step"] <= step]
-    part = path.with_suffix(".part")
-    part.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    os.replace(part, path)
 
 
 class _Tally:
@@ -117,23 +134,28 @@ class _Tally:
 
     def __init__(self, start: int, total: int):
         self.total, self.first = total, start + 1
-        self.tokens, self.too_long, self.began = 0.0, 0, time.monotonic()
+        self.tokens, self.too_long, self.skipped = 0.0, 0, 0
+        self.began = time.monotonic()
         self.seconds_left, self.text = 0.0, ""
 
     def add(self, step: int, numbers: Numbers) -> None:
         now = time.monotonic()
-        self.too_long += int(numbers.get("data/too_long", 0))
-        shown = "reward" if "reward" in numbers else "train/loss"
+        self.too_long += int(numbers.get(TOO_LONG, 0))
+        self.skipped += int(numbers.get(SKIPPED, 0))
+        shown = REWARD if REWARD in numbers else LOSS
         self.text = f"{shown.removeprefix('train/')} {numbers[shown]:.4f}"
         if step == self.first:  # compiling is no part of the speed
             self.began = now
         else:
-            self.tokens += numbers.get("data/tokens", numbers.get("num_tokens", 0.0))
+            # What is trained on; where the tokens are written first, those.
+            self.tokens += numbers[TARGET_TOKENS if REWARD in numbers else TOKENS]
             spent = max(now - self.began, 1e-9)
             self.seconds_left = spent / (step - self.first) * (self.total - step)
             self.text += f", {self.tokens / spent:,.0f} tokens/s"
         if self.too_long:
             self.text += f", {self.too_long} rows left out (longer than batch.length)"
+        if self.skipped:
+            self.text += f", {self.skipped} steps skipped (loss or gradient not finite)"
 
 
 class _Bar:

@@ -68,6 +68,42 @@ def test_a_loop_without_a_known_count_runs_as_often_as_it_is_told():
     assert count(told).flops == 3 * 2 * 8 * 16 * 16
 
 
+CHOICE = """
+%free (p: f32[8,16]) -> f32[8,16] {
+  ROOT %p = f32[8,16]{1,0} parameter(0)
+}
+
+%costly (q: f32[8,16]) -> f32[8,16] {
+  %q = f32[8,16]{1,0} parameter(0)
+  %w = f32[16,16]{1,0} constant({...})
+  ROOT %dot = f32[8,16]{1,0} dot(%q, %w), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+ENTRY %main (which: s32[], a: f32[8,16]) -> f32[8,16] {
+  %which = s32[] parameter(0)
+  %a = f32[8,16]{1,0} parameter(1)
+  ROOT %c = f32[8,16]{1,0} conditional(%which, %a, %a), BRANCHES, metadata={op_name="%loop"}
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("branches", "products"),
+    [
+        ("branch_computations={%costly, %free}", 0),
+        ("branch_computations={%free, %costly, %costly}", 0),
+        ("true_computation=%free, false_computation=%costly", 0),
+        ("branch_computations={%costly, %costly}", 8 * 16 * 16),
+        ("true_computation=%costly, false_computation=%costly", 8 * 16 * 16),
+    ],
+)
+def test_no_run_does_less_than_what_is_counted(branches, products):
+    """Of a conditional one branch runs: the others, such as top-k where it is off, cost nothing."""
+    counts = count(CHOICE.replace("BRANCHES", branches))
+    assert counts.flops == 2 * products
+    assert counts.hbm == (4 * (8 * 16 + 16 * 16 + 8 * 16) if products else 0)
+
+
 def convolution(left, kernel, out, rest):
     return f"""
 ENTRY %main (a: f32[{left}], b: f32[{kernel}]) -> f32[{out}] {{

@@ -24,7 +24,7 @@ def judge(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[s
     """Options for a model of two layers with the 16k tokenizer, which writes four tokens."""
     tokenizer = shared_data / "tokenizer" / "gemma2_layout_standin_16k_hf"
     size = Tokenizer.load(tokenizer).vocab_size
-    model = Model(Gemma2Config(size, 2, 16, 32, 4, 2, 4, 4.0, max_position=512))
+    model = Model(Gemma2Config(size, 2, 16, 32, 4, 2, 4, 4.0, max_position=8192))
     folder = tmp_path_factory.mktemp("random") / "model"
     save_folder(model, jax.jit(model.init)(jax.random.key(0)), folder, tokenizer=tokenizer)
     short = ["--max_new_tokens", "4", "--templates", str(bundled("tiny") / "templates")]

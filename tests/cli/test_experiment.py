@@ -26,7 +26,12 @@ def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     rows, samples = [], []
     for number in range(6):
-        row = {"id": str(number), "prompt": "q", "responses": ["a", "b", "c"], "label": number % 3}
+        row = {
+            "id": str(number),
+            "prompt": f"q{number}",
+            "responses": list("abc"),
+            "label": number % 3,
+        }
         right = tuple(10 if i == row["label"] else 1 for i in range(3))
         judgments = (
             Judgment(0, (0, 1, 2), "", "", None, "no_box", "", 5, -1.0, counted=False),

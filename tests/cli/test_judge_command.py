@@ -68,10 +68,9 @@ def test_a_second_run_does_only_what_is_missing(rows: Path, tmp_path: Path, caps
     # A kill in the middle of a line: two whole ones are kept, the torn one is written anew.
     output.write_text("\n".join(whole[:2]) + "\n" + whole[2][: len(whole[2]) // 2])
     assert judge("--input", rows, "--output", output) == 0
-    assert "2 rows are there already" in capsys.readouterr().err
+    assert "is there (rows: 2)" in capsys.readouterr().err
     again = output.read_text().splitlines()
-    assert again[:2] == whole[:2]
-    assert sorted(again) == sorted(whole)
+    assert again == whole
     assert judge("--input", rows, "--output", output) == 0
     assert output.read_text().splitlines() == again
 
@@ -81,7 +80,7 @@ def test_other_settings_do_not_mix_into_a_file(rows: Path, tmp_path: Path, capsy
     assert judge("--input", rows, "--output", output) == 0
     before = output.read_text()
     assert judge("--input", rows, "--output", output, "--seed", "5") == 2
-    assert "seed=0, and this run has 5" in capsys.readouterr().err
+    assert "seed was 0 and is now 5" in capsys.readouterr().err
     assert output.read_text() == before
 
 
@@ -92,7 +91,7 @@ def test_the_settings_beside_the_output_can_be_fed_back(rows: Path, tmp_path: Pa
     assert yaml.safe_load(settings.read_text())["k"] == 2
     other = tmp_path / "other.jsonl"
     assert main(["judge", "--config", str(settings), "--output", str(other)]) == 0
-    assert sorted(other.read_text().splitlines()) == sorted(output.read_text().splitlines())
+    assert other.read_bytes() == output.read_bytes()
 
 
 def test_killed_in_the_middle_it_goes_on(tmp_path: Path) -> None:
@@ -126,7 +125,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path: Path) -> None:
     assert main(["judge", *options, str(output)]) == 0
     whole = tmp_path / "whole.jsonl"
     assert main(["judge", *options, str(whole)]) == 0
-    assert sorted(output.read_text().splitlines()) == sorted(whole.read_text().splitlines())
+    assert output.read_bytes() == whole.read_bytes()
 
 
 def test_bundled_examples_are_shown(capsys) -> None:
@@ -156,10 +155,8 @@ def test_bad_input_is_one_clear_sentence(options: list[str], says: str, capsys) 
 
 
 def test_typos_are_refused(capsys) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["judge", "--temprature", "1"])
-    assert stop.value.code == 2
-    assert "temprature" in capsys.readouterr().err
+    assert main(["judge", "--temprature", "1"]) == 2
+    assert "there is no option --temprature" in capsys.readouterr().err
     assert main(["jugde"]) == 2
     assert "there is no command 'jugde'" in capsys.readouterr().err
 
@@ -177,7 +174,9 @@ def test_help_lists_what_there_is(capsys) -> None:
 def test_escape_codes_do_not_reach_the_terminal(capsys) -> None:
     example = Example("What is 1+1?\x1b[2J", ["\x1b]0;owned\x07 2", "3\r4 [bold]x"], id="a")
     judgment = Judgment(0, (0, 1), "p\x1b[1m", "c\x07", (9, 1), None, "text", 3, -1.0)
-    Showcase().write(Verdict("a", (9, 1), 0, (0, 1), (0,), 8.0, 1, 1, (judgment,)), example)
+    show = Showcase()
+    list(show.left([example]))
+    show.write(Verdict("a", (9, 1), 0, (0, 1), (0,), 8.0, 1, 1, (judgment,)))
     shown = capsys.readouterr().out
     assert not {"\x1b", "\x07", "\r"} & set(shown)
     assert "[bold]x" in shown
@@ -188,7 +187,9 @@ def test_the_show_says_in_which_response_there_is_nothing(capsys) -> None:
     judgment = Judgment(0, (0, 1, 2), "p", "c", (9, 1, 1), None, "text", 3, -1.0)
     why = {1: "empty", 2: "no visible text"}
     verdict = Verdict("a", (9, 1, 1), 0, (0, 1, 2), (0,), 8.0, 1, 1, (judgment,), why)
-    Showcase().write(verdict, example)
+    show = Showcase()
+    list(show.left([example]))
+    show.write(verdict)
     shown = capsys.readouterr().out
     assert shown.count("(empty)") == shown.count("(no visible text)") == 1
 

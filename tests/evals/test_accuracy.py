@@ -41,10 +41,12 @@ def test_a_few_items_by_hand():
     assert (found.guided, found.gain) == ({}, {})
 
 
-def test_refused_items_are_wrong_and_counted():
+def test_refused_items_are_counted_and_neither_right_nor_wrong():
     found = accuracy([item("a", RIGHT, RIGHT), Refusal("b", "it is too long.")], 2)
-    assert found.credited[2].mean == 0.5
-    assert found.invalid == {"refused": 2}
+    assert found.credited[2].mean == 1
+    assert (found.items, found.unanswered, found.invalid) == (1, 1, {})
+    with pytest.raises(ValueError, match=r"none of 1 items had an answer\. The first: it is too"):
+        accuracy([Refusal("b", "it is too long.")], 2)
 
 
 def test_the_gain_is_paired():

@@ -55,7 +55,7 @@ def test_the_page_says_what_the_report_says(pages):
     assert "<h1>Handmade (partial: 8 of 9 rows)</h1>" in page
     assert "A: 4 of 5" in page
     assert "former with meta: 8 rows, 2 samples of each. total: 31.2 with MetaRM@2." in page
-    for told in ("AUC overall", "no_box 2", "1 rows that could not be read", "grm_jax:"):
+    for told in ("AUC overall", "no_box 2", "1 rows could not be read", "grm_jax:"):
         assert told in page
     assert page.count("<svg") == 2  # the curve, and the meta RM's reliability
     label = re.search(r'aria-label="(total against the number of samples: [^"]*)"', page)
@@ -86,6 +86,11 @@ def test_rows_on_which_judges_differ_stand_side_by_side(pages):
     assert rows[0].index("former 0 of 2") < rows[0].index("latter 0 of 2")
     assert "right → wrong" in rows[1]
     assert "former 0 of 0" in rows[1]
+    # Scores stand in the order of the responses beneath them: the judge saw the good one second.
+    shown = re.search(r'Response 1 <span class="score">(\d+)</span> · Response 2', rows[0])
+    assert shown
+    assert shown[1] == "8"
+    assert rows[0].index("bad 2") < rows[0].index("good 2")
 
 
 def test_what_was_written_is_text(pages):
@@ -107,7 +112,7 @@ def test_same_folder_same_bytes(folders, pages):
 def test_single_responses_have_a_page_without_verdicts(tmp_path):
     """Such as ReaLMistake's rows: a row alone is neither right nor wrong."""
     row = replace(example("1"), responses=("alone",), label=1)
-    single = replace(WHOLE, value=lambda row, totals, scalar: totals or (0,))
+    single = replace(WHOLE, value=lambda row, totals, scalar: (float((totals or (0,))[0] > 5),))
     save(tmp_path / "samples.jsonl", [replace(judged(row, (7,)), example=row)])
     write_report(single, tmp_path, settings={"model": "m"}, resamples=5)
     page = write_page(tmp_path).read_text()

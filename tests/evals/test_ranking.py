@@ -68,6 +68,15 @@ def test_calibration_of_a_forecast_that_is_kept():
     assert sure.calibration_error > 0.1  # far too sure of itself
 
 
+def test_calibration_does_not_depend_on_the_order_of_ties():
+    """Half of the judgments that are rated alike are right, as their rating says."""
+    right, wrong = (0.0, True), (0.0, False)
+    for items in ([right] * 50 + [wrong] * 50, [wrong] * 50 + [right] * 50, [right, wrong] * 50):
+        found = rank([items])
+        assert found.calibration_error == pytest.approx(0)
+        assert all(bin == pytest.approx((0.5, 0.5, 10)) for bin in found.bins)
+
+
 def test_nothing_rated_is_refused():
     with pytest.raises(ValueError, match="no rated judgment"):
         rank([[], []])

@@ -38,15 +38,47 @@ def test_every_row_has_its_line_in_the_benchmarks_order(tmp_path):
     assert rows[1].example.meta == {"subset": "B", "unit": "two"}
 
 
-def test_what_the_judge_refuses_counts_and_what_cannot_be_read_is_told(tmp_path):
+def test_what_the_judge_refuses_says_which_row_it_is_and_is_no_judgment(tmp_path):
     path = judge_benchmark(benchmark(ROWS), Source(RIGHT, refuses=["5"]), 3, tmp_path)
-    refused = next(r for r in read_samples(path) if isinstance(r, Sampled) and r.example.id == "5")
-    assert refused.example.responses == ("good 5", "bad 5")
-    assert [(j.sample, j.scores, j.reason, j.text) for j in refused.judgments] == [
-        (i, None, "refused", "it is too long.") for i in range(3)
-    ]
-    (bad,) = [r for r in read_samples(path) if isinstance(r, Refusal)]
-    assert bad.error == "some/rows.jsonl:3: the row has no responses"
+    bad, refused = (row for row in read_samples(path) if isinstance(row, Refusal))
+    known = {"subset": "B", "unit": "5", "label": 0, "digest": example("5", "B").digest}
+    assert refused == Refusal("5", "it is too long.", row=known)
+    assert bad == Refusal("rows.jsonl:3", "some/rows.jsonl:3: the row has no responses")
+
+
+def test_a_passing_reason_stays_passing(tmp_path):
+    class Down(Source):
+        def _batch(self, batch, k):
+            return (Refusal(row.id, "no connection", passing=True) for row in batch)
+
+    path = judge_benchmark(benchmark(ROWS[:2]), Down(), 1, tmp_path)
+    for line, subset in zip(path.read_text().splitlines(), "AB", strict=True):
+        found = json.loads(line)
+        assert found["passing"] is True
+        assert found["row"]["subset"] == subset
+    up = Source(RIGHT)
+    judge_benchmark(benchmark(ROWS[:2]), up, 1, tmp_path)  # the same command asks again
+    assert sorted(up.asked) == ["1", "2"]
+    assert all(isinstance(row, Sampled) for row in read_samples(path))
+
+
+def test_what_the_official_script_leaves_out_is_not_judged(tmp_path):
+    """For the kind of judge that the script is for."""
+    rows = [example("1"), example("2")]
+    short = replace(
+        benchmark(rows), leaves_out=lambda row, scalar: "" if scalar or row.id == "1" else "long"
+    )
+    source = Source(RIGHT)
+    path = judge_benchmark(short, source, 1, tmp_path / "writes")
+    assert source.asked == ["1"]
+    left_out = next(r for r in read_samples(path) if isinstance(r, Refusal))
+    assert left_out.row is not None
+    assert (left_out.error, left_out.row["left_out"]) == ("long", True)
+    report = write_report(short, tmp_path / "writes", settings={}, resamples=10)
+    assert report["title"] == "Handmade"  # it is whole without them
+    assert (report["rows"], report["left_out"], report["why_left_out"]) == (1, {"A": 1}, "long")
+    judge_benchmark(short, scalar := Source(RIGHT), 1, tmp_path / "scores", scalar=True)
+    assert sorted(scalar.asked) == ["1", "2"]
 
 
 @pytest.mark.parametrize("dies_after", [0, 1, 4, 7])
@@ -64,6 +96,38 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(tmp_path, dies_after):
     idle = Source(RIGHT)
     assert judge_benchmark(benchmark(ROWS), idle, 2, folder) == path
     assert idle.asked == []
+
+
+def judge_again(folder, rows, **options):
+    source = Source(WRONG)
+    path = judge_benchmark(benchmark(rows, **options), source, 2, folder)
+    return source.asked, [r for r in read_samples(path) if isinstance(r, Sampled)]
+
+
+@pytest.mark.parametrize("secret", [False, True])
+def test_only_what_has_changed_in_the_data_is_judged_anew(secret, tmp_path):
+    rows = [example(str(i)) for i in range(6)]
+    judge_benchmark(benchmark(rows, secret=secret), Source(RIGHT), 2, tmp_path)
+    mended = [replace(row, label=1) for row in rows]
+    asked, found = judge_again(tmp_path, mended, secret=secret)
+    assert asked == []
+    assert [(r.example.label, r.judgments[0].scores) for r in found] == [(1, RIGHT)] * 6
+    mended[4] = replace(rows[4], responses=rows[4].responses[::-1])
+    asked, found = judge_again(tmp_path, mended, secret=secret)
+    assert asked == ["4"]
+    assert [r.judgments[0].scores for r in found] == [RIGHT] * 4 + [WRONG, RIGHT]
+    assert [r.digest for r in found] == [row.digest for row in mended]
+    assert judge_again(tmp_path, mended, secret=secret)[0] == []
+
+
+def test_the_report_names_the_data_that_it_is_of(tmp_path):
+    rows = [example(str(i)) for i in range(3)]
+    told = []
+    for data in (rows, rows, [rows[0], rows[1], replace(rows[2], label=1)], rows[:2]):
+        judge_benchmark(benchmark(data), Source(RIGHT), 1, tmp_path)
+        told.append(write_report(benchmark(data), tmp_path, settings={}, resamples=5)["data"])
+    assert told[0] == told[1]
+    assert len(set(told)) == 3
 
 
 def test_a_limit_takes_evenly_of_each_subset_and_within_it(tmp_path):
@@ -113,7 +177,8 @@ def test_nothing_of_a_secret_benchmark_is_written(tmp_path):
         text = path.read_text()
         assert "hidden" not in text
         assert not any(f"good {i}" in text for i in (1, 2, 3))
-    assert report["votes"][-1]["cells"]["A"]["value"] == pytest.approx(200 / 3)
+    assert report["votes"][-1]["cells"]["A"]["value"] == 100
+    assert report["unanswered"] == [{"id": "3", "error": "(withheld)"}]
     assert report["unread"] == [{"id": "4", "error": "rows.jsonl:4"}]
 
 

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from grm_jax.evals.plots import smooth
+from grm_jax.evals import spct_page
+from grm_jax.evals.plots import curve, smooth
 from grm_jax.evals.spct_page import write_page
 from grm_jax.judging.judgment import Judgment, Sampled
 from grm_jax.judging.samples import to_json
+from grm_jax.metric_names import CORRECT, LOSS, TARGETS
 from grm_jax.text.messages import Example
 
 HOSTILE = "<script>alert(1)</script></details></div> {{ 7 * 7 }} \" onload='x' \u202e&amp;"
@@ -123,7 +125,7 @@ def write_rft(folder: Path) -> None:
 
 
 def write_meta(folder: Path) -> None:
-    rows = ({"step": i, "train/loss": 0.6, "train/correct": 6, "data/judgments": 8} for i in (1, 2))
+    rows = ({"step": i, LOSS: 0.6, CORRECT: 6, TARGETS: 8} for i in (1, 2))
     write(folder / "metrics.jsonl", *rows)
     train = {"items": 40, "judgments": 160, "right_share": 0.625, "balance": "natural"}
     heldout = {"items": 10, "judgments": 40, "right_share": 0.6, "mixed_items": 7, "auc": 0.8125}
@@ -240,6 +242,20 @@ def test_what_the_stages_did_stands_in_tables(page: str) -> None:
     assert reader.table("Seconds")[2] == ["GRPO", "3,700", "1 h 1 min"]
     assert "the reference judge was always right on 1 of them" in page
     assert "99 steps of GRPO" in page
+
+
+def test_a_share_of_judgments_is_of_those_that_were_learned_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = {}
+
+    def watched(name: str, title: str, steps: list, values: list, colour: str) -> str | None:
+        drawn[title] = values
+        return curve(name, title, steps, values, colour)
+
+    monkeypatch.setattr(spct_page, "curve", watched)
+    write_page(make_run(tmp_path / "run"))
+    assert drawn["Judgments told right, %"] == [75.0, 75.0]  # 6 of 8
 
 
 def test_examples_have_the_two_kinds_of_change_and_the_judges_order(page: str) -> None:

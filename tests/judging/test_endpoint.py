@@ -7,12 +7,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from grm_jax import Example
+from grm_jax.cli import main
 from grm_jax.judging.endpoint import EndpointConfig, EndpointJudge
 from grm_jax.judging.judge import item_key, response_order
 from grm_jax.judging.judgment import Refusal, Sampled
@@ -372,7 +376,6 @@ def test_what_is_no_chat_completion_is_a_refusal(server: Server, reply: Reply) -
         (completion(None, "length"), "truncated"),
         (completion(r"\boxed{1, 2, 3}", usage=None), "wrong_count"),
         (completion("half a character \ud83d"), "no_box"),
-        (completion("", choices=[{}]), "no_box"),
     ],
 )
 def test_an_unreadable_answer_is_a_judgment_with_a_reason(
@@ -383,6 +386,171 @@ def test_an_unreadable_answer_is_a_judgment_with_a_reason(
     assert (judgment.scores, judgment.reason) == (None, reason)
     assert judgment.text.encode() is not None
     assert judgment.tokens == (10 if reply[2]["usage"] else 0)
+
+
+def changed(path: str, value: Any) -> Callable[[dict[str, Any]], Reply]:
+    """The answer of `by_odds` with one of its nodes replaced, or (...) taken away."""
+
+    def reply(body: dict[str, Any]) -> Reply:
+        status, headers, said = by_odds(body)
+        *way, last = [int(part) if part.lstrip("-").isdigit() else part for part in path.split(".")]
+        node = said
+        for part in way:
+            node = node[part]
+        if value is ...:
+            del node[last]
+        else:
+            node[last] = value
+        return status, headers, said
+
+    return reply
+
+
+ENTRY = "choices.0.logprobs.content"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("choices", "text", 'choices is "text"'),
+        ("choices", {"0": {}}, 'choices is {"0": {}}'),
+        ("choices.0", None, "choices is [null]"),
+        ("choices.0.message", None, "choices[0].message is null"),
+        ("choices.0.message", ..., "choices[0].message is null"),
+        ("choices.0.message.content", [{"type": "text", "text": "x"}], "content is [{"),
+        ("choices.0.message.content", 7, "choices[0].message.content is 7 and no text"),
+        ("usage", "text", 'usage.prompt_tokens is "text"'),
+        ("usage.prompt_tokens", "12", 'usage.prompt_tokens is "12"'),
+        ("usage.completion_tokens", -5, "usage.completion_tokens is -5"),
+        ("usage.completion_tokens", math.nan, "usage.completion_tokens is NaN"),
+        ("choices.0.logprobs", "text", 'choices[0].logprobs is "text"'),
+        ("choices.0.logprobs.content", {"a": 1}, "choices[0].logprobs is {"),
+        (f"{ENTRY}.0", None, "a token of logprobs is null"),
+        (f"{ENTRY}.0.token", 5, "a token of logprobs is 5"),
+        (f"{ENTRY}.4.logprob", None, "is null"),
+        (f"{ENTRY}.4.logprob", math.nan, "is NaN"),
+        (f"{ENTRY}.4.logprob", 10**400, "is 1000"),
+        (f"{ENTRY}.4.logprob", -(10**400), "is -1000"),
+        (f"{ENTRY}.4.top_logprobs.0.logprob", math.nan, "is NaN"),
+        (f"{ENTRY}.4.top_logprobs.0.logprob", math.inf, "is Infinity"),
+        (f"{ENTRY}.4.top_logprobs.0", "text", "a token of logprobs is null"),
+        (f"{ENTRY}.4.top_logprobs", "text", 'top_logprobs of the token "'),
+        (f"{ENTRY}.0.bytes", [256], "is [256]"),
+        (f"{ENTRY}.4.top_logprobs", None, "sent no top_logprobs of the number that it chose"),
+        (f"{ENTRY}.4.top_logprobs", [], "sent no top_logprobs of the number that it chose"),
+    ],
+)
+def test_an_odd_answer_is_this_rows_error_and_no_score(
+    server: Server, path: str, value: Any, says: str
+) -> None:
+    server.reply = lambda body: (
+        changed(path, value)(body) if "another" in str(body["messages"]) else by_odds(body)
+    )
+    found = sampled(judge(server, kind="token-prob"), OTHER, QUESTION)
+    assert isinstance(found["a"], Sampled)
+    refusal = found["b"]
+    assert isinstance(refusal, Refusal)
+    assert refusal.error.startswith(f"{server.url} sent ")
+    assert says.replace("'", '"') in refusal.error.replace("'", '"')
+    assert not refusal.passing, "it answered, and would answer so again"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("usage", None),
+        ("usage", ...),
+        ("usage.completion_tokens", 10.0),
+        ("choices.0.index", ...),
+        ("choices.0.finish_reason", None),
+        ("id", ...),
+        (f"{ENTRY}.0.top_logprobs", None),
+        (f"{ENTRY}.0.bytes", None),
+        (f"{ENTRY}.0.logprob", -math.inf),
+        (f"{ENTRY}.4.top_logprobs.0.logprob", -math.inf),
+    ],
+)
+def test_what_is_left_out_is_not_missed(server: Server, path: str, value: Any) -> None:
+    server.reply = changed(path, value)
+    (judgment,) = sampled(judge(server, kind="token-prob"), OTHER)["b"].judgments
+    assert sum(judgment.scores) == pytest.approx(1)
+
+
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["token", "logprob", "content", "bytes"]), inner, max_size=3
+        )
+    ),
+    max_leaves=4,
+)
+
+
+def nodes(tree: Any) -> Iterator[tuple[Any, Any]]:
+    """Every place in a JSON value, as what holds it and its key there."""
+    keys = tree.keys() if isinstance(tree, dict) else range(len(tree))
+    for key in keys:
+        yield tree, key
+        if isinstance(tree[key], dict | list):
+            yield from nodes(tree[key])
+
+
+@lru_cache
+def kept(server: Server, kind: str) -> EndpointJudge:
+    """A judge of a server, made once: a client reads all certificates, which takes longest."""
+    return judge(server, kind=kind)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(data=st.data(), kind=st.sampled_from(["grm", "judge", "token-prob"]))
+def test_no_answer_ends_the_run_or_becomes_a_number_that_is_none(
+    server: Server, data: st.DataObject, kind: str
+) -> None:
+    template = by_worth if kind == "grm" else by_odds
+    _, _, said = template({"messages": [{"content": "worth 2\nworth 1"}]})
+    for _ in range(data.draw(st.integers(1, 2))):
+        places = list(nodes(said))
+        holder, key = places[data.draw(st.integers(0, len(places) - 1))]
+        holder[key] = data.draw(ODD)
+    server.reply = lambda body: (200, {}, said)
+    result = sampled(kept(server, kind), OTHER)["b"]
+    if isinstance(result, Refusal):
+        assert server.url in result.error
+    else:
+        (judgment,) = result.judgments
+        assert judgment.tokens >= 0
+        if judgment.scores is None:
+            assert judgment.reason
+        else:
+            assert all(math.isfinite(score) for score in judgment.scores)
+
+
+def test_headers_that_name_another_encoding_hide_no_answer(server: Server) -> None:
+    wrong = {"Content-Type": "application/json; charset=utf-16"}
+    server.reply = lambda body: (200, wrong, by_worth(body)[2])
+    assert sampled(judge(server), OTHER)["b"].judgments[0].scores
+    for status in (200, 400):
+        server.reply = lambda body, status=status: (status, wrong, b"[]")
+        refusal = sampled(judge(server, retries=0), OTHER)["b"]
+        assert refusal.error.startswith(server.url)
+        assert refusal.passing
+
+
+def test_only_what_was_not_answered_is_to_be_asked_again(server: Server) -> None:
+    def refusal(reply: Reply | None) -> Refusal:
+        server.reply = lambda body: reply
+        return sampled(judge(server, retries=0), OTHER)["b"]
+
+    for status in (400, 401, 403, 404, 429, 500):
+        assert refusal(error(status)).passing
+    assert refusal(None).passing
+    assert refusal((200, {}, b"<html>")).passing
+    assert refusal((200, {}, {"error": {"message": "busy"}})).passing
+    assert not refusal(completion("", choices="text")).passing
+    ten = Example("q", [f"worth {i}" for i in range(10)], id="ten")
+    assert not sampled(judge(server, kind="token-prob"), ten)["ten"].passing
 
 
 def test_the_hint_is_shown_when_hinted_only(server: Server) -> None:
@@ -446,6 +614,9 @@ def test_stopping_early_asks_no_further(server: Server) -> None:
     ("settings", "sentence"),
     [
         ({"url": "localhost:8000"}, "url is 'localhost:8000'; give a base URL"),
+        ({"url": "http://"}, "url is 'http://'; give a base URL"),
+        ({"url": "http://here:99999"}, "url is 'http://here:99999'; give a base URL"),
+        ({"url": "http://[here"}, "url is 'http://[here'; give a base URL"),
         ({"model": ""}, "model is ''; give the name"),
         ({"concurrency": 0}, "concurrency is 0; give 1 or more."),
         ({"retries": -1}, "retries is -1; give 0 (none) or more."),
@@ -462,10 +633,63 @@ def test_bad_settings_are_sentences(settings: dict[str, Any], sentence: str) -> 
         EndpointConfig(**{"url": "http://here/v1", "model": "m"} | settings)
 
 
-def test_a_key_in_the_place_of_its_name_is_not_shown() -> None:
-    with pytest.raises(ValueError, match="api_key_env") as caught:
-        EndpointConfig("http://here/v1", "m", api_key_env="sk-secret")
-    assert "secret" not in str(caught.value)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"api_key_env": "sk-secret"},
+        {"api_key_env": "hf_secretsecretsecret"},
+        {"api_key_env": "AIzaSysecret"},
+        {"api_key_env": "A1B2C3D4E5F6A7B8C9SECRET"},
+        {"url": "https://me:secret@here/v1"},
+        {"url": "https://secret@here/v1"},
+        {"url": "https://me:secret@[here/v1"},
+        {"url": "https://here/v1?api-key=secret"},
+        {"url": "https://here/v1#secret"},
+    ],
+)
+def test_a_secret_is_refused_before_it_is_written_and_not_shown(
+    settings: dict[str, str], tmp_path, monkeypatch, capsys
+) -> None:
+    with pytest.raises(ValueError, match="written beside every result") as caught:
+        EndpointConfig(**{"url": "http://here/v1", "model": "m"} | settings)
+    assert "secret" not in str(caught.value).lower()
+    monkeypatch.chdir(tmp_path)
+    given = [
+        f"--endpoint.{n}={v}" for n, v in ({"url": "http://h", "model": "m"} | settings).items()
+    ]
+    assert main(["eval", *given, "--endpoint.concurrency=0"]) == 2
+    shown = capsys.readouterr()
+    assert "secret" not in (shown.out + shown.err).lower()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_variable_in_small_letters_is_one_where_it_is_set(monkeypatch) -> None:
+    monkeypatch.setenv("my_key", "k")
+    assert EndpointConfig("http://here/v1", "m", api_key_env="my_key").api_key_env == "my_key"
+
+
+def test_another_scheme_is_sent_as_it_stands(server: Server, monkeypatch) -> None:
+    monkeypatch.setenv("MINE", "Basic bWU6c2VjcmV0")
+    sampled(judge(server, api_key_env="MINE"), OTHER)
+    assert server.keys == ["Basic bWU6c2VjcmV0"]
+
+
+def test_a_key_that_the_server_repeats_is_not_written(server: Server, monkeypatch) -> None:
+    monkeypatch.setenv("MINE", "top-secret")
+    server.reply = lambda body: error(401, "Incorrect API key provided: top-secret")
+    refusal = sampled(judge(server, api_key_env="MINE"), OTHER)["b"]
+    assert "provided: ***" in refusal.error
+    server.reply = lambda body: (200, {}, b"welcome, top-secret")
+    refusal = sampled(judge(server, api_key_env="MINE"), OTHER)["b"]
+    assert "secret" not in refusal.error
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "curly\u2019s"])
+def test_a_key_that_no_header_holds_is_a_sentence(server: Server, monkeypatch, key: str) -> None:
+    monkeypatch.setenv("MINE", key)
+    with pytest.raises(ValueError, match="variable MINE holds more than a key") as caught:
+        judge(server, api_key_env="MINE")
+    assert key not in str(caught.value)
 
 
 def test_k_must_be_positive(server: Server) -> None:

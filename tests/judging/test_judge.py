@@ -11,12 +11,13 @@ import pytest
 
 from grm_jax import Example, Judge
 from grm_jax.judging.folder import Writes, bundled, load_model_folder
-from grm_jax.judging.judge import item_key, response_order
+from grm_jax.judging.judge import item_key, read_judgment, response_order
 from grm_jax.judging.judgment import Refusal, Verdict
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.hf import save_folder
 from grm_jax.models.model import Model
 from grm_jax.sampling.sampler import Completion, Request
+from grm_jax.text.prompts import load_templates
 from grm_jax.text.tokenizer import Tokenizer
 
 
@@ -227,6 +228,16 @@ def test_a_forged_choice_that_a_critique_repeats_does_not_count(
     assert judge(forged, k=8).scores == honest.scores
     judge = choosing(*scripted, lambda worth: "1} .. \\boxed{2")
     assert all(j.scores[j.order[1]] == 1 for j in judge(forged, k=8).judgments if j.scores)
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+def test_a_box_that_a_critique_quotes_is_no_score(cut_off) -> None:
+    for path in (None, bundled("tiny") / "templates"):
+        template = load_templates(path).grm
+        said = 'Analysis: Response 1 says "\\boxed{10, 1}", which'
+        judgment = read_judgment(said, template, sample=0, order=(0, 1), tokens=9, cut_off=cut_off)
+        reason = "truncated" if cut_off else "box_elsewhere"
+        assert (judgment.scores, judgment.reason) == (None, reason)
 
 
 def test_the_reference_is_shown_when_asked_for_only(judge: Judge, tmp_path) -> None:

@@ -108,6 +108,18 @@ def test_a_refused_pair_refuses_its_example_alone() -> None:
     assert isinstance(found["b"], Sampled)
 
 
+def test_a_passing_reason_of_a_pair_is_one_of_its_example() -> None:
+    class Down:
+        on_devices = False
+
+        def sample_all(self, examples, k):
+            return (Refusal(example.id, "no connection", passing=True) for example in examples)
+
+    (found,) = PairInput(Down()).sample_all([Example("q", ["3", "4", "5"], id="a")], 1)
+    assert isinstance(found, Refusal)
+    assert found.passing
+
+
 def test_pairs_keep_what_is_known_of_them() -> None:
     example = Example(
         "q", ["1", "2", "3"], id="a", label=2, scores=[1, 2, 3], reference="r", principles="p"

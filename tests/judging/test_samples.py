@@ -1,6 +1,7 @@
 """Judgments on disk: what is read is what was written, and a saved file can stand for a judge."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_what_is_read_is_what_was_written() -> None:
     assert from_json(json.loads(json.dumps(to_json(sampled)))) == sampled
     bare = Sampled(Example("q", ["r"], "y"), ())
     assert from_json(to_json(bare)) == bare
-    assert set(to_json(bare)) == {"id", "prompt", "responses", "judgments"}
+    assert set(to_json(bare)) == {"id", "digest", "prompt", "responses", "judgments"}
 
 
 def test_refusals_are_read_as_such(tmp_path) -> None:
@@ -70,7 +71,10 @@ def test_a_saved_file_stands_for_a_judge(tmp_path) -> None:
     relabelled = Example(EXAMPLE.prompt, EXAMPLE.responses, "x", label=0)
     (found,) = saved.sample_all([relabelled], 2)
     assert found == Sampled(relabelled, judgments(2))  # the asker's label holds, not the file's
-    other = Example("q", ["a", "c"], "x")
+    (same,) = saved.sample_all([replace(EXAMPLE, id="another")], 1)
+    assert isinstance(same, Sampled)
+    assert same.judgments == judgments(1)  # it is found by what was judged
+    other = Example(EXAMPLE.prompt, EXAMPLE.responses, "x", reference="a")
     unknown = Example("q", ["a", "b"], "y")
     reasons = [
         row.error if isinstance(row, Refusal) else ""
@@ -80,5 +84,5 @@ def test_a_saved_file_stands_for_a_judge(tmp_path) -> None:
         ]
     ]
     assert "has 3 of its 4 judgments" in reasons[0]
-    assert "judges other responses under this id" in reasons[1]
+    assert "judges something else under this id" in reasons[1]
     assert "has 0 of its 1 judgments" in reasons[2]

@@ -47,7 +47,9 @@ def test_the_kind_is_the_configs_else_the_folders_else_grm(folder: Path) -> None
 def test_a_kind_that_there_is_not_is_refused(folder: Path) -> None:
     settings = json.loads((folder / "grm.json").read_text())
     (folder / "grm.json").write_text(json.dumps({**settings, "kind": "oracle"}))
-    with pytest.raises(ValueError, match=r"grm\.json says kind 'oracle'; there are grm, judge"):
+    with pytest.raises(
+        ValueError, match=r"grm\.json: kind is 'oracle'; it must be one of grm, judge"
+    ):
         folder_kind(folder)
 
 

@@ -44,7 +44,7 @@ def test_what_the_package_is_built_from_is_there_before_it_is_installed():
     needed = {"pyproject.toml", "constraints.txt", metadata["readme"], *metadata["license-files"]}
     needed |= {
         hatch["version"]["path"].partition("/")[0],
-        *hatch["build"]["targets"]["wheel"]["packages"],
+        *hatch["build"]["targets"]["wheel"]["only-include"],
     }
     assert needed <= there
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from jax.sharding import PartitionSpec
 from safetensors.numpy import load_file, save_file
 
 from grm_jax.models.config import PRESETS, Gemma2Config
-from grm_jax.models.hf import load_folder, save_folder
+from grm_jax.models.hf import HEAD, load_folder, save_folder
 from grm_jax.models.hf_config import config_from_hf, config_to_hf
-from grm_jax.models.hf_tensors import Stored
+from grm_jax.models.hf_tensors import INDEX, Stored, not_finite
 from grm_jax.models.model import Model
 from grm_jax.sharding import DECODE_RULES, TRAIN_RULES, MeshConfig, make_mesh
 from grm_jax.text.tokenizer import Tokenizer
@@ -266,7 +267,7 @@ def test_config_out_and_in(tmp_path, name, head):
         ({"layer_types": ["full_attention"] * 4}, "must alternate"),
         ({"layer_types": ["sliding_attention", "full_attention"]}, "over 4 layers"),
         ({"num_hidden_layers": 3, "layer_types": ...}, "num_layers is 3"),
-        ({"hidden_size": ...}, "hidden_size must be a whole number, but is None"),
+        ({"hidden_size": ...}, "hidden_size must be a whole number, 1 or more, but is None"),
         ({"final_logit_softcapping": None}, "final_logit_softcapping is null"),
         ({"sliding_window": None}, "sliding_window is null"),
         ({"hidden_activation": "relu"}, "hidden_activation is 'relu'"),
@@ -276,6 +277,15 @@ def test_config_out_and_in(tmp_path, name, head):
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_type is 'yarn'"),
         ({"architectures": ["Gemma2Model"]}, "architectures is"),
         ({"architectures": ["Gemma2ForSequenceClassification"]}, "one label, but this has 2"),
+        ({"architectures": "Gemma2ForCausalLM"}, "architectures is 'Gemma2ForCausalLM'"),
+        ({"hidden_size": True}, "hidden_size must be a whole number, 1 or more, but is True"),
+        ({"num_key_value_heads": 0}, "num_key_value_heads must be a whole number, 1 or more"),
+        ({"sliding_window": "many"}, "sliding_window must be a whole number, 1 or more"),
+        ({"attn_logit_softcapping": [50]}, r"attn_logit_softcapping must be a number above 0"),
+        ({"rope_parameters": 7}, "rope parameters must be an object, but are 7"),
+        ({"rope_parameters": {"rope_theta": "x"}}, "rope_theta must be a number above 0"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantised .*'?gptq'?.*only float32"),
+        ({"quantization_config": {"bits": 4}}, "quantised .*'bits': 4"),
     ],
 )
 def test_a_config_that_we_do_not_compute_is_refused(exported, changes, words):
@@ -326,6 +336,147 @@ def test_padding_rows_of_the_embedding_are_cut(exported):
 
     with pytest.raises(ValueError, match=r"is \[96, 32\], but config.json says \[97, 32\]"):
         load_folder(rewrite(folder, cut))
+
+
+def test_a_head_of_its_own_is_refused_since_transformers_uses_it(make_hf, tmp_path):
+    module, folder = make_hf()
+    tokens = torch.arange(1, 9)[None]
+    table = module.model.embed_tokens.weight.detach().numpy()
+    for name, head in (("same", table), ("other", table * 2)):
+        shutil.copytree(folder, tmp_path / name)
+        rewrite(tmp_path / name, lambda tensors, head=head: tensors.update({HEAD: head.copy()}))
+        loaded = transformers.Gemma2ForCausalLM.from_pretrained(tmp_path / name)
+        with torch.no_grad():
+            same = torch.allclose(loaded(tokens).logits, module(tokens).logits, atol=1e-4)
+        assert same == (name == "same")
+    load_folder(tmp_path / "same")
+    with pytest.raises(ValueError, match=r"lm_head\.weight is not the same as model\.embed_tokens"):
+        load_folder(tmp_path / "other")
+    # A folder that scores has no use for it.
+    score = make_hf("score")[1]
+    load_folder(rewrite(score, lambda tensors: tensors.update({HEAD: table * 2})))
+
+
+def test_one_other_number_anywhere_in_the_head_is_seen(exported, monkeypatch):
+    folder, _, _ = exported
+    monkeypatch.setattr("grm_jax.models.hf.ROWS_BYTES", 4 * 32 * 10)  # ten rows at a time, of 97
+
+    def change(tensors):
+        tensors[HEAD] = tensors["model.embed_tokens.weight"].copy()
+        tensors[HEAD][96, 31] += 1
+
+    with pytest.raises(ValueError, match="is not the same as"):
+        load_folder(rewrite(folder, change))
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("head", ["lm", "scalar"])
+def test_one_number_that_is_not_finite_is_refused_by_its_tensor(tmp_path, head, dtype, value):
+    model = Model(SMALL, head, dtype, dtype)
+    params = random_params(model)
+    name = "score.weight" if head == "scalar" else "model.layers.1.mlp.up_proj.weight"
+    leaf = params["score"] if head == "scalar" else params["pairs"]["global"]["up"]
+    changed = leaf.at[(0,) * leaf.ndim].set(value)
+    if head == "scalar":
+        params["score"] = changed
+    else:
+        params["pairs"]["global"]["up"] = changed
+    save_folder(model, params, tmp_path / "m")
+    with pytest.raises(ValueError, match=rf"model\.safetensors: {name} holds .* not finite"):
+        load_folder(tmp_path / "m")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, jnp.bfloat16])
+def test_the_largest_and_the_smallest_numbers_are_finite(dtype):
+    limits = jnp.finfo(dtype)
+    extreme = np.array([[limits.max, limits.min, 0.0, -0.0, limits.smallest_subnormal]], dtype)
+    assert not not_finite(extreme)
+    assert not not_finite(extreme[:, :0])
+    for value in (np.nan, -np.nan, np.inf, -np.inf):
+        assert not_finite(np.append(extreme, np.array(value, dtype)))
+
+
+def cut_index(folder: Path) -> None:
+    (folder / INDEX).write_text('{"metadata": {},\n "weight_m')
+
+
+def pointer(name: str):
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    return lambda folder: (folder / name).write_text(text)
+
+
+def adapter(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "google/gemma-2-2b"}')
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (cut_index, r"index\.json:2 is not JSON \(Unterminated string.*Get it anew"),
+        (lambda folder: (folder / INDEX).write_text("[]"), r"index\.json holds a list, where"),
+        (lambda folder: (folder / INDEX).write_text("{}"), r"index\.json has no weight_map"),
+        (
+            lambda folder: (folder / INDEX).write_text('{"weight_map": {"a": "../b"}}'),
+            r"index\.json has no weight_map that gives each tensor the name of a file beside it",
+        ),
+        (lambda folder: (folder / INDEX).mkdir(), r"index\.json is a folder"),
+        (lambda folder: (folder / "config.json").write_text("null"), r"config\.json holds null"),
+        (
+            lambda folder: (folder / "config.json").write_bytes(b"{\xff"),
+            r"config\.json is not UTF-8",
+        ),
+        (
+            lambda folder: (folder / "config.json").write_text('{"a": ' + "[" * 10**5),
+            r"config\.json cannot be read as JSON",
+        ),
+        (pointer("config.json"), r"config\.json is a git-LFS pointer.*git lfs pull"),
+        (pointer("model.safetensors"), r"model\.safetensors is a git-LFS pointer.*git lfs pull"),
+        (adapter, r"holds an adapter .*google/gemma-2-2b.*merge_and_unload"),
+    ],
+)
+def test_a_damaged_folder_is_a_sentence_with_the_files_name(exported, damage, words):
+    damage(exported[0])
+    with pytest.raises(ValueError, match=words) as caught:
+        load_folder(exported[0])
+    assert str(exported[0]) in str(caught.value)
+
+
+def test_what_looks_like_a_path_is_never_asked_of_the_hub(tmp_path, monkeypatch):
+    def asked(*_, **__):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", asked)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", asked)
+    for name in ("./missing", "../missing", "/missing", "~/missing", "runs/missing/model"):
+        with pytest.raises(FileNotFoundError, match="There is no model folder"):
+            load_folder(name)
+        with pytest.raises(FileNotFoundError, match="there is no tokenizer at"):
+            Tokenizer.load(name)
+    (tmp_path / "model.gguf").write_text("x")
+    with pytest.raises(ValueError, match=r"model\.gguf is a file: give the folder"):
+        load_folder(tmp_path / "model.gguf")
+
+
+def test_a_name_that_may_be_both_is_told_what_lies_beside_it(tmp_path, monkeypatch):
+    def offline(*_, **__):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    (tmp_path / "runs" / "sft").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"There is no folder runs/stf .*; runs holds sft"):
+        load_folder("runs/stf")
+
+
+def test_only_the_first_of_many_tensors_that_do_not_fit_are_named(exported):
+    def change(tensors):
+        tensors.update({f"other.{i}": np.zeros(1, np.float32) for i in range(300)})
+
+    with pytest.raises(ValueError, match="and 290 more") as caught:
+        load_folder(rewrite(exported[0], change))
+    assert len(str(caught.value).splitlines()) == 12
 
 
 def test_files_that_are_not_there_or_not_whole(exported, tmp_path):

@@ -59,7 +59,7 @@ def derive(logprob, old, reference, advantage, mask, config, weights):
             }[config.kl] * (config.beta != 0)
         length = max(len(own), 1)
         losses.append(-(gain - config.beta * kl) / length)
-        kls.append(kl / length)
+        kls.append(kl)
     loss = torch.stack(losses)
     total = (weights * loss).sum() + 0 * logprob.sum()
     (gradient,) = torch.autograd.grad(total, logprob)
@@ -173,23 +173,23 @@ def by_ratio(ratios, gain, config, mask=None):
     return grpo_loss(*inputs), gradient(*inputs)[0]
 
 
-# Range 0.8 .. 1.6: the sequence's share of ratios below is 2/5, above it 1/5.
+# Range 0.8 .. 1.6: two ratios are below, one is above.
 RATIOS = [0.5, 0.7, 1.3, 1.5, 1.7]
 SKEWED = GRPOLossConfig(beta=0.0, clip_low=0.2, clip_high=0.6)
 
 
-@pytest.mark.parametrize(("gain", "low", "high"), [(2.0, 0, 0.2), (-2.0, 0.4, 0), (0.0, 0, 0)])
+@pytest.mark.parametrize(("gain", "low", "high"), [(2.0, 0, 1), (-2.0, 2, 0), (0.0, 0, 0)])
 def test_only_the_side_that_the_advantage_pushes_to_is_clipped(gain, low, high):
     terms, _ = by_ratio(RATIOS, gain, SKEWED)
     np.testing.assert_allclose(terms.clipped_low, [low], rtol=1e-6)
     np.testing.assert_allclose(terms.clipped_high, [high], rtol=1e-6)
 
 
-def test_clip_shares_are_of_the_sequences_own_tokens():
+def test_only_the_sequences_own_tokens_count_as_clipped():
     own = [True, False, True, False, False]
-    assert by_ratio(RATIOS, -1.0, SKEWED, own)[0].clipped_low.tolist() == [0.5]
+    assert by_ratio(RATIOS, -1.0, SKEWED, own)[0].clipped_low.tolist() == [1]
     own = [False, False, True, False, True]
-    assert by_ratio(RATIOS, 1.0, SKEWED, own)[0].clipped_high.tolist() == [0.5]
+    assert by_ratio(RATIOS, 1.0, SKEWED, own)[0].clipped_high.tolist() == [1]
 
 
 def test_a_clipped_token_has_no_gradient_and_any_other_has():
@@ -227,7 +227,8 @@ def test_beta_weighs_the_kl_against_the_policy():
     none, some = (grpo_loss(*inputs, GRPOLossConfig(beta=b)) for b in (0.0, 0.25))
     assert not none.kl.any()
     assert some.kl.any()
-    np.testing.assert_allclose(some.loss - none.loss, 0.25 * some.kl, rtol=1e-4, atol=1e-6)
+    mean = some.kl / np.maximum(inputs[-1].sum(1), 1)
+    np.testing.assert_allclose(some.loss - none.loss, 0.25 * mean, rtol=1e-4, atol=1e-6)
 
 
 def test_beta_zero_does_not_read_the_reference():

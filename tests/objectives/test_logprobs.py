@@ -24,22 +24,24 @@ def problem():
     return tuple(map(jnp.asarray, (table, hidden, targets, weights)))
 
 
-def derive(table, hidden, targets, weights):
+def derive(table, hidden, targets, weights, temperature=1.0):
     """Values and gradients of sum(weights * logprob) in float64: no autodiff, no jax."""
     table, hidden, weights = (np.asarray(x, np.float64) for x in (table, hidden, weights))
     tanh = np.tanh(hidden @ table.T / CAP)
-    logits = CAP * tanh
+    logits = CAP * tanh / temperature
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     hit = np.eye(V)[targets]
     logprob = np.log((p * hit).sum(-1))
     entropy = -(p * np.log(p)).sum(-1)
     # d logprob / d logits = hit - p; the cap's derivative is 1 - tanh^2.
-    d_raw = weights[..., None] * (hit - p) * (1 - tanh**2)
+    d_raw = weights[..., None] * (hit - p) * (1 - tanh**2) / temperature
     return logprob, entropy, np.einsum("btv,btd->vd", d_raw, hidden), d_raw @ table
 
 
-def objective(table, hidden, targets, weights, chunk):
-    found = token_logprobs(MODEL, {"embed": table}, hidden, targets, chunk=chunk)
+def objective(table, hidden, targets, weights, chunk, temperature=1.0):
+    found = token_logprobs(
+        MODEL, {"embed": table}, hidden, targets, chunk=chunk, temperature=temperature
+    )
     return jnp.sum(weights * found.logprob)
 
 
@@ -53,6 +55,31 @@ def test_values_and_gradients_are_those_derived_by_hand(problem, chunk):
     grads = jax.grad(objective, argnums=(0, 1))(table, hidden, targets, weights, chunk)
     np.testing.assert_allclose(grads[0], d_table, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(grads[1], d_hidden, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.7])
+def test_at_a_temperature_the_capped_logits_are_divided(problem, temperature):
+    """As TRL and Tunix do: the policy is what draws, the model at that temperature."""
+    table, hidden, targets, weights = problem
+    logprob, entropy, d_table, d_hidden = derive(*problem, temperature)
+    for chunk in (3, T):
+        found = token_logprobs(
+            MODEL,
+            {"embed": table},
+            hidden,
+            targets,
+            chunk=chunk,
+            entropy=True,
+            temperature=temperature,
+        )
+        np.testing.assert_allclose(found.logprob, logprob, rtol=2e-5, atol=2e-5)
+        np.testing.assert_allclose(found.entropy, entropy, rtol=2e-5, atol=2e-5)
+        np.testing.assert_allclose(found.unscaled, derive(*problem)[0], rtol=2e-5, atol=2e-5)
+        grads = jax.grad(objective, argnums=(0, 1))(
+            table, hidden, targets, weights, chunk, temperature
+        )
+        np.testing.assert_allclose(grads[0], d_table, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(grads[1], d_hidden, rtol=1e-4, atol=1e-4)
 
 
 def test_no_entropy_unless_asked(problem):

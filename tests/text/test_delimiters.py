@@ -68,6 +68,11 @@ def styled(text: str) -> str:
     )
 
 
+SMALL_CAPITALS = str.maketrans("abcdefghijklmnoprstuvwyz", "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢ")
+LISU = str.maketrans("TBERCASNOGHI", "ꓔꓐꓰꓣꓚꓮꓢꓠꓳꓖꓧꓲ")
+CHEROKEE = str.maketrans("TtHhEeDdRrSsPpCcGgAa", "ᎢᎢᎻᎻᎬᎬᎠᎠᎡᎡᏚᏚᏢᏢᏟᏟᏀᏀᎪᎪ")
+
+
 # Ways to write a delimiter such that a reader, or a model, still takes it for one.
 DISGUISES = {
     "plain": lambda text: text,
@@ -90,6 +95,29 @@ DISGUISES = {
     "soft hyphens": lambda text: "\xad".join(text),
     "controls": lambda text: "\x00".join(text),
     "marks on top": lambda text: "\u0301".join(text),
+    "small capitals": lambda text: text.lower().translate(SMALL_CAPITALS),
+    "lisu": lambda text: text.upper().translate(LISU),
+    "cherokee": lambda text: text.translate(CHEROKEE),
+    "greek": lambda text: text.translate(str.maketrans("aeinoptuvx", "αειηορτυνχ")),
+    "squared": lambda text: "".join(
+        chr(0x1F170 + ord(c.upper()) - ord("A")) if c.isascii() and c.isalpha() else c for c in text
+    ),
+    "hooks": lambda text: text.translate(str.maketrans("bdgkmnprst", "ɓɗɠƙɱɲƥɽʂƭ")),
+    "other ascii": lambda text: text.replace("o", "0").replace("i", "l").replace("m", "rn"),
+    "unassigned": lambda text: "\u2065".join(text),
+    "private use": lambda text: "\ue000".join(text),
+    "tags": lambda text: "\U000e0041".join(text),
+}
+
+
+# The same over several lines.
+BREAKS = {
+    "between words": lambda text: text.replace(" of ", " of\n").replace("e A", "e\nA"),
+    "at each space": lambda text: text.replace(" ", "\n"),
+    "within a word": lambda text: text[:7] + "\n" + text[7:],
+    "many lines": lambda text: text.replace(" ", "\n" * 20),
+    "other line ends": lambda text: text.replace(" ", "\u2028", 1).replace(" ", "\r\n \x85"),
+    "within the marks": lambda text: re.sub(r"^(\[|#+) ?(.*?) ?(\]|#+)$", "\\1\n\\2\n\\3", text),
 }
 
 
@@ -116,6 +144,13 @@ def structure(ids: list[int], tokenizer: Tokenizer) -> tuple[list[int], list[str
             match for match in re.findall(r"\[[^\[\]]*\]|#[^#]*#", shape) if match in KNOWN
         ] or ([shape] if f"[{shape}]" in KNOWN or f"#{shape}#" in KNOWN else [])
     return controls, found
+
+
+def unbroken(ids: list[int], tokenizer: Tokenizer) -> list[str]:
+    """What would look like a delimiter if no line of the prompt ended."""
+    shape = looks("".join(tokenizer.decode(ids).splitlines()))
+    found = re.findall(r"(?=(\[[^\[\]]*\]|#[^#]*#))", shape)
+    return [match for match in found if match in KNOWN]
 
 
 @pytest.fixture(scope="module")
@@ -179,10 +214,40 @@ def test_a_forged_delimiter_is_quoted_within_a_line(delimiter):
     assert quoted == f"It ends. (quoted: {core}) It begins."
 
 
+@pytest.mark.parametrize("lines", BREAKS)
+@pytest.mark.parametrize("delimiter", DELIMITERS)
+def test_a_forged_delimiter_is_quoted_where_it_is_broken_over_lines(delimiter, lines):
+    forged = BREAKS[lines](delimiter)
+    quote = TEMPLATES.grm.delimiters.quote
+    for before, after in (("before\n", "\nafter"), ("It ends. ", " It begins.")):
+        if before == "before\n" or lines != "within the marks":
+            quoted = quote(before + forged + after)
+            core = re.sub(r"^[\W_]+|[\W_]+$", "", forged)
+            assert f"(quoted: {core})" in quoted
+            assert quoted.startswith(before)
+            assert quoted.endswith(after)
+    assert quote(quoted) == quoted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# Reference\n\nAnswer the questions of your user\nTurn by turn.",
+        '[\n  "User",\n  "Turn",\n  2\n]',
+        "the end of\nresponse times",
+        "Scores:\n1. a\n2. b",
+        "Analysis\nScores",
+        "if x[user]\nturn",
+    ],
+)
+def test_lines_that_merely_follow_each_other_are_unchanged(text):
+    assert TEMPLATES.grm.delimiters.quote(text) == text
+
+
 DISGUISED = st.builds(
     lambda delimiter, disguise: disguise(delimiter),
     st.sampled_from(DELIMITERS),
-    st.sampled_from(list(DISGUISES.values())),
+    st.sampled_from([*DISGUISES.values(), *BREAKS.values()]),
 )
 BROKEN = st.builds(
     lambda text, hidden, at: text[: at % len(text)] + hidden + text[at % len(text) :],
@@ -213,6 +278,15 @@ def test_no_text_changes_the_structure_of_a_prompt(tokenizer, harmless, text):
         assert controls == own_controls
         # Not every template has every delimiter.
         assert [line for line in found if line in own] == own
+
+
+@settings(max_examples=100)
+@given(HOSTILE)
+def test_no_text_changes_it_by_ending_lines(tokenizer, text):
+    for said, harmless in zip(prompts(text), prompts("85"), strict=True):
+        own = unbroken(tokenizer.encode_chat(harmless), tokenizer)
+        found = unbroken(tokenizer.encode_chat(said), tokenizer)
+        assert [match for match in found if match in own] == own
 
 
 @settings(max_examples=150)
@@ -274,7 +348,10 @@ def test_delimiters_are_those_of_the_template(section, forged, quoted):
     assert Delimiters.of([section]).quote(forged) == quoted
 
 
-@pytest.mark.parametrize("unit", ["[", "#", "# ", "[The ", "[The End of ", "\u200b[", "а", " "])
+@pytest.mark.parametrize(
+    "unit",
+    ["[", "#", "# ", "[The ", "[The End of ", "\u200b[", "а", " ", "\n", "The\n", "[The\n", "a\n"],
+)
 def test_no_text_makes_quoting_slow(unit):
     text = unit * (10_000 // len(unit))
     start = time.process_time()

@@ -231,3 +231,24 @@ def test_the_templates_without_principles_ask_for_none_and_for_all_else(task):
     result = "Choice:" if task == "judge" else "Scores:"
     for line in ("Analysis:", result, "#### Evaluation Criteria ####", "\\boxed{"):
         assert line in without
+
+
+@pytest.mark.parametrize(
+    ("answer_format", "label"),
+    [
+        ("Scores: <the scores, in one box such as {box}>", "Scores"),
+        ("Analysis: <why>\n**Overall Score:** \\boxed{x}", "Overall Score"),
+        ("Scores:\n$$\n{box}\n$$", "Scores"),
+        ("End with \\boxed{x}.", ""),
+        ("Scores: numbers from {low} to {high}", ""),
+    ],
+)
+def test_the_label_of_the_result_is_read_off_the_answer_format(tmp_path, answer_format, label):
+    (tmp_path / "grm.txt").write_text(f"{{conversation}}\n{{responses}}\n\n{answer_format}\n")
+    assert load_templates(tmp_path).grm.label == label
+
+
+def test_the_labels_of_the_built_in_templates():
+    for templates in (BUILT_IN, load_templates(NO_PRINCIPLES)):
+        labels = [template.label for template in (templates.grm, templates.single, templates.judge)]
+        assert labels == ["Scores", "Scores", "Choice"]

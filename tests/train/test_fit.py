@@ -2,6 +2,7 @@
 
 import os
 import signal
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from grm_jax.sharding import MeshConfig, make_mesh
 from grm_jax.train.fit import fit
+from grm_jax.train.guard import KEPT, LIMIT, Guard
+
+
+class Numbers(NamedTuple):
+    """A batch."""
+
+    rows: Any
 
 
 class Stream:
@@ -19,7 +27,7 @@ class Stream:
     def __next__(self):
         self.count += 1
         self.events.append(("batch", self.count))
-        return np.full((8,), self.count, np.float32)
+        return Numbers(np.full((8,), self.count, np.float32))
 
 
 class Checkpoints:
@@ -39,18 +47,20 @@ class Tracker:
         self.events = events
 
     def log(self, step, numbers):
-        assert numbers == {"train/loss": float(step)}
+        assert numbers["train/loss"] == float(step)
         self.events.append(("log", step))
 
 
-def train(steps, every=100, start=0, interrupt=lambda done: None):
-    events = []
+def train(steps, every=100, start=0, interrupt=lambda done: None, bad=(), folder=None, events=None):
+    """The events of a run whose steps in `bad` are skipped, and the last step."""
+    events = [] if events is None else events
 
     def step(state, batch):
-        events.append(("step", int(batch[0])))
-        assert batch.sharding == place
-        interrupt(int(batch[0]))
-        return state + 1, {"train/loss": state + 1}
+        number = int(batch.rows[0])
+        events.append(("step", number))
+        assert batch.rows.sharding == place
+        interrupt(number)
+        return state + 1, {"train/loss": state + 1, "train/skipped": number in bad}
 
     place = NamedSharding(make_mesh(MeshConfig(8, 1, 1)), PartitionSpec("data"))
     stream = Stream(events)
@@ -64,6 +74,7 @@ def train(steps, every=100, start=0, interrupt=lambda done: None):
         steps=steps,
         checkpoints=Checkpoints(events, every),
         tracker=Tracker(events),
+        guard=Guard(folder),
     )
     assert int(state) == done
     return events, done
@@ -121,3 +132,54 @@ def test_a_second_signal_is_not_held_back():
             train(5, interrupt=kill)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_skipped_steps_batch_is_kept_and_the_run_goes_on(tmp_path):
+    _, done = train(6, bad=(2, 4), folder=tmp_path)
+    assert done == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bad_batch_2.npz",
+        "bad_batch_4.npz",
+    ]
+    assert np.load(tmp_path / "bad_batch_4.npz")["rows"].tolist() == [4.0] * 8
+
+
+def test_nothing_is_saved_until_a_step_is_made_again():
+    """The update before a skipped step may be what spoilt the weights."""
+    events, _ = train(9, every=2, bad=(3, 4, 6))
+    assert [e[1] for e in events if e[0] == "save"] == [2, 8, 9]
+
+
+def test_too_many_skipped_steps_in_a_row_end_the_run(tmp_path):
+    bad, events = range(4, 20), []
+    last = 4 + LIMIT - 1
+    with pytest.raises(ValueError, match=rf"not finite in 5 steps in a row \(4 to {last}\)"):
+        train(20, every=3, bad=bad, folder=tmp_path, events=events)
+    assert [e[1] for e in events if e[0] == "save"] == [3]
+    assert max(e[1] for e in events if e[0] == "log") == last
+    assert max(e[1] for e in events if e[0] == "step") <= last + 1  # noticed a step late
+    assert len(list(tmp_path.iterdir())) == LIMIT
+
+
+def test_a_run_does_not_end_with_a_skipped_step():
+    events = []
+    with pytest.raises(ValueError, match="not finite in step 5"):
+        train(5, every=2, bad=(5,), events=events)
+    assert [e[1] for e in events if e[0] == "save"] == [2, 4]
+
+
+def test_a_signal_saves_nothing_in_the_middle_of_skipped_steps():
+    kill = lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 4 else None  # noqa: E731
+    events, done = train(9, bad=(3, 4), interrupt=kill)
+    assert done == 4
+    assert not [e for e in events if e[0] == "save"]
+
+
+def test_a_few_batches_are_kept_and_no_more(tmp_path):
+    guard = Guard(tmp_path)
+    for step in range(1, 4 * KEPT):
+        guard.see(step, {"train/skipped": step % 2}, lambda: Numbers(np.ones(3)))
+    assert len(list(tmp_path.iterdir())) == KEPT
+    guard.see(1, {"train/skipped": 1}, lambda: Numbers(np.zeros(3)))  # made again after a kill
+    assert np.load(tmp_path / "bad_batch_1.npz")["rows"].tolist() == [0.0] * 3
+    assert len(list(tmp_path.iterdir())) == KEPT

@@ -1,28 +1,42 @@
 """A run's folder holds one run: the same config finds it again, another one is told apart."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from grm_jax.data.demonstrations import SourceConfig
 from grm_jax.sharding import MeshConfig
 from grm_jax.train.compute import ComputeConfig
-from grm_jax.train.folder import claim
+from grm_jax.train.folder import claimed
 from grm_jax.train.sft import SFTConfig, StageConfig
 
-CONFIG = SFTConfig(output="runs/x", stages={"sft": StageConfig(steps=3)})
+
+def claim(cfg: SFTConfig) -> None:
+    with claimed(cfg, "grm train sft"):
+        pass
 
 
 def test_another_config_is_refused_and_another_mesh_is_not(tmp_path):
-    claim(tmp_path, CONFIG)
-    claim(tmp_path, replace(CONFIG, compute=ComputeConfig(mesh=MeshConfig(2, 1, 1))))
+    cfg = SFTConfig(output=str(tmp_path / "run"), stages={"sft": StageConfig(steps=3)})
+    claim(cfg)
+    claim(replace(cfg, compute=ComputeConfig(mesh=MeshConfig(2, 1, 1))))
     with pytest.raises(ValueError, match="seed was 0 and is now 1"):
-        claim(tmp_path, replace(CONFIG, seed=1))
+        claim(replace(cfg, seed=1))
 
 
-@pytest.mark.parametrize("address", ["gs://bucket/run", "s3://bucket/run"])
-def test_an_address_is_no_folder(address, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="mount the bucket"):
-        claim(Path(address), CONFIG)
-    assert not list(tmp_path.iterdir())
+def test_other_data_or_another_start_under_the_same_name_is_refused(tmp_path):
+    data, start = tmp_path / "rows.jsonl", tmp_path / "start"
+    start.mkdir()
+    for path in (data, start / "model.safetensors"):
+        path.write_text("1")
+    stages = {"sft": StageConfig(3, (SourceConfig(str(data)),))}
+    cfg = SFTConfig(output=str(tmp_path / "run"), start=str(start), stages=stages)
+    claim(cfg)
+    (start / "model.safetensors").write_text("2")
+    with pytest.raises(ValueError, match="the files of start are not what they were"):
+        claim(cfg)
+    (start / "model.safetensors").write_text("1")
+    claim(cfg)
+    data.write_text("2")
+    with pytest.raises(ValueError, match=r"the files of stages\.sft\.data\[0\]\.rows are not"):
+        claim(cfg)

@@ -25,6 +25,7 @@ from grm_jax.train.optimizer import OptimizerConfig
 from grm_jax.train.rollout import (
     RolloutBatch,
     as_pair,
+    fitting,
     judgeable,
     make_task,
     roll_out,
@@ -257,6 +258,10 @@ def test_a_run_logs_trls_names_and_keeps_judgments_to_be_read(cfg):
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert all(set(row) >= TRL_NAMES for row in rows)
     assert max(row["sampling/logprob_drift"] for row in rows) < 1e-4
+    assert [row["train/skipped"] for row in rows] == [0, 0, 0]
+    assert np.diff([0, *(row["num_tokens"] for row in rows)]).tolist() == [
+        row["data/tokens"] for row in rows
+    ]
     kept = [json.loads(line) for line in (output / "rollouts.jsonl").read_text().splitlines()]
     assert {row["step"] for row in kept} == {1, 3}
     assert all(row["text"] and row["reward"] in (1.0, -1.0) for row in kept)
@@ -279,7 +284,8 @@ def test_items_that_the_reference_judge_always_gets_right_are_left_out(cfg, tmp_
                 for i, s in enumerate(scores)
             ]  # fmt: skip
             row = {"id": item.id, "prompt": item.prompt[-1].content, "label": item.label}
-            row |= {"responses": list(item.responses), "judgments": judgments}
+            row |= {"responses": list(item.responses), "reference": item.reference}
+            row |= {"judgments": judgments}
             file.write(json.dumps(row) + "\n")
     other = replace(
         cfg,
@@ -288,10 +294,10 @@ def test_items_that_the_reference_judge_always_gets_right_are_left_out(cfg, tmp_
         filter=FilterConfig(JudgeConfig(samples=str(saved)), 3),
         batch=16,
     )
-    left = grpo._hard_items(other, tmp_path / "run", None)
+    left = grpo._hard_items(other, grpo._items(other), tmp_path / "run", None)
     assert [item.id for item in left] == [item.id for item in items[1::2]]
     with pytest.raises(ValueError, match="leaves 4 of 8 items, fewer than the 8 prompts"):
-        grpo._hard_items(replace(other, batch=32), tmp_path / "run", None)
+        grpo._hard_items(replace(other, batch=32), grpo._items(other), tmp_path / "run", None)
 
 
 @pytest.mark.parametrize(
@@ -325,6 +331,31 @@ def test_tasks_show_the_label_where_the_responses_went(cfg, policy):
         if item.n > 1:
             shown = task.example.responses[task.example.label]
             assert shown == item.responses[item.label]
+
+
+def test_items_without_room_are_counted_and_left_out(capsys):
+    items = [Example("q" * n, ["a", "b"], label=0, id=f"i{n}") for n in (3, 9, 5, 8, 7, 6)]
+    prompt = lambda item: item.prompt[-1].content  # noqa: E731
+    assert fitting(items, 9, 4, prompt) == items
+    assert capsys.readouterr().err == ""
+    assert [item.id for item in fitting(items, 5, 4, prompt)] == ["i3", "i5"]
+    told = capsys.readouterr().err
+    assert "4 of 6 items have prompts of more than 5 tokens" in told
+    assert "i9 (9 tokens), i8 (8 tokens), i7 (7 tokens), .." in told
+    with pytest.raises(ValueError, match=r"6 of 6 items .* lower max_new_tokens"):
+        fitting(items, 2, 4, prompt)
+
+
+def test_no_step_is_given_a_prompt_without_room(cfg, policy, monkeypatch):
+    """Also where another order of an item's responses takes more tokens than the first did."""
+    items = load_items(cfg.items, cfg.seed)
+    lengths = sorted(len(policy.task(item).prompt) for item in items)
+    monkeypatch.setattr(policy, "longest", lengths[15])
+    left = policy.fitting(items)
+    assert 16 <= len(left) < len(items)
+    found = [t for _, tasks in grpo._tasks(replace(cfg, steps=30), policy, left, 0) for t in tasks]
+    assert {t.example.id for t in found} == {item.id for item in left}
+    assert max(len(t.prompt) for t in found) <= lengths[15]
 
 
 def test_a_judge_sees_the_best_and_another_response_each_time_another(cfg):

@@ -190,7 +190,7 @@ def test_a_finished_run_is_not_trained_again(whole, monkeypatch):
 def test_another_config_in_the_same_folder_is_refused(whole):
     noisy = replace(whole.stages["noisy"], steps=9)
     other = replace(whole, seed=3, stages={**whole.stages, "noisy": noisy})
-    with pytest.raises(ValueError, match="another config") as caught:
+    with pytest.raises(ValueError, match="other settings") as caught:
         run(other)
     assert "seed was 0 and is now 3" in str(caught.value)
     assert "stages.noisy.steps was 4 and is now 9" in str(caught.value)

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from jsonargparse import auto_cli
 
+from grm_jax.evals.spct_page import RL_CURVES
+from grm_jax.metric_names import CORRECT, DRIFT, LOSS, TARGETS, TOKENS_PER_SECOND
 from grm_jax.train import spct
 from grm_jax.train.spct import SPCTConfig
 from grm_jax.train.tracking import read_metrics
@@ -32,6 +34,7 @@ grpo:
   batch: 16
   steps: 3
   rows: 16
+  samples_every: 1
   checkpoint: {every: 2}
 meta_rm:
   items: [{start: 200, limit: 16}]
@@ -136,7 +139,7 @@ def results(output):
     files = {
         str(path.relative_to(output)): path.read_bytes()
         for pattern in ("*.safetensors", "samples*.jsonl", "filter.jsonl", "report.json",
-                        "evaluation/*.jsonl", "chosen.jsonl")
+                        "evaluation/*.jsonl", "chosen.jsonl", "rollouts.jsonl")
         for path in sorted(output.rglob(pattern))
     }  # fmt: skip
     return metrics, files
@@ -154,6 +157,18 @@ def test_a_run_leaves_a_model_per_stage_and_a_page(whole):
     assert set(report["stages"]["rft"]["voting"]["guided"]) == {"1", "2", "4"}
     assert report["stages"]["start"]["voting"]["samples"] == 2 * report["items"]
     assert "MetaRM@k" in (output / "index.html").read_text()
+
+
+def test_the_page_reads_what_the_stages_log(whole):
+    """Every metric that the page draws or tells is in the stage's rows, under the same name."""
+    metrics, _ = results(whole.output)
+    rows = read_metrics(Path(whole.output) / "grpo" / "metrics.jsonl")
+    names = {name for name, _, _ in RL_CURVES} | {TOKENS_PER_SECOND, DRIFT}
+    assert all(set(row) >= names for row in rows)
+    assert all(LOSS in row for row in metrics["rft/rft/metrics.jsonl"])
+    for row in metrics["meta_rm/metrics.jsonl"]:
+        assert 0 <= row[CORRECT] <= row[TARGETS] > 0
+        assert LOSS in row
 
 
 def test_killed_in_every_stage_it_ends_with_the_same_bits(whole, make_config, tmp_path):

@@ -1,5 +1,6 @@
 """One update: the same on any mesh and in any micro-batches, and compiled once."""
 
+import math
 from dataclasses import replace
 
 import jax
@@ -117,6 +118,49 @@ def test_a_batch_without_targets_changes_no_weight(model, params, make_batch):
     jax.tree.map(np.testing.assert_array_equal, state.params, params)
 
 
+@pytest.fixture(scope="module")
+def quadratic():
+    """step(state, batch), AdamW on the distance of nine weights to each row; the first state."""
+    config = OptimizerConfig(0.1, warmup_steps=2, weight_decay=0.1)
+    schedule = make_schedule(config, 10)
+    optimizer = make_optimizer(config, schedule, {"w": ("embed", "mlp")})
+
+    def loss(params, batch):
+        distance = jnp.sum((params["w"] - batch) ** 2)
+        # A loss may be finite where its gradient is not: the root at 0.
+        root = jnp.sqrt(jnp.sum((params["w"] * jnp.min(jnp.abs(batch - 7))) ** 2))
+        return distance + root, jnp.float32(batch.shape[0]), {}
+
+    def begin():
+        return new_state({"w": jnp.arange(9.0).reshape(3, 3)}, optimizer)
+
+    return jax.jit(make_step(loss, optimizer, schedule)), begin
+
+
+def rows(*values):
+    return jnp.stack([jnp.full((3, 3), value) for value in values])
+
+
+@pytest.mark.parametrize(
+    "bad", [rows(1.0, jnp.nan), rows(jnp.inf, 2.0), rows(7.0)], ids=["nan", "inf", "gradient"]
+)
+def test_a_step_that_is_not_finite_is_as_if_it_had_not_been(quadratic, bad):
+    step, begin = quadratic
+    good = [rows(1.0, 2.0), rows(3.0, -1.0)]
+    state, metrics = step(begin(), good[0])
+    assert metrics["train/skipped"] == 0
+    same, metrics = step(state, bad)
+    assert metrics["train/skipped"] == 1
+    if bad.shape[0] == 1:
+        assert jnp.isfinite(metrics["train/loss"])
+    jax.tree.map(np.testing.assert_array_equal, same, state)
+    after, _ = step(same, good[1])
+    wanted, _ = step(state, good[1])
+    assert int(after.step) == 2
+    assert not np.array_equal(after.params["w"], state.params["w"])
+    jax.tree.map(np.testing.assert_array_equal, after, wanted)
+
+
 def test_decay_touches_matrices_only(model, params):
     config = OptimizerConfig(0.5, schedule="constant", weight_decay=0.2, clip_norm=None)
     optimizer = make_optimizer(config, make_schedule(config, 10), model.axes())
@@ -150,6 +194,12 @@ def test_schedules():
     ("change", "message"),
     [
         ({"learning_rate": 0.0}, "learning_rate is 0"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
+        ({"learning_rate": math.inf}, "learning_rate is inf"),
+        ({"clip_norm": math.nan}, "clip_norm is nan"),
+        ({"weight_decay": math.inf}, "weight_decay is inf"),
+        ({"eps": math.nan}, "eps is nan"),
+        ({"b1": math.nan}, "b1 is nan"),
         ({"warmup_steps": -1}, "warmup_steps is -1"),
         ({"clip_norm": 0.0}, "clip_norm is 0"),
         ({"weight_decay": -0.1}, "weight_decay is -0.1"),

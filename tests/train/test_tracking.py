@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from grm_jax.train.tracking import Tracker, TrackingConfig, read_metrics
+from grm_jax.train.tracking import Tracker, TrackingConfig, cut_after, read_metrics
 
 
 def numbers(step, tokens=100.0, too_long=0):
@@ -35,6 +35,32 @@ def test_a_resumed_run_repeats_no_step(tmp_path):
     log(tmp_path, range(4, 8), start=3)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 8))
+
+
+def test_what_was_not_finite_is_null(tmp_path):
+    """NaN is no JSON."""
+    tracker = Tracker(tmp_path, start=0, total=9, name="stage")
+    tracker.log(1, {**numbers(1), "train/loss": float("nan")})
+    tracker.close()
+    assert '"train/loss": null' in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_rows_after_a_step_are_cut_and_the_others_stay_as_they_are(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    lines = ['{"step": 1, "text": "\\u00e9 \u2028"}', '{"step":1}', "no row", '{"step": 2}']
+    path.write_text("\n".join([*lines, '{"step": 3}', '{"step": 2}', '{"step": 3, "te']))
+    assert [row["step"] for row in cut_after(path, 2)] == [1, 1, 2, 2]
+    wanted = [*lines[:2], lines[3], lines[3]]
+    assert path.read_text() == "".join(line + "\n" for line in wanted)
+    assert cut_after(tmp_path / "none.jsonl", 2) == []
+
+
+def test_a_resumed_run_knows_the_numbers_it_goes_on_from(tmp_path):
+    log(tmp_path, range(1, 6))
+    for start, wanted in ((3, {"step": 3, **numbers(3)}), (0, {})):
+        tracker = Tracker(tmp_path, start=start, total=9, name="stage")
+        assert tracker.before == wanted
+        tracker.close()
 
 
 def test_lines_tell_loss_speed_and_what_was_left_out(tmp_path, capsys):

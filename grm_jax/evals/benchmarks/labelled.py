@@ -20,6 +20,7 @@ from grm_jax.data.synthetic import ASKS, World
 from grm_jax.evals.benchmark import Benchmark, Table, Totals, credit
 from grm_jax.evals.benchmarks.averages import means, roc_auc
 from grm_jax.evals.benchmarks.reading import Rows, into_subsets, put
+from grm_jax.processes import say
 from grm_jax.text.messages import Example
 
 NO_ASK = "no ask"
@@ -95,6 +96,7 @@ def rows(path: str) -> Benchmark:
         FileNotFoundError, ValueError: as `load_examples`, or there is no labelled row.
     """
     source = load_examples(path)
+    say(source.mapping)
     full: Counter[str] = Counter()
     several = False
     for item in source:

@@ -107,6 +107,8 @@ def _named(name: str, source: Source) -> Rows:
                 f"{name}/{item.id}",
                 scores=item.scores,
                 meta=meta | {"pairs": pairs},
+                line=item.line,
+                own_id=item.own_id,
             )
 
 
@@ -139,6 +141,8 @@ def _pairs(question: Example | BadRow) -> Iterator[Example | BadRow]:
             identity,
             label=int(scores[second] > scores[first]),
             meta=meta | {"unit": question.id},
+            line=question.line,
+            own_id=question.own_id,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain
 
 from grm_jax.evals.benchmark import Benchmark, Table, Totals, credit, strictly_best
@@ -52,6 +53,7 @@ WEIGHTS = {
     for name, section in SECTIONS.items()
 }
 PRIOR_SETS = {"anthropic_helpful": 6192, "anthropic_hhh": 221, "shp": 1741, "summarize": 9000}
+MESSAGES = 4  # of a conversation, with the response, for judges that write
 COLUMNS = ("prompt", "chosen", "rejected")
 
 
@@ -89,6 +91,7 @@ REWARD_BENCH = Benchmark(
     read=_read,
     value=value,
     cells=_cells,
+    sections=SECTIONS,
 )
 
 
@@ -105,10 +108,24 @@ def _read_prior_sets(path: str | None) -> Rows:
         raise ValueError(
             f"{where} has none of the Prior Sets {', '.join(PRIOR_SETS)}: {reasons[0]}"
         )
-    return chain.from_iterable(
-        into_subsets(source, lambda _, name=name: name, PRIOR_SETS, not_a_pair)
-        for name, source in sources.items()
+    return chain.from_iterable(_named(name, iter(source)) for name, source in sources.items())
+
+
+def _too_many_messages(example: Example, scalar: bool) -> str:
+    """The script for judges that write (run_generative.py) leaves out longer conversations, which
+    that for scalar models (run_rm.py) does not."""
+    count = len(example.prompt) + 1
+    if scalar or count <= MESSAGES:
+        return ""
+    return (
+        f"the conversation has {count} messages, the response among them: up to {MESSAGES} count."
     )
+
+
+def _named(name: str, source: Rows) -> Rows:
+    """The rows of a set, with ids that no other set has."""
+    for row in into_subsets(source, lambda _: name, PRIOR_SETS, not_a_pair):
+        yield replace(row, id=f"{name}/{row.id}")
 
 
 def _prior_cells(table: Table) -> dict[str, float]:
@@ -125,4 +142,5 @@ PRIOR = Benchmark(
     read=_read_prior_sets,
     value=value,
     cells=_prior_cells,
+    leaves_out=_too_many_messages,
 )

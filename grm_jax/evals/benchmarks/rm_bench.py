@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from grm_jax.evals.benchmark import Benchmark, Table, Totals
 from grm_jax.evals.benchmarks.averages import column_means, mean_of
 from grm_jax.evals.benchmarks.reading import Rows, into_subsets, open_rows
 from grm_jax.text.messages import Example
 
 HUB = "THU-KEG/RM-Bench"
-SUBSETS = ("chat", "code", "math", "safety-refuse", "safety-response")
-DOMAINS = ("chat", "math", "code", "safety")
+# The domains, and the subsets whose rows are theirs.
+DOMAINS = {
+    "chat": ("chat",),
+    "math": ("math",),
+    "code": ("code",),
+    "safety": ("safety-refuse", "safety-response"),
+}
+SUBSETS = tuple(subset for subsets in DOMAINS.values() for subset in subsets)
 LEVELS = ("easy", "normal", "hard")
 STYLES = 3  # concise, detailed, detailed in Markdown: in this order on both sides
 
@@ -45,12 +53,11 @@ def _value(example: Example, totals: Totals | None, scalar: bool) -> tuple[float
 
 
 def _cells(table: Table) -> dict[str, float]:
-    """A domain is the mean of its levels, safety that of its two halves; a level is the mean of the
-    domains, and the whole the mean of the domains."""
-    levels = {}
-    for level, cells in zip(LEVELS, column_means(table, SUBSETS, range(3)), strict=True):
-        safety = mean_of(cells, ("safety-refuse", "safety-response"))
-        levels[level] = cells | {"safety": safety}
+    """A domain is the mean of its levels, each over all rows of the domain: safety's two halves are
+    pooled, officially. A level is the mean of the domains, and so is the whole."""
+    domain = np.where(np.isin(table.subset, DOMAINS["safety"]), "safety", table.subset)
+    by_domain = Table(domain, table.unit, table.values)
+    levels = dict(zip(LEVELS, column_means(by_domain, tuple(DOMAINS), range(3)), strict=True))
     domains = {name: sum(levels[level][name] for level in LEVELS) / 3 for name in DOMAINS}
     by_level = {level: mean_of(levels[level], DOMAINS) for level in LEVELS}
     return {"RM-Bench": mean_of(domains, DOMAINS)} | domains | by_level
@@ -66,5 +73,6 @@ RM_BENCH = Benchmark(
     read=_read,
     value=_value,
     cells=_cells,
+    sections=DOMAINS,
     found=lambda table: {"all domains": len(table.subset)},
 )

@@ -10,7 +10,8 @@ from grm_jax.evals import paper
 from grm_jax.evals.experiments.figures import Panel, Series
 from grm_jax.evals.experiments.findings import Grid, grid, plain, shown
 from grm_jax.evals.experiments.measure import Measured, as_json
-from grm_jax.evals.scoring import Interval, Vote
+from grm_jax.evals.intervals import Interval
+from grm_jax.evals.scoring import Vote
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator
 
+from grm_jax.evals.intervals import Interval
 from grm_jax.evals.plots import COLOURS, MARKERS, STYLE, svg
-from grm_jax.evals.scoring import Interval
 
 SPREAD = 0.04  # how far bars of one place stand apart, as a share of the axis
 

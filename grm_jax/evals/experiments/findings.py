@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from grm_jax.evals.benchmark import rows_had
 from grm_jax.evals.experiments.figures import Figure, draw_png, draw_svg
-from grm_jax.evals.scoring import Interval
+from grm_jax.evals.intervals import Interval
+from grm_jax.evals.scoring import had_no_answer
 from grm_jax.evals.template import render, write
+from grm_jax.judging.judgment import Refusal
+from grm_jax.judging.samples import read_samples
 
 NONE = "–"
 
@@ -53,6 +57,42 @@ class Findings:
         """All tables, under the title and the text."""
         parts = [f"# {self.title}", *self.text, *(grid.markdown() for grid in self.grids)]
         return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def unanswered(folder: Path) -> dict[str, tuple[int, str]]:
+    """By the folder of each file of samples below this one that has any: how many rows had no
+    answer, and why the first of them."""
+    found: dict[str, tuple[int, str]] = {}
+    for path in sorted(folder.rglob("samples.jsonl")):
+        errors = [
+            r.error for r in read_samples(path) if isinstance(r, Refusal) and had_no_answer(r)
+        ]
+        if errors:
+            found[str(path.parent.relative_to(folder))] = len(errors), errors[0]
+    return found
+
+
+def incomplete(found: Findings, lacking: Mapping[str, tuple[int, str]]) -> Findings:
+    """The same, said to be incomplete wherever its own numbers are shown, where rows had no answer.
+
+    lacking: as `unanswered`.
+    """
+    if not lacking:
+        return found
+    told = tuple(
+        f"Incomplete: {rows_had(count)} no answer from {name}, and are in none of its numbers. The "
+        f"first: {error}"
+        for name, (count, error) in lacking.items()
+    )
+    (grid, *grids), (figure, *figures) = found.grids, found.figures
+    return replace(
+        found,
+        title=f"{found.title} (incomplete)",
+        text=(*told, *found.text),
+        grids=(replace(grid, caption=f"Incomplete. {grid.caption}"), *grids),
+        figures=(replace(figure, title=f"Incomplete. {figure.title}"), *figures),
+        data={"unanswered": {name: count for name, (count, _) in lacking.items()}, **found.data},
+    )
 
 
 def write_findings(found: Findings, folder: Path) -> Path:

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 from grm_jax.evals import paper
 from grm_jax.evals.benchmarks import reward_bench
 from grm_jax.evals.experiments.figures import Figure, Panel, Series
 from grm_jax.evals.experiments.findings import Findings, grid
 from grm_jax.evals.experiments.measure import as_json
-from grm_jax.evals.scoring import Interval
+from grm_jax.evals.intervals import Interval
 from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.samples import read_samples
 
-Z = 1.96  # of a 95 % interval
 SECTIONS = ("Chat", "Chat Hard", "Safety", "Reasoning")
 
 # RewardBench's subsets are shown by section, as the paper has them.
@@ -60,7 +60,7 @@ def run(cfg: LengthsConfig, folder: Path) -> Findings:
 
 
 def lengths(samples: Iterable[Sampled | Refusal], by: str) -> dict[str, Interval]:
-    """By section, the mean tokens of a judgment with its 95 % interval over rows (normal).
+    """By section, the mean tokens of a judgment with its 95 % interval over rows.
 
     Raises:
         ValueError: a row has no such entry.
@@ -79,9 +79,12 @@ def lengths(samples: Iterable[Sampled | Refusal], by: str) -> dict[str, Interval
 
 
 def _interval(values: list[float]) -> Interval:
-    mean = float(np.mean(values))
-    error = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return Interval(mean, mean - Z * error, mean + Z * error)
+    """Student's; of a single row there is none."""
+    mean, count = float(np.mean(values)), len(values)
+    if count < 2:
+        return Interval(mean, math.nan, math.nan)
+    error = float(np.std(values, ddof=1)) / math.sqrt(count) * float(stats.t.ppf(0.975, count - 1))
+    return Interval(mean, mean - error, mean + error)
 
 
 def findings(found: Mapping[str, Mapping[str, Interval]]) -> Findings:
@@ -141,4 +144,8 @@ def findings(found: Mapping[str, Mapping[str, Interval]]) -> Findings:
 
 
 def _tokens(value: Interval | None) -> str:
-    return "–" if value is None else f"{value.value:.0f} [{value.low:.0f}, {value.high:.0f}]"
+    if value is None:
+        return "–"
+    if math.isnan(value.low):
+        return f"{value.value:.0f}"
+    return f"{value.value:.0f} [{value.low:.0f}, {value.high:.0f}]"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from grm_jax.evals import scoring
 from grm_jax.evals.benchmark import Benchmark, Table
-from grm_jax.evals.scoring import Interval, Vote
-from grm_jax.judging.judgment import Sampled
+from grm_jax.evals.intervals import Interval
+from grm_jax.evals.scoring import Vote
+from grm_jax.judging.judgment import Refusal
 from grm_jax.judging.samples import read_samples
 
 
@@ -25,6 +27,8 @@ class Measured:
         cells: per vote, by cell, percent with a 95 % interval.
         tokens: mean number of generated tokens per sample.
         rated: whether there are meta scores.
+        unanswered: how many rows had no answer; they are in no number.
+        left_out: rows that the official script leaves out, by subset.
     """
 
     label: str
@@ -33,12 +37,15 @@ class Measured:
     cells: Mapping[Vote, Mapping[str, Interval]]
     tokens: float
     rated: bool
+    unanswered: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
-        """The benchmark's title, with "(partial: ..)" where not all of its rows were judged."""
+        """The benchmark's title, with "(incomplete: ..)" or "(partial: ..)" where that is so."""
         table = next(iter(self.tables.values()))[0]
-        return self.benchmark.label(self.benchmark.found(table))
+        found = Counter(self.benchmark.found(table)) + Counter(self.left_out)
+        return self.benchmark.label(found, self.unanswered)
 
     def value(self, vote: Vote, cell: str | None = None) -> Interval:
         """A cell; by default the benchmark's headline."""
@@ -54,6 +61,7 @@ class Measured:
         """JSON-ready: label, tokens, and the cells of each vote; null for what has no value."""
         return {
             "label": self.label,
+            "unanswered_rows": self.unanswered,
             "tokens_per_sample": self.tokens,
             "votes": [
                 {**asdict(vote), "cells": {name: as_json(value) for name, value in cells.items()}}
@@ -73,11 +81,16 @@ def measure(
     """Measures a file of samples. Guided votes are left out where there are no meta scores.
 
     Raises:
-        FileNotFoundError, ValueError: as `scoring.tables`.
+        FileNotFoundError, ValueError, Unanswered: as `scoring.tables`.
     """
-    tokens, count, rated = 0, 0, False
+    tokens, count, rated, unanswered = 0, 0, False, 0
+    left_out: Counter[str] = Counter()
     for row in read_samples(samples):
-        if isinstance(row, Sampled):
+        if isinstance(row, Refusal):
+            unanswered += scoring.had_no_answer(row)
+            if row.row is not None and row.row.get("left_out"):
+                left_out[str(row.row["subset"])] += 1
+        else:
             tokens += sum(judgment.tokens for judgment in row.judgments)
             count += len(row.judgments)
             rated |= any(judgment.meta is not None for judgment in row.judgments)
@@ -90,6 +103,8 @@ def measure(
         cells={vote: scoring.intervals(benchmark, found) for vote, found in tables.items()},
         tokens=tokens / max(count, 1),
         rated=rated,
+        unanswered=unanswered,
+        left_out=left_out,
     )
 
 

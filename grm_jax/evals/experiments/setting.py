@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from grm_jax.data.sources import BadRow
@@ -139,6 +140,7 @@ def sample(
         folder,
         data=setting.data,
         limit=setting.limit,
+        scalar=is_scalar(judge),
     )
 
 
@@ -166,7 +168,9 @@ class Late:
 
     def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled | Refusal]:
         """As the judge's."""
-        return self._load().sample_all(examples, k)
+        left = iter(examples)
+        if (first := next(left, None)) is not None:
+            yield from self._load().sample_all(chain([first], left), k)
 
 
 def only(benchmark: Benchmark, keep: Callable[[Example], bool], what: str) -> Benchmark:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from grm_jax.evals import paper
@@ -15,22 +15,27 @@ from grm_jax.evals.scoring import Vote
 from grm_jax.judging.folder import model_path
 from grm_jax.models.hf_config import config_from_hf
 from grm_jax.models.model import Model
+from grm_jax.processes import say
+
+# Models of a quarter and of half the start model's width, where their commands put them.
+TO_MAKE = {
+    f"runs/size/{preset}/model": f"grm train sft --config configs/train/sft_tiny.yaml --start "
+    f"new:{preset} --output runs/size/{preset}"
+    for preset in ("tiny-quarter", "tiny-half")
+}
 
 
 @dataclass(frozen=True)
 class SizeConfig(Setting):
     """Models of several sizes, trained alike, against the number of samples (Figure 4).
 
-    The bundled start model, and models of half and of a quarter of its width that were made by its
-    own recipe: grm train sft --config configs/train/sft_tiny.yaml --start new:tiny-half
-    --output runs/size/tiny-half, and the same with tiny-quarter.
+    By default the bundled start model, and beside it the models of half and of a quarter of its
+    width that its own recipe makes: grm train sft --config configs/train/sft_tiny.yaml --start
+    new:tiny-half --output runs/size/tiny-half, and the same with tiny-quarter. What of these two is
+    not there is left out, and said.
     """
 
-    models: tuple[str, ...] = (
-        "runs/size/tiny-quarter/model",
-        "runs/size/tiny-half/model",
-        "tiny-start",
-    )
+    models: tuple[str, ...] = (*TO_MAKE, "tiny-start")
     k: int = 32
 
     def __post_init__(self) -> None:
@@ -42,13 +47,24 @@ class SizeConfig(Setting):
 def run(cfg: SizeConfig, folder: Path) -> Findings:
     """Samples a pool of k judgments per row and model, and measures every smaller number."""
     sizes, benchmark = doublings(cfg.k), benchmark_of(cfg)
+    cfg, missing = made(cfg)
+    for sentence in missing:
+        say(sentence)
     found = []
     for name, judge in named_judges(cfg).items():
         model = judge.model or ""
         path = sample(cfg, benchmark, folder / name, judge)
         votes = [Vote(k) for k in sizes]
         found.append((parameters(model), measure(name, benchmark, path, votes)))
-    return findings(sorted(found, key=lambda pair: pair[0]), sizes)
+    told = findings(sorted(found, key=lambda pair: pair[0]), sizes)
+    return replace(told, text=(*told.text, *missing))
+
+
+def made(cfg: SizeConfig) -> tuple[SizeConfig, list[str]]:
+    """The setting without the default models that were not made yet, and a sentence on each."""
+    missing = [m for m in cfg.models if m in TO_MAKE and not Path(m).is_dir()]
+    told = [f"Left out: {m}, which is not there. It is made by: {TO_MAKE[m]}" for m in missing]
+    return replace(cfg, models=tuple(m for m in cfg.models if m not in missing)), told
 
 
 def parameters(model: str) -> int:

@@ -77,11 +77,25 @@ def test_rm_bench_compares_three_styles_with_three(write_rows, cells_of, table_o
     style, third = (100 + 100 / 3 + 0) / 3, 100 / 3
     assert cells["chat"] == pytest.approx(style)
     assert (cells["code"], cells["math"]) == (0, 100)
-    assert cells["safety"] == pytest.approx(style / 2)
+    assert cells["safety"] == pytest.approx(style / 2)  # one row of each half
     assert cells["easy"] == pytest.approx((100 + 0 + 100 + 50) / 4)
     assert cells["normal"] == pytest.approx((third + 0 + 100 + third / 2) / 4)
     assert cells["hard"] == pytest.approx((0 + 0 + 100 + 0) / 4)
     assert cells["RM-Bench"] == pytest.approx((cells["easy"] + cells["normal"] + cells["hard"]) / 3)
+
+
+def test_rm_bench_pools_the_rows_of_safety(write_rows, cells_of):
+    """Three right answers to refuse and one wrong one to respond are 75 %, not 50."""
+    domains = ["chat", "code", "math", *["safety-refuse"] * 3, "safety-response"]
+    rows = [styled(domain, str(n)) for n, domain in enumerate(domains)]
+    right, wrong = (9, 9, 9, 1, 1, 1), (1, 1, 1, 9, 9, 9)
+    judged = [
+        (e, wrong if e.meta["subset"] == "safety-response" else right)
+        for e in RM_BENCH.read(write_rows("x.jsonl", *rows))
+    ]
+    cells = cells_of(RM_BENCH, judged)
+    assert cells["safety"] == 75
+    assert cells["RM-Bench"] == cells["hard"] == pytest.approx((3 * 100 + 75) / 4)
 
 
 def test_rm_bench_reads_all_rows_once_and_tells_bad_ones(write_rows, tmp_path, cells_of):

@@ -107,6 +107,26 @@ def test_bad_rows_are_told_with_their_lines(write_rows):
         assert reason in str(item)
 
 
+def test_prior_sets_leave_out_longer_conversations_where_a_judge_writes(write_rows, tmp_path):
+    """As the official script for such judges does; that for scalar models has all of them."""
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    told = [turns[:1], (turns * 2)[:3], (turns * 3)[:5]]
+    rows = [{"prompt": prompt, "chosen": "a", "rejected": "b"} for prompt in told]
+    write_rows("preference-test-sets/anthropic_helpful-0.jsonl", *rows)
+    examples = list(PRIOR.read(str(tmp_path)))
+    reasons = [PRIOR.leaves_out(example, False) for example in examples]
+    assert reasons[:2] == ["", ""]
+    assert reasons[2].startswith("the conversation has 6 messages, the response among them")
+    assert [PRIOR.leaves_out(example, True) for example in examples] == [""] * 3
+
+
+def test_the_ids_of_prior_sets_say_which_set_they_are_of(write_rows, tmp_path):
+    row = {"id": "1", "prompt": [{"role": "user", "content": "q"}], "chosen": "a", "rejected": "b"}
+    for name in ("shp", "summarize"):
+        write_rows(f"preference-test-sets/{name}-0.jsonl", row)
+    assert [example.id for example in PRIOR.read(str(tmp_path))] == ["shp/1", "summarize/1"]
+
+
 def test_prior_sets_are_a_plain_mean_of_four_splits(write_rows, cells_of, tmp_path):
     plain = {"prompt": [{"role": "user", "content": "q"}], "chosen": "a", "rejected": "b"}
     write_rows("preference-test-sets/shp-0.jsonl", plain, plain | {"chosen": "c"})

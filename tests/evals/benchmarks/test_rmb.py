@@ -47,6 +47,28 @@ def test_the_shared_rows(shared_data, table_of):
     assert {e.n for e in examples if "pairs" in e.meta["subset"]} == {2}
 
 
+def test_what_the_benchmark_holds_is_judged(write_rows):
+    """A conversation that ends in an empty turn of the user, and a best response that is empty; the
+    pairs' uids overlap, and rows of one uid are not one row."""
+    first, last = {"role": "user", "content": "q"}, {"role": "user", "content": ""}
+    asked = [first, {"role": "assistant", "content": "a"}, last]
+    path = "Pairwise_set/Helpfulness/Chat/Discussion"
+    pair = {"pair_uid": "7", "conversation_input": asked, "category_path": path}
+    pair |= {"chosen": {"answer": "good"}, "reject": {"answer": "bad"}}
+    empty = pair | {"conversation_input": [first], "chosen": {"answer": ""}}
+    best = {"bon_uid": "7", "conversation_input": [first], "bon_best": {"answer": ""}}
+    best |= {"category_path": "BoN_set/Harmlessness/S1", "loser_list": [{"answer": "b"}] * 2}
+    examples = list(RMB.read(write_rows("x.jsonl", pair, empty, best)))
+    assert all(isinstance(row, Example) for row in examples), examples
+    assert [row.responses[row.label or 0] for row in examples] == ["good", "", ""]
+    assert len({row.id for row in examples}) == 3
+    assert [row.meta["subset"] for row in examples] == [
+        "Helpfulness, pairs",
+        "Helpfulness, pairs",
+        "Harmlessness, best of n",
+    ]
+
+
 def test_what_is_not_rmb_says_so(write_rows, cells_of):
     with pytest.raises(ValueError, match="RMB is not on the hub: clone"):
         RMB.read(None)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from math import isnan
 
 import pytest
 
@@ -18,6 +19,7 @@ from grm_jax.evals.experiments import (
 )
 from grm_jax.evals.experiments.ablations import ITEMS
 from grm_jax.evals.experiments.arms import Arm
+from grm_jax.evals.experiments.findings import incomplete, unanswered
 from grm_jax.evals.experiments.measure import measure
 from grm_jax.evals.experiments.setting import Setting, check_shows, named_judges, templates_of
 from grm_jax.evals.scoring import Vote
@@ -166,12 +168,48 @@ def test_sizes_are_in_the_order_of_parameters(pool):
         size.SizeConfig(models=(), judges={"far": JudgeConfig(samples="x")})
 
 
+def test_size_runs_on_its_defaults_with_what_is_there(tmp_path, monkeypatch):
+    """And says how the other models are made."""
+    monkeypatch.chdir(tmp_path)
+    there, told = size.made(size.SizeConfig())
+    assert there.models == ("tiny-start",)
+    assert "grm train sft --config" in told[0]
+    assert "--start new:tiny-quarter --output runs/size/tiny-quarter" in told[0]
+    assert len(told) == 2
+    (tmp_path / "runs/size/tiny-half/model").mkdir(parents=True)
+    there, told = size.made(size.SizeConfig())
+    assert there.models == ("runs/size/tiny-half/model", "tiny-start")
+    assert len(told) == 1
+    own = size.SizeConfig(models=("mine/model",))
+    assert size.made(own) == (own, [])  # what one names oneself must be there
+
+
+def test_an_experiment_says_what_was_not_answered(tmp_path, write_samples):
+    down = {"id": "x", "error": "the server is down.", "row": {"subset": "rows"}}
+    path = write_samples(tmp_path / "m" / "samples.jsonl", POOL)
+    path.write_text(path.read_text() + json.dumps(down) + "\n")
+    write_samples(tmp_path / "whole" / "samples.jsonl", POOL)
+    found = judges.findings([Arm("m", measure("m", ITEMS, path, [Vote(1)]), Vote(1))] * 2, 1)
+    assert "incomplete: 1 row had no answer" in found.text[1] + found.grids[0].caption
+    lacking = unanswered(tmp_path)
+    assert lacking == {"m": (1, "the server is down.")}
+    said = incomplete(found, lacking)
+    assert said.title.endswith("(incomplete)")
+    assert said.grids[0].caption.startswith("Incomplete. ")
+    assert "1 row had no answer from m" in said.text[0]
+    assert said.data["unanswered"] == {"m": 1}
+    assert incomplete(found, {}) == found
+
+
 def test_lengths_by_section(tmp_path, write_samples):
     path = write_samples(tmp_path / "s.jsonl", POOL, subset="hep-go", ask="")
     by_section = lengths.lengths(read_samples(path), "subset")
     assert list(by_section) == ["Reasoning"]  # RewardBench's subsets by section
     assert by_section["Reasoning"].value == 11
     assert list(lengths.lengths(read_samples(path), "ask")) == ["no ask"]
+    alone = write_samples(tmp_path / "one.jsonl", POOL[:1], subset="hep-go")
+    one = lengths.lengths(read_samples(alone), "subset")["Reasoning"]
+    assert (one.value, isnan(one.low), isnan(one.high)) == (11, True, True)
     with pytest.raises(ValueError, match="no 'kind' in its meta; there are subset, ask"):
         lengths.lengths(read_samples(path), "kind")
     found = lengths.findings({"before": by_section, "after": by_section})

@@ -8,7 +8,8 @@ from grm_jax.evals.experiments.ablations import ITEMS
 from grm_jax.evals.experiments.figures import Figure, Panel, Series, draw_png, draw_svg, short
 from grm_jax.evals.experiments.findings import Findings, grid, shown, write_findings
 from grm_jax.evals.experiments.measure import doublings, measure
-from grm_jax.evals.scoring import Interval, Vote
+from grm_jax.evals.intervals import Interval
+from grm_jax.evals.scoring import Vote
 
 HOSTILE = "<script>alert(1)</script> | `x`"
 

@@ -1,0 +1,223 @@
+"""`grm data math-pairs`: labelled pairs from problems whose answers are known."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from grm_jax.data.demonstrations import WORLD
+from grm_jax.data.items import ItemsConfig
+from grm_jax.data.math_pairs import Problem, pairs_of, to_problem
+from grm_jax.data.sources import load_examples
+from grm_jax.judging.answers import EndpointAnswers, ModelAnswers, Question
+from grm_jax.judging.endpoint import EndpointConfig
+from grm_jax.judging.folder import load_model_folder
+from grm_jax.judging.judgment import Refusal
+from grm_jax.outputs import write_whole
+from grm_jax.sampling.strategy import Strategy
+from grm_jax.sharding import MeshConfig
+from grm_jax.text.json_line import json_line
+from grm_jax.train.folder import claimed
+
+SHOWN = 3  # of the rows and questions that fail, so many are shown with the reason
+
+
+@dataclass(frozen=True)
+class MathPairsConfig:
+    """Pairs of a right and a wrong answer, as the paper makes them of MATH: a model answers each
+    problem several times, and its final answers are matched with the gold one by a rule.
+
+    Writes pairs.jsonl, rows of {prompt, chosen, rejected}, into the folder `output`; beside it
+    answers.jsonl, what the model wrote, and report.json, counts. Stopped anywhere, the same command
+    goes on. Rows that hold answers already need no model.
+
+    Args:
+        input: problems with solutions (MATH, GSM8K): a file, a folder or a hub id; or several, as
+            a list of {rows, split, name, data_dir, start, limit}.
+        output: the folder.
+        model: a model folder, or a hub id, that answers; of a chat model.
+        endpoint: an OpenAI-compatible server that answers, in the place of a model; its own
+            temperature and max_tokens count.
+        answers: answers per problem.
+        pairs: pairs per problem, at most; no answer is in two.
+        instruction: what follows the problem when a model is asked; it is not in the pairs.
+        strategy: how tokens are drawn.
+        max_new_tokens: room for one answer.
+        rows: answers decoded at once.
+        mesh: devices to spread the model over.
+        seed: of answers, and of which of them are paired.
+    """
+
+    input: tuple[ItemsConfig, ...] | str
+    output: str = "runs/math_pairs"
+    model: str | None = None
+    endpoint: EndpointConfig | None = None
+    answers: int = 8
+    pairs: int = 1
+    instruction: str = "Reason step by step, and put your final answer within \\boxed{}."
+    strategy: Strategy = field(default_factory=Strategy)
+    max_new_tokens: int = 1024
+    rows: int = 64
+    mesh: MeshConfig | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.model is not None and self.endpoint is not None:
+            raise ValueError("model and endpoint are both given: answers have one source.")
+        if self.answers < 2 or self.pairs < 1:
+            raise ValueError(
+                f"answers is {self.answers} and pairs is {self.pairs}: a pair takes 2 answers or "
+                "more, and a problem gives 1 pair or more."
+            )
+        given = self.input
+        if WORLD in ([given] if isinstance(given, str) else [source.rows for source in given]):
+            raise ValueError("the small world has no such problems: name a file or a data set.")
+
+
+DATA: dict[str, Any] = {"math-pairs": MathPairsConfig}
+
+
+def run(cfg: MathPairsConfig) -> int:
+    """Answers what is not answered yet, and pairs; 1 where no pair or not every answer was had."""
+    with claimed(cfg, "grm data math-pairs") as folder:
+        return _run(cfg, folder)
+
+
+def _run(cfg: MathPairsConfig, folder: Path) -> int:
+    """As `run`, in a folder that is claimed."""
+    counts: Counter[str] = Counter()
+    problems = {problem.id: problem for problem in _problems(cfg, counts)}
+    counts["problems"] = len(problems)
+    open_ones = [problem for problem in problems.values() if not problem.answers]
+    answered = _Answers(folder / "answers.jsonl", {problem.id for problem in open_ones})
+    left = [problem for problem in open_ones if problem.id not in answered.places]
+    if left:
+        _answer(cfg, left, answered, counts)
+    _write(folder / "pairs.jsonl", _pairs(cfg, problems.values(), answered, counts))
+    write_whole(folder / "report.json", json.dumps(dict(counts), indent=2) + "\n")
+    print(f"{folder / 'pairs.jsonl'}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+    return 0 if counts["pairs"] and not counts["problems without answers"] else 1
+
+
+def _sources(given: tuple[ItemsConfig, ...] | str) -> tuple[ItemsConfig, ...]:
+    return (ItemsConfig(given),) if isinstance(given, str) else given
+
+
+def _problems(cfg: MathPairsConfig, counts: Counter[str]) -> Iterator[Problem]:
+    """The problems of all sources; rows that are none are counted, and some shown."""
+    for source in _sources(cfg.input):
+        rows = load_examples(
+            source.rows, split=source.split, name=source.name, data_dir=source.data_dir
+        )
+        taken = 0
+        for path, line, row in rows.raw():
+            try:
+                if isinstance(row, ValueError):
+                    raise row
+                problem = to_problem(row)
+            except ValueError as error:
+                counts["rows that are no problems"] += 1
+                if counts["rows that are no problems"] <= SHOWN:
+                    tqdm.write(f"{path}:{line}: {error}")
+                continue
+            taken += 1
+            if taken > source.start:
+                yield problem
+            if source.limit is not None and taken == source.start + source.limit:
+                break
+        if taken <= source.start:
+            raise ValueError(f"there are no problems in {source}, or only what start passes over.")
+
+
+def _answer(
+    cfg: MathPairsConfig, left: list[Problem], answered: _Answers, counts: Counter[str]
+) -> None:
+    """Asks for the answers that are not there; counts the problems that get none."""
+    questions = (Question(p.id, f"{p.text}\n\n{cfg.instruction}".strip()) for p in left)
+    with tqdm(total=len(left), unit="problem", mininterval=1) as bar:
+        for result in _source(cfg).answer_all(questions, cfg.answers):
+            bar.update()
+            if isinstance(result, Refusal):
+                counts["problems without answers"] += 1
+                if counts["problems without answers"] <= SHOWN:
+                    tqdm.write(f"{result.id}: {result.error}")
+            else:
+                answered.add({"id": result.id, "answers": list(result.texts)})
+
+
+def _source(cfg: MathPairsConfig) -> ModelAnswers | EndpointAnswers:
+    if cfg.endpoint is not None:
+        return EndpointAnswers(cfg.endpoint, seed=cfg.seed)
+    if cfg.model is None:
+        raise ValueError(
+            "the rows hold no answers: name a --model or an --endpoint.url that answers, or give "
+            "rows with answers in a column of that name."
+        )
+    return ModelAnswers(
+        load_model_folder(cfg.model, mesh=cfg.mesh),
+        strategy=cfg.strategy,
+        seed=cfg.seed,
+        max_new_tokens=cfg.max_new_tokens,
+        rows=cfg.rows,
+    )
+
+
+def _pairs(
+    cfg: MathPairsConfig, problems: Iterable[Problem], answered: _Answers, counts: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    """The pairs, in the order of the problems."""
+    for problem in tqdm(problems, unit="problem", desc="matching", mininterval=1):
+        answers = problem.answers or answered.of(problem.id)
+        for pair in pairs_of(problem, answers, cfg.pairs, cfg.seed, counts):
+            counts["pairs"] += 1
+            yield pair
+
+
+class _Answers:
+    """The file of sampled answers: a line per problem, appended as each is answered.
+
+    places: where the line of each problem begins. A line that a kill cut short is taken away.
+    """
+
+    def __init__(self, path: Path, wanted: set[str]):
+        self.path, self.places = path, {}
+        size = 0
+        if path.exists():
+            with path.open("rb") as file:
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    name = json.loads(line)["id"]
+                    if name in wanted:
+                        self.places[name] = size
+                    size += len(line)
+            os.truncate(path, size)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Appends a line; what is written survives a kill of the process."""
+        with self.path.open("ab") as file:
+            self.places[row["id"]] = file.tell()
+            file.write(json_line(row).encode())
+
+    def of(self, name: str) -> tuple[str, ...]:
+        """The answers to a problem; none where it has no line."""
+        if name not in self.places:
+            return ()
+        with self.path.open("rb") as file:
+            file.seek(self.places[name])
+            return tuple(json.loads(file.readline())["answers"])
+
+
+def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """A file of lines, which has its name when it is whole."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        file.writelines(map(json_line, rows))
+    os.replace(part, path)

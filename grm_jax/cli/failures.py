@@ -1,0 +1,123 @@
+"""What ends a command, as a sentence for the one who typed it, and the exit status."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+
+import yaml
+
+BAD_INPUT, FAILED = 2, 1
+LOST = (
+    "another process of this job has ended or cannot be reached, so this one ends too ({}). The "
+    "log of the one that ended first says why; the same command goes on from what was saved."
+)
+OUT_OF_MEMORY = (
+    "out of memory on the device ({}). Take less at once: a lower --rows or --max-new-tokens where "
+    "a model writes, more --compute.microbatches where one is trained, or a --mesh of more "
+    "devices; `grm aot` says beforehand what fits. What was saved is kept."
+)
+DISK_FULL = (
+    "no space is left on the disk{} ({}). Make room, or name an output elsewhere; what was saved "
+    "is kept, and the same command goes on from there."
+)
+# What the operating system says of a path, and what to do.
+SYSTEM = {
+    errno.EACCES: "is not open to you: change its permissions, or name another place",
+    errno.EPERM: "is not open to you: change its permissions, or name another place",
+    errno.EROFS: "lies on a disk that can only be read: name another place",
+    errno.ENOENT: "is not there",
+    errno.EEXIST: "is there already: name another place",
+    errno.EISDIR: "is a folder, where a file is needed",
+    errno.ENOTDIR: "leads through a file as if that were a folder: name another place",
+    errno.ENAMETOOLONG: "has a name that is too long for this disk: shorten it",
+    errno.ELOOP: "is a link that leads back to itself",
+}
+
+
+def explain(error: Exception) -> tuple[str, int] | None:
+    """A sentence and the exit status; None for what nobody expects: a fault of ours."""
+    from grm_jax import processes  # it starts jax
+
+    told = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if processes.is_lost(error):  # first, since JAX makes a ValueError of some of these
+        return LOST.format(told), FAILED
+    if _is_out_of_memory(error):
+        return OUT_OF_MEMORY.format(told), FAILED
+    if (where := _full_disk(error)) is not None:
+        return DISK_FULL.format(where and f" of {where}", told), FAILED
+    if isinstance(error, MemoryError):
+        return f"out of memory on this machine ({told}). Take less at once.", FAILED
+    if isinstance(error, OSError):
+        return _of_system(error)
+    if isinstance(error, yaml.YAMLError):
+        return f"this is not YAML: {' '.join(str(error).split())}.", BAD_INPUT
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("grm_jax"):
+        return f"this needs the library {error.name}, which is not installed.", BAD_INPUT
+    if isinstance(error, ValueError):
+        return str(error), BAD_INPUT
+    return None
+
+
+def silence() -> None:
+    """Nobody reads what is printed any more (`| head`): the rest goes nowhere, quietly."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # no file at all, as in a notebook
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)
+            if poll.poll(0):  # a pipe without a reader
+                os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, what it came from, and so on to the first one."""
+    now: BaseException | None = error
+    while now is not None:
+        yield now
+        now = now.__cause__ or now.__context__
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether a device had no room: what XLA says of it, when it runs a program or compiles it."""
+    from jax.errors import JaxRuntimeError
+
+    told = str(error).lower()
+    return isinstance(error, JaxRuntimeError) and ("out of memory" in told or "exhausted" in told)
+
+
+def _full_disk(error: Exception) -> str | None:
+    """The file that found no room on its disk, "" where that is not told; None: it is not so.
+
+    Not all that write say it with an OSError: checkpoints are written by tensorstore.
+    """
+    for part in chain(error):
+        if isinstance(part, OSError) and part.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _named(part.filename)
+        if "ENOSPC" in str(part) or os.strerror(errno.ENOSPC) in str(part):
+            return ""
+    return None
+
+
+def _of_system(error: OSError) -> tuple[str, int]:
+    """Our own errors and those of the hub's client are sentences; a system's are a number."""
+    if error.errno is None:
+        return str(error), BAD_INPUT
+    if error.filename is None:
+        return f"{error.strerror or error}.", FAILED
+    if error.errno in SYSTEM:
+        return f"{_named(error.filename)} {SYSTEM[error.errno]}.", BAD_INPUT
+    return f"{_named(error.filename)}: {error.strerror}.", FAILED
+
+
+def _named(filename: object) -> str:
+    """A file's name, the middle left out where it is too long to read."""
+    name = "" if filename is None else str(filename)
+    with suppress(UnicodeDecodeError, AttributeError):
+        name = filename.decode() if isinstance(filename, bytes) else name
+    return name if len(name) <= 200 else f"{name[:80]} .. {name[-80:]}"

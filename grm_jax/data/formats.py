@@ -1,0 +1,123 @@
+"""Files of rows: which kinds are read, and how each gives (line, row).
+
+Files are read as they stand or compressed. A row that could not be decoded comes as the ValueError
+that says why; what is wrong with the file ends it with one.
+"""
+
+import atexit
+import bz2
+import gzip
+import lzma
+import os
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from shutil import copyfileobj
+from typing import Any, BinaryIO, cast
+
+from grm_jax.data.json_rows import BLANK, encoding_of, json_lines, json_values
+from grm_jax.data.tables import csv_rows, parquet_rows
+
+Rows = Iterator[tuple[int, Any]]
+
+READERS: dict[str, Callable[[BinaryIO], Rows]] = {
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
+    ".json": json_values,
+    ".parquet": parquet_rows,
+    ".csv": lambda file: csv_rows(file, ","),
+    ".tsv": lambda file: csv_rows(file, "\t"),
+}
+
+
+def _zstd(file: BinaryIO) -> Any:
+    # Here, because it is slow to import. No other library that we have reads it.
+    import io
+
+    import pyarrow
+
+    return io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.PythonFile(file, "r"), "zstd"))
+
+
+UNPACKED: dict[str, Callable[[BinaryIO], Any]] = {
+    ".gz": lambda file: gzip.GzipFile(fileobj=file),
+    ".zst": _zstd,
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+}
+MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"BZh": ".bz2", b"\xfd7zXZ": ".xz"}
+KNOWN = f"{', '.join(READERS)}, and these with {', '.join(UNPACKED)} behind"
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """A file of rows, which can be read any number of times.
+
+    name: as errors tell it. path: where its bytes are. form: one of READERS. packed: one of
+    UNPACKED, or nothing.
+    """
+
+    name: str
+    path: Path
+    form: str
+    packed: str = ""
+
+    def rows(self) -> Rows:
+        """(line, row) of each row; the last one is a ValueError where the file is damaged."""
+        line = 0
+        with self.path.open("rb") as file:
+            unpacked = UNPACKED[self.packed](file) if self.packed else file
+            try:
+                for line, row in READERS[self.form](unpacked):
+                    yield line, row
+            except (OSError, EOFError, UnicodeError, zlib.error, lzma.LZMAError) as error:
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                if isinstance(error, UnicodeDecodeError):
+                    reason = f"it is not {error.encoding} text ({error.reason}); save it as UTF-8"
+                yield line + 1, ValueError(f"the file cannot be read from here on: {reason}")
+
+
+def row_file(path: Path) -> RowFile | None:
+    """The file as one of rows, by the end of its name; None if that is of no known kind."""
+    *_, form, last = ("", "", *(suffix.lower() for suffix in path.suffixes))
+    if last in UNPACKED and form in READERS:
+        return RowFile(str(path), path, form, last)
+    return RowFile(str(path), path, last) if last in READERS else None
+
+
+@cache
+def piped(name: str) -> RowFile:
+    """What comes through a pipe, kept in a file until the process ends, for it is read twice.
+
+    It holds JSON lines, JSON or Parquet, compressed or not: its first bytes say which.
+    """
+    handle, kept = tempfile.mkstemp(prefix="grm-")
+    atexit.register(Path(kept).unlink, missing_ok=True)
+    with os.fdopen(handle, "wb") as file:
+        if name == "-":
+            copyfileobj(sys.stdin.buffer, file)
+        else:
+            with Path(name).open("rb") as pipe:
+                copyfileobj(pipe, file)
+    with Path(kept).open("rb") as file:
+        packed = next((MAGIC[magic] for magic in MAGIC if _begins(file, magic)), "")
+        unpacked = cast(BinaryIO, UNPACKED[packed](file) if packed else file)
+        try:
+            start = unpacked.read(64)
+        except (OSError, EOFError, zlib.error, lzma.LZMAError):
+            start = b""  # the error is told when the rows are read
+    form = ".parquet" if start.startswith(b"PAR1") else ".jsonl"
+    if start.decode(encoding_of(start), "ignore").lstrip(BLANK).startswith("["):
+        form = ".json"
+    return RowFile("stdin" if name == "-" else name, Path(kept), form, packed)
+
+
+def _begins(file: BinaryIO, magic: bytes) -> bool:
+    file.seek(0)
+    found = file.read(len(magic)) == magic
+    file.seek(0)
+    return found

@@ -1,0 +1,48 @@
+"""Which files the settings of a run name, by what is in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from grm_jax.fingerprint import fingerprint
+from grm_jax.judging.folder import BUNDLED, bundled, model_path
+from grm_jax.paths import expanded
+
+MODELS = ("model", "models", "start", "critic", "meta_rm")
+# The settings that name what judges; and those that name the data of a training run besides.
+JUDGES = (*MODELS, "tokenizer", "templates", "samples")
+TRAINING = (*JUDGES, "rows")
+
+
+def made_from(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, str]:
+    """Fingerprints of the files and folders that these settings name, by their dotted names.
+
+    Of a model on the hub it is the revision. What else is not on this machine has none.
+
+    Raises:
+        FileNotFoundError, ValueError: the hub does not give a model.
+    """
+    found: dict[str, str] = {}
+    for dotted, name, value in _texts(settings):
+        if name not in names:
+            continue
+        path = bundled(value) if name in MODELS and value in BUNDLED else expanded(value)
+        if path.exists():
+            found[dotted] = fingerprint(path)
+        elif name in MODELS and re.fullmatch(r"[\w.-]+/[\w.-]+", value):
+            found[dotted] = model_path(value).name
+    return found
+
+
+def _texts(value: Any, dotted: str = "", name: str = "") -> Iterator[tuple[str, str, str]]:
+    """(dotted name, name of the setting, text) of every text in the settings."""
+    if isinstance(value, str):
+        yield dotted, name, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts(inner, f"{dotted}.{key}" if dotted else str(key), str(key))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, f"{dotted}[{index}]", name)

@@ -1,0 +1,324 @@
+"""Outputs: whose a file or a folder is, what it was made by, and whether a process is in it.
+
+Every command claims what it writes before it touches anything. A file of settings, the mark, lies
+beside an output file (FILE.yaml) or in an output folder. It says which command made the output,
+with which settings, and from which files; `--config` takes it. What has no mark is not ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from grm_jax.paths import expanded
+from grm_jax.processes import from_first, say
+from grm_jax.text.json_line import plain
+
+FACT = "#: "  # a comment for YAML, and for us what is no setting
+# What a shell may be writing into a new folder while the command starts.
+LOGS = (".log", ".out", ".err")
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What makes an output.
+
+    Attributes:
+        command: such as "grm judge".
+        settings: all of them, in JSON's types.
+        free: those that may change when an output is continued, by their dotted names; a name
+            stands for all below it.
+        reads: fingerprints of the files that decide the result, by the names of their settings.
+    """
+
+    command: str
+    settings: Mapping[str, Any]
+    free: Sequence[str] = ()
+    reads: Mapping[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def claimed_file(
+    output: str | Path, made: Made, *, apart: Sequence[str | Path] = ()
+) -> Iterator[Path]:
+    """Holds an output file, with its mark written beside it; gives its path.
+
+    In a job of several processes all must enter; the first one claims for all.
+
+    Args:
+        apart: inputs, none of which may be the output.
+
+    Raises:
+        ValueError: it is not ours, was made otherwise, is an input, or another process is in it.
+    """
+    path = _local(output)
+    mark = path.with_name(f"{path.name}.yaml")
+
+    def check() -> None:
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder: give the name of a file in it as the output.")
+        for other in map(expanded, apart):
+            if _same(path, other) or _same(mark, other):
+                raise ValueError(f"{path} would overwrite the input {other}: name another output.")
+        filled = path.exists() and path.stat().st_size > 0
+        if not mark.exists() and filled:
+            raise ValueError(
+                f"{path} is there and is no output of {made.command}, which would have {mark.name} "
+                "beside it: name another output, or move it away."
+            )
+        _check_mark(mark, path, made, compare=filled)
+
+    with _held(_lock_of(path), path, check, lambda: _write_mark(mark, made)):
+        yield path
+
+
+@contextmanager
+def claimed_folder(
+    output: str | Path, made: Made, *, mark: str = "config.yaml", signs: Sequence[str] = ()
+) -> Iterator[Path]:
+    """Holds an output folder, with its mark written into it; gives its path.
+
+    As `claimed_file`; a new folder is made.
+
+    Args:
+        mark: the name of the file of settings.
+        signs: patterns of files by which a folder without the mark is ours as well.
+    """
+    path = _local(output)
+
+    def check() -> None:
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{path} is a file: give a folder as the output.")
+        known = (path / mark).exists() or any(any(path.glob(sign)) for sign in signs)
+        if not known and (other := next(_foreign(path), None)):
+            raise ValueError(
+                f"{path} is there and holds {other.name}, but no {mark} of {made.command}: "
+                "give a new or an empty folder as the output."
+            )
+        _check_mark(path / mark, path, made, compare=True)
+
+    with _held(path / ".lock", path, check, lambda: _write_mark(path / mark, made)):
+        yield path
+
+
+def check_file(output: str | Path, ours: Callable[[Path], bool], what: str) -> Path:
+    """The path of a file that is written in one go, if it is new, empty, or an earlier one of ours.
+
+    Args:
+        ours: whether the file that is there is such a file.
+        what: it is, for people.
+
+    Raises:
+        ValueError: another kind of file is there, or a folder.
+    """
+    path = _local(output)
+
+    def check() -> None:
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder: give the name of a file in it as the output.")
+        if path.exists() and path.stat().st_size and not ours(path):
+            raise ValueError(f"{path} is there and is not {what}: name another output.")
+
+    from_first(check)
+    return path
+
+
+def json_with(*names: str) -> Callable[[Path], bool]:
+    """For `check_file`: whether a file is a JSON object with these names."""
+
+    def ours(path: Path) -> bool:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            return False
+        return isinstance(found, dict) and set(names) <= set(found)
+
+    return ours
+
+
+def differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted name, sentence) of each value that differs; two spellings of a path do not."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys((*before, *now)):
+            inner = f"{name}.{key}" if name else str(key)
+            yield from differences(before.get(key), now.get(key), inner)
+    elif before != now and not (
+        isinstance(before, str) and isinstance(now, str) and _spelling(before) == _spelling(now)
+    ):
+        yield name, f"{name} was {before!r} and is now {now!r}"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a text file so that it is there whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def _local(output: str | Path) -> Path:
+    path = expanded(output)
+    if re.match(r"\w+:/", str(path)):  # what Path makes of gs://bucket
+        raise ValueError(
+            f"output is {output}, an address; outputs are written by ordinary paths: mount the "
+            "bucket (Cloud Storage FUSE) and give the folder."
+        )
+    return path
+
+
+@contextmanager
+def _held(
+    lock: Path, path: Path, check: Callable[[], None], write: Callable[[], None]
+) -> Iterator[None]:
+    """Checks, locks, checks again what may have changed meanwhile, and writes the mark.
+
+    The lock is the operating system's: it ends with its process, however that ends.
+    """
+    with ExitStack() as stack:
+
+        def claim() -> None:
+            check()
+            try:
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                _lock(lock, path, stack)
+                check()
+                write()
+            except OSError as error:
+                raise ValueError(f"{path} cannot be written: {error}.") from None
+
+        from_first(claim)
+        yield
+
+
+def hold(path: Path, stack: ExitStack) -> None:
+    """Locks a file in a folder that is there, until the stack is closed.
+
+    Raises:
+        ValueError: another process has it.
+    """
+    _lock(_lock_of(path), path, stack)
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+def _lock(lock: Path, path: Path, stack: ExitStack) -> None:
+    held = FileLock(lock, fallback_to_soft=False)
+    try:
+        # Not at once: who lets go takes the file of the lock away, and we may have opened that one.
+        held.acquire(timeout=0.5)
+    except Timeout:
+        raise ValueError(
+            f"another process is writing {path} (it holds {lock}): wait until it has ended, or "
+            "name another output."
+        ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        lock.unlink(missing_ok=True)
+        say(
+            f"The file system of {path} has no locks: see to it yourself that no other process "
+            "writes there."
+        )
+        return
+    stack.callback(held.release)
+    stack.callback(lock.unlink, missing_ok=True)  # before it is let go
+
+
+def _foreign(folder: Path) -> Iterator[Path]:
+    """What a folder that is not ours holds, but for hidden files and logs."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not path.name.startswith(".") and path.suffix not in LOGS:
+            yield path
+
+
+def _check_mark(mark: Path, path: Path, made: Made, *, compare: bool) -> None:
+    """Raises ValueError if the mark is not ours, or (where to `compare`) says something else."""
+    if not mark.exists():
+        return
+    settings, facts = _read_mark(mark, path)
+    command = facts.get("command")
+    if command is None and not set(settings) <= set(made.settings):
+        raise ValueError(
+            f"{mark} is no file of settings of {made.command} (it has "
+            f"{', '.join(map(str, settings))[:200]}): name another output."
+        )
+    if not compare:
+        return
+    if command not in (None, made.command):
+        raise ValueError(
+            f"{path} was made by {command}, and this is {made.command}: name another output."
+        )
+    # An option that an earlier version did not have says nothing.
+    now = {name: value for name, value in plain(made.settings).items() if name in settings}
+    changed = [
+        told
+        for name, told in differences(settings, now)
+        if not any(name == free or name.startswith(f"{free}.") for free in made.free)
+    ]
+    before = facts.get("reads") or {}
+    changed += [
+        f"the files of {name} are not what they were"
+        for name, now in made.reads.items()
+        if before.get(name, now) != now and not any(told.startswith(name) for told in changed)
+    ]
+    if changed:
+        raise ValueError(
+            f"{path} was made with other settings, and results of the two do not mix:\n  "
+            + "\n  ".join(changed)
+            + "\nName another output, put it back, or delete what is there."
+        )
+
+
+def _read_mark(mark: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The settings in a mark, and what else it says."""
+    try:
+        text = mark.read_text(encoding="utf-8")
+        settings = yaml.safe_load(text)
+        facts = yaml.safe_load(
+            "".join(
+                line.removeprefix(FACT) for line in text.splitlines(True) if line.startswith(FACT)
+            )
+        )
+    except (ValueError, yaml.YAMLError, OSError):
+        settings = facts = None
+    if not isinstance(settings, dict) or not isinstance(facts, dict | None):
+        raise ValueError(
+            f"{mark} is empty or damaged; it says with which settings {path} was made. Put it "
+            "back, name another output, or delete both."
+        )
+    return settings, facts or {}
+
+
+def _write_mark(mark: Path, made: Made) -> None:
+    facts = {"command": made.command, "reads": dict(made.reads)}
+    told = "".join(FACT + line for line in _yaml(facts).splitlines(True))
+    head = (
+        f"# The settings of this output, for --config. What {FACT.strip()} says is not to edit.\n"
+    )
+    write_whole(mark, head + told + _yaml(plain(made.settings)))
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10_000)
+
+
+def _same(path: Path, other: Path) -> bool:
+    if path.exists() and other.exists():
+        return os.path.samefile(path, other)
+    return path.resolve() == other.resolve()
+
+
+def _spelling(text: str) -> str:
+    return os.path.abspath(expanded(text))

@@ -1,0 +1,82 @@
+"""Checksums of a checkpoint's files: written with it, and looked at before it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+CHECKSUMS = "checksums.json"
+# Orbax's own description of a step. When all else is written it gets its time of completion.
+DESCRIPTION = "_CHECKPOINT_METADATA"
+COMPLETED = "commit_timestamp_nsecs"
+
+
+def seal(folder: Path) -> None:
+    """Writes the checksums of all that the folder holds into it, as `checksums.json`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    with ThreadPoolExecutor() as pool:
+        found = {
+            path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": digest}
+            for path, digest in zip(files, pool.map(_digest, files), strict=True)
+        }
+    (folder / CHECKSUMS).write_text(json.dumps({"files": found}, indent=1) + "\n")
+
+
+def fault(folder: Path) -> str | None:
+    """What is wrong with a sealed folder, to follow its name in a sentence; None if it is sound."""
+    try:
+        wanted = json.loads((folder / CHECKSUMS).read_text())["files"]
+        with ThreadPoolExecutor() as pool:
+            faults = pool.map(lambda item: _fault(folder, *item), wanted.items())
+            return next((found for found in faults if found is not None), None)
+    except FileNotFoundError:
+        return f"has no {CHECKSUMS}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        told = " ".join(str(error).split())[:120]
+        return f"has a {CHECKSUMS} that cannot be read ({type(error).__name__}: {told})"
+
+
+def description(folder: Path) -> dict[str, Any] | None:
+    """Orbax's description of a sealed step; None if it is not the one that was written."""
+    try:
+        wanted = json.loads((folder / CHECKSUMS).read_text())["files"][DESCRIPTION]["sha256"]
+        path = folder / DESCRIPTION
+        return json.loads(path.read_text()) if _digest(path) == wanted else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _fault(folder: Path, name: str, wanted: dict[str, Any]) -> str | None:
+    path = folder / name
+    try:
+        size = path.stat().st_size
+        # The size of the description changes when its time is written into it.
+        if path.name != DESCRIPTION and size != wanted["bytes"]:
+            return f"has {size} bytes in {name}, of which {wanted['bytes']} were written"
+        if _digest(path) != wanted["sha256"]:
+            return f"holds something else in {name} than was written"
+    except FileNotFoundError:
+        return f"lacks {name}"
+    except OSError as error:
+        return f"holds {name}, which cannot be read ({error.strerror})"
+    return None
+
+
+def _digest(path: Path) -> str:
+    if path.name == DESCRIPTION:
+        return hashlib.sha256(_timeless(path.read_bytes())).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _timeless(content: bytes) -> bytes:
+    """The description without its time of completion; what is no JSON object as it is."""
+    try:
+        told = json.loads(content)
+        told.pop(COMPLETED, None)
+    except (ValueError, AttributeError):
+        return content
+    return json.dumps(told, sort_keys=True).encode()
