@@ -12,15 +12,14 @@ import numpy as np
 from numpy.random import default_rng
 
 from grm_jax.data.pipeline import RandomAccess, TokenRow
-from grm_jax.data.questions import Sum, draw_question
-from grm_jax.data.responses import WORDS
-from grm_jax.data.synthetic import SPLITS, Noise, Principles, World, demonstrate, split_of
+from grm_jax.data.responses import WORDS, compared
+from grm_jax.data.synthetic import SPLITS, Noise, Principles, World, demonstrate
 from grm_jax.text.messages import Message, as_messages, fold_system
 from grm_jax.text.prompts import Templates, load_templates, render
 from grm_jax.text.tokenizer import Tokenizer
 
 WORLD, CHOICES, CRITIQUES = "world", "choices", "critiques"
-ANSWERS, COMPARISONS, NUMBERS = "answers", "comparisons", "numbers"
+ANSWERS, COMPARISONS = "answers", "comparisons"
 PAIRS = 4  # comparisons in a row
 ROW_SHAPES = (
     'give {"prompt": text or messages, "completion": text} or {"messages": [...]} '
@@ -37,9 +36,8 @@ class SourceConfig:
             an LLM-as-a-Judge, each critique with the number of the best response at its end;
             "critiques", critiques of one of its responses alone, without a score (CLoud's);
             "answers", its training questions with worked answers and nothing to judge (its general
-            instruction data); "comparisons", answers held against other answers, and no more;
-            "numbers", such of two digits alone; or the path of a JSONL file with rows
-            {prompt, completion} or {messages}.
+            instruction data); "comparisons", answers held against other answers, and no more; or
+            the path of a JSONL file with rows {prompt, completion} or {messages}.
         weight: its share of the mix, relative to the other sources.
         noise: how often the world's demonstrations go wrong; only for the first three.
         principles, reference: what the world's prompts show besides, see `World`; only for "world"
@@ -93,8 +91,8 @@ def open_source(
         return CritiqueRows(World(noise=source.noise, seed=seed), tokenizer, templates)
     if source.rows == ANSWERS:
         return AnswerRows(World(seed=seed), tokenizer)
-    if source.rows in (COMPARISONS, NUMBERS):
-        return ComparisonRows(World(seed=seed), tokenizer, sums=source.rows == NUMBERS)
+    if source.rows == COMPARISONS:
+        return ComparisonRows(World(seed=seed), tokenizer)
     return JsonlRows(Path(source.rows), tokenizer)
 
 
@@ -162,12 +160,11 @@ class ComparisonRows:
     """Answers to the world's questions held against the right ones, as critiques do it.
 
     To see that two answers are the same is what a small model is slowest to learn from critiques,
-    where it is a few tokens among many; and all of a verdict depends on it. sums: of sums alone,
-    whose answers have two digits to compare.
+    where it is a few tokens among many; and all of a verdict depends on it.
     """
 
-    def __init__(self, world: World, tokenizer: Tokenizer, *, sums: bool = False):
-        self.world, self.tokenizer, self.sums = world, tokenizer, sums
+    def __init__(self, world: World, tokenizer: Tokenizer):
+        self.world, self.tokenizer = world, tokenizer
 
     def __len__(self) -> int:
         return len(self.world) // PAIRS
@@ -175,19 +172,15 @@ class ComparisonRows:
     def __getitem__(self, index: int) -> TokenRow:
         # A stream of its own, as the world's lessons have.
         rng = default_rng((self.world.seed, SPLITS.index(self.world.split), index, 4))
-        shown, told = [], []
+        shown, learned = [], []
         for place in range(PAIRS):
             question = self.world.item(PAIRS * index + place).question
-            while self.sums and (
-                question.kind != Sum.kind or split_of(question) != self.world.split
-            ):
-                question = draw_question(rng)
             _, right = question.work()
             same = rng.random() < 0.5
             answer = right if same else question.work(int(rng.integers(question.slips)))[1]
-            shown.append(f"[{place + 1}] {answer} against {right}")
-            told.append(f"{shown[-1]}: {WORDS['accuracy'][same]}")
-        return encode(self.tokenizer, (Message("user", "\n".join(shown)),), "; ".join(told))
+            shown.append(f"[{place + 1}] {compared(answer, right)}")
+            learned.append(f"{shown[-1]}: {WORDS['accuracy'][same]}")
+        return encode(self.tokenizer, (Message("user", "\n".join(shown)),), "; ".join(learned))
 
 
 class JsonlRows:
@@ -202,8 +195,7 @@ class JsonlRows:
         if not path.is_file():
             raise FileNotFoundError(
                 f"there is no file of demonstrations at {path}: give a JSONL file, "
-                f"{WORLD!r}, {CHOICES!r}, {CRITIQUES!r}, {ANSWERS!r}, {COMPARISONS!r} or "
-                f"{NUMBERS!r}."
+                f"{WORLD!r}, {CHOICES!r}, {CRITIQUES!r}, {ANSWERS!r} or {COMPARISONS!r}."
             )
         self.path, self.tokenizer = path, tokenizer
         self.lines = np.array(list(self._check_lines()), np.int64)

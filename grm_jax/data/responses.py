@@ -58,7 +58,7 @@ class Response:
         """What a critique says of it."""
         met = self.meets(answer)
         words = ", ".join(WORDS[name][met[name]] for name, _ in criteria)
-        return f"{self.answer} against {answer}: {words}"
+        return f"{compared(self.answer, answer)}: {words}"
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,15 @@ class Nothing:
     def judged(self, criteria: Criteria, answer: str) -> str:
         """What a critique says of it."""
         return "nothing to judge"
+
+
+def compared(answer: str, right: str) -> str:
+    """Two answers of the same length held against each other, digit by digit.
+
+    Whole numbers side by side were more than the small model learned to compare: it took two sums
+    that end alike for the same.
+    """
+    return ", ".join(f"{one} against {other}" for one, other in zip(answer, right, strict=True))
 
 
 def draw_nothing(rng: Generator) -> Nothing:
