@@ -12,12 +12,15 @@ import numpy as np
 from numpy.random import default_rng
 
 from grm_jax.data.pipeline import RandomAccess, TokenRow
+from grm_jax.data.responses import WORDS, compared
 from grm_jax.data.synthetic import SPLITS, Noise, Principles, World, demonstrate
 from grm_jax.text.messages import Message, as_messages, fold_system
 from grm_jax.text.prompts import Templates, load_templates, render
 from grm_jax.text.tokenizer import Tokenizer
 
-WORLD, CHOICES, CRITIQUES, ANSWERS = "world", "choices", "critiques", "answers"
+WORLD, CHOICES, CRITIQUES = "world", "choices", "critiques"
+ANSWERS, COMPARISONS = "answers", "comparisons"
+PAIRS = 4  # comparisons in a row
 ROW_SHAPES = (
     'give {"prompt": text or messages, "completion": text} or {"messages": [...]} '
     "whose last turn is the assistant's"
@@ -33,8 +36,8 @@ class SourceConfig:
             an LLM-as-a-Judge, each critique with the number of the best response at its end;
             "critiques", critiques of one of its responses alone, without a score (CLoud's);
             "answers", its training questions with worked answers and nothing to judge (its general
-            instruction data); or the path of a JSONL file with rows {prompt, completion} or
-            {messages}.
+            instruction data); "comparisons", answers held against other answers, and no more; or
+            the path of a JSONL file with rows {prompt, completion} or {messages}.
         weight: its share of the mix, relative to the other sources.
         noise: how often the world's demonstrations go wrong; only for the first three.
         principles, reference: what the world's prompts show besides, see `World`; only for "world"
@@ -88,6 +91,8 @@ def open_source(
         return CritiqueRows(World(noise=source.noise, seed=seed), tokenizer, templates)
     if source.rows == ANSWERS:
         return AnswerRows(World(seed=seed), tokenizer)
+    if source.rows == COMPARISONS:
+        return ComparisonRows(World(seed=seed), tokenizer)
     return JsonlRows(Path(source.rows), tokenizer)
 
 
@@ -151,6 +156,33 @@ class AnswerRows:
         return encode(self.tokenizer, (Message("user", question.text),), f"{steps} so {answer}.")
 
 
+class ComparisonRows:
+    """Answers to the world's questions held against the right ones, as critiques do it.
+
+    To see that two answers are the same is what a small model is slowest to learn from critiques,
+    where it is a few tokens among many; and all of a verdict depends on it.
+    """
+
+    def __init__(self, world: World, tokenizer: Tokenizer):
+        self.world, self.tokenizer = world, tokenizer
+
+    def __len__(self) -> int:
+        return len(self.world) // PAIRS
+
+    def __getitem__(self, index: int) -> TokenRow:
+        # A stream of its own, as the world's lessons have.
+        rng = default_rng((self.world.seed, SPLITS.index(self.world.split), index, 4))
+        shown, learned = [], []
+        for place in range(PAIRS):
+            question = self.world.item(PAIRS * index + place).question
+            _, right = question.work()
+            same = rng.random() < 0.5
+            answer = right if same else question.work(int(rng.integers(question.slips)))[1]
+            shown.append(f"[{place + 1}] {compared(answer, right)}")
+            learned.append(f"{shown[-1]}: {WORDS['accuracy'][same]}")
+        return encode(self.tokenizer, (Message("user", "\n".join(shown)),), "; ".join(learned))
+
+
 class JsonlRows:
     """The demonstrations of a JSONL file, read by line when asked for; every line is checked first.
 
@@ -163,7 +195,7 @@ class JsonlRows:
         if not path.is_file():
             raise FileNotFoundError(
                 f"there is no file of demonstrations at {path}: give a JSONL file, "
-                f"{WORLD!r}, {CHOICES!r} or {ANSWERS!r}."
+                f"{WORLD!r}, {CHOICES!r}, {CRITIQUES!r}, {ANSWERS!r} or {COMPARISONS!r}."
             )
         self.path, self.tokenizer = path, tokenizer
         self.lines = np.array(list(self._check_lines()), np.int64)

@@ -1,8 +1,9 @@
 """A small verifiable world: questions, responses to judge, and demonstrations of judging.
 
 An ask ("Be brief.") decides which criteria count and how much; a response is an answer in a form;
-its score is 1 plus the weights of the criteria it meets. Everything about item i follows from
-(seed, split, i), so it never depends on how many items were drawn before it.
+its score is 2 plus the weights of the criteria it meets. A few are nothing at all (empty, blank,
+invisible) and score 1. Everything about item i follows from (seed, split, i), so it never depends
+on how many items were drawn before it.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from typing import Literal, get_args
 from numpy.random import Generator, default_rng
 
 from grm_jax.data.questions import Question, draw_question
+from grm_jax.data.responses import Criteria, Nothing, Response, draw_nothing
 from grm_jax.text.messages import Example, Message
 
 Split = Literal["train", "heldout"]
 Principles = Literal["own", "given", "none"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-Criteria = tuple[tuple[str, int], ...]
 
 # What each ask makes of the criteria: weights in falling order, all subset sums different.
 CRITERIA: dict[str, Criteria] = {
-    "": (("accuracy", 9),),
-    "Be brief.": (("accuracy", 7), ("brevity", 2)),
-    "Be polite.": (("accuracy", 7), ("politeness", 2)),
-    "Above all, be brief.": (("brevity", 7), ("accuracy", 2)),
-    "Above all, be polite.": (("politeness", 7), ("accuracy", 2)),
-    "Be brief and polite.": (("accuracy", 6), ("brevity", 2), ("politeness", 1)),
+    "": (("accuracy", 8),),
+    "Be brief.": (("accuracy", 6), ("brevity", 2)),
+    "Be polite.": (("accuracy", 6), ("politeness", 2)),
+    "Above all, be brief.": (("brevity", 6), ("accuracy", 2)),
+    "Above all, be polite.": (("politeness", 6), ("accuracy", 2)),
+    "Be brief and polite.": (("accuracy", 5), ("brevity", 2), ("politeness", 1)),
 }
 ASKS = tuple(CRITERIA)
 
@@ -50,37 +51,9 @@ HELDOUT_SHARE = 0.2
 HINTED_SHARE = 0.1  # of the lessons that have a best response, or one that is right or wrong
 HINTED_NOISE = 0.25
 WORLD_SIZE = 2**31  # the world has no end, but a shuffle needs one
+NOTHING_SHARE = 0.1  # of the items, in each of which one response is nothing
 RIGHT_SHARE = 0.45  # of responses, before the choice of telling items
 SLIP_SHARE = 0.5  # share of items chosen so that a slip matters; in the others a misreading does
-WORDS = {
-    "accuracy": ("wrong", "right"),
-    "brevity": ("wordy", "brief"),
-    "politeness": ("blunt", "polite"),
-}
-
-
-@dataclass(frozen=True)
-class Response:
-    """An answer in a form: four forms from two properties."""
-
-    answer: str
-    brief: bool
-    polite: bool
-
-    @property
-    def text(self) -> str:
-        if self.brief:
-            return f"Gladly: {self.answer}" if self.polite else self.answer
-        thanks = "Thank you for asking! " if self.polite else ""
-        return f"{thanks}I have thought about it and it must be {self.answer}"
-
-    def meets(self, answer: str) -> dict[str, bool]:
-        """Which criteria it meets for a judge who holds `answer` to be right."""
-        return {
-            "accuracy": self.answer == answer,
-            "brevity": self.brief,
-            "politeness": self.polite,
-        }
 
 
 @dataclass(frozen=True)
@@ -90,7 +63,7 @@ class Item:
     question: Question
     ask: str
     answer: str
-    responses: tuple[Response, ...]
+    responses: tuple[Response | Nothing, ...]
 
     @property
     def query(self) -> str:
@@ -100,8 +73,7 @@ class Item:
         """Scores per response under these criteria and this answer (default: the true ones)."""
         criteria = CRITERIA[self.ask] if criteria is None else criteria
         answer = self.answer if answer is None else answer
-        met = [response.meets(answer) for response in self.responses]
-        return [1 + sum(weight for name, weight in criteria if m[name]) for m in met]
+        return [response.score(criteria, answer) for response in self.responses]
 
     @property
     def example(self) -> Example:
@@ -159,9 +131,15 @@ def make_item(seed: int, split: Split, index: int) -> Item:
     criteria, answer = CRITERIA[MISREADINGS[ask][0]], right
     if rng.random() < SLIP_SHARE:
         criteria, answer = CRITERIA[ask], wrong[rng.integers(len(wrong))]
+    # A stream of its own, so that the share does not change the other items.
+    nothing = default_rng((seed, SPLITS.index(split), index, 3))
+    degenerate = nothing.random() < NOTHING_SHARE
     while True:
-        item = Item(question, ask, right, _draw_responses(right, wrong, n, rng))
-        if n == 1 or _is_telling(item, item.scores(criteria, answer)):
+        responses: list[Response | Nothing] = [*_draw_responses(right, wrong, n - degenerate, rng)]
+        if degenerate:
+            responses.insert(int(nothing.integers(n)), draw_nothing(nothing))
+        item = Item(question, ask, right, tuple(responses))
+        if n - degenerate < 2 or _is_telling(item, item.scores(criteria, answer)):
             return item
 
 
@@ -214,18 +192,18 @@ def demonstrate(
     steps, answer = item.question.work(slip)
     scores = item.scores(criteria, answer)
     if binary:
-        scores = [int(score > 1) for score in scores]
-    if len(scores) > 1 and rng.random() < noise.score:
-        i, j = rng.choice(len(scores), 2, replace=False)
+        scores = [int(response.answer == answer) for response in item.responses]
+    # Nothing is never mistaken for something.
+    answers = [i for i, response in enumerate(item.responses) if response.answer]
+    if len(answers) > 1 and rng.random() < noise.score:
+        i, j = rng.choice(answers, 2, replace=False)
         scores[i], scores[j] = scores[j], scores[i]
     result = f"Scores: \\boxed{{{', '.join(map(str, scores))}}}"
     if choose:
         best = [i for i, score in enumerate(scores, 1) if score == max(scores)]
         result = f"Choice: \\boxed{{{rng.choice(best)}}}"
     judged = "; ".join(
-        f"[{i}] {response.answer} against {answer}: "
-        + ", ".join(WORDS[name][response.meets(answer)[name]] for name, _ in criteria)
-        for i, response in enumerate(item.responses, 1)
+        f"[{i}] {response.judged(criteria, answer)}" for i, response in enumerate(item.responses, 1)
     )
     stated = f"Specific Criteria: {in_words(criteria)}"
     return f"{stated}\nAnalysis: {steps} so {answer}. {judged}\n{result}"

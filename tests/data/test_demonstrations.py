@@ -1,6 +1,7 @@
 """Demonstrations from the world and from files, as token rows."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -58,8 +59,10 @@ def test_choices_are_the_same_lessons_with_the_best_response_at_the_end(tokenize
         if n == 1:
             assert scored == chosen
             continue
-        assert "\nWhich is best?" in chosen[0]
-        assert chosen[0].replace("\nWhich is best?", "") == scored[0]
+        shown, rest = chosen[0].split("\nWhich is best?")
+        # A prompt ends where its text does: of blanks at its end nothing is left.
+        shown = shown.rstrip() if rest.startswith("<end_of_turn>") else shown
+        assert shown + rest == scored[0]
         assert chosen[1].splitlines()[:2] == scored[1].splitlines()[:2]
         told, choice = parse_judgment(scored[1], n).scores, parse_choice(chosen[1], n).index
         assert told[choice] == max(told)
@@ -74,6 +77,27 @@ def test_answers_are_the_worlds_questions_with_their_working(tokenizer, template
     prompt, learned = halves(tokenizer, rows[3])
     assert question.text in prompt
     assert learned == "{} so {}.<end_of_turn>".format(*question.work())
+
+
+def test_comparisons_hold_answers_against_right_ones_half_of_them_the_same(tokenizer, templates):
+    rows = open_source(SourceConfig("comparisons"), tokenizer, templates, seed=5)
+    same = sums = 0
+    for index in range(100):
+        prompt, learned = halves(tokenizer, rows[index])
+        shown = re.findall(r"\[\d\] (.*)", prompt.partition("<end_of_turn>")[0])
+        judged = re.findall(r"\[\d\] (.*?): (\w+)", learned)
+        assert [pairs for pairs, _ in judged] == shown
+        assert len(shown) == 4
+        for place, (pairs, word) in enumerate(judged):
+            characters = re.findall(r"(\w) against (\w)", pairs)
+            item = World(seed=5).item(4 * index + place)
+            assert "".join(right for _, right in characters) == item.answer
+            assert word == ("right" if all(one == right for one, right in characters) else "wrong")
+            same += word == "right"
+            sums += item.question.kind == "sum"
+            assert len(characters) == (2 if item.question.kind == "sum" else 1)
+    assert 150 < same < 250
+    assert 80 < sums < 160
 
 
 def test_noise_reaches_the_world(tokenizer, templates):
@@ -187,15 +211,19 @@ def test_critique_rows_teach_a_critique_of_one_response_without_a_score(tokenize
     for index in range(200):
         item = World(seed=5).item(index)
         prompt, learned = halves(tokenizer, rows[index])
-        shown = [r for r in item.responses if f"\n[1] {r.text}<end_of_turn>" in prompt]
+        # A prompt ends where its text does: of blanks at its end nothing is left.
+        shown = [
+            r for r in item.responses if f"\n[1] {r.text}".rstrip() + "<end_of_turn>" in prompt
+        ]
         assert shown
-        assert prompt.startswith(f"<bos><start_of_turn>user\n{item.query}\n[1] ")
+        assert prompt.startswith(f"<bos><start_of_turn>user\n{item.query}\n[1]")
         assert "[2]" not in prompt
         assert "boxed" not in learned
         assert learned.startswith("Specific Criteria: ")
         right = shown[0].answer == item.answer
-        if "accuracy" in learned:
-            assert learned.split(f"against {item.answer}: ")[1].count("right") == right
+        assert ("nothing to judge" in learned) == (shown[0].answer == "")
+        if "accuracy" in learned and shown[0].answer:
+            assert learned.rpartition(" against ")[2].count("right") == right
 
 
 def test_noise_reaches_the_critiques(tokenizer, templates):

@@ -8,18 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grm_jax.data.questions import Chain, Cups, Sum
+from grm_jax.data.responses import LOWEST, WORDS, Nothing, draw_nothing
 from grm_jax.data.synthetic import (
     ASKS,
     CRITERIA,
     MISREADINGS,
-    WORDS,
     Noise,
     World,
     demonstrate,
     make_item,
     split_of,
 )
-from grm_jax.text.parse import parse_judgment
+from grm_jax.text.degenerate import degeneracy
+from grm_jax.text.parse import parse_choice, parse_judgment
 
 indices = st.integers(0, 10**6)
 rng = np.random.default_rng
@@ -29,8 +30,13 @@ def judged_again(item, text):
     """The scores that follow from a critique's own criteria and judgements, read as text."""
     weights = {name: int(w) for name, w in re.findall(r"(\w+) \((\d)\)", text.splitlines()[0])}
     words = {words[1]: name for name, words in WORDS.items()}
-    lines = re.split(r"\[\d\] \w+ against \w+: ", text.splitlines()[1])[1:]
-    return [1 + sum(weights[words[w]] for w in re.findall(r"\w+", x) if w in words) for x in lines]
+    lines = re.split(r"\[\d\] ", text.splitlines()[1])[1:]
+    return [
+        1
+        if line.startswith("nothing to judge")
+        else 2 + sum(weights[words[w]] for w in re.findall(r"\w+", line) if w in words)
+        for line in lines
+    ]
 
 
 @given(indices)
@@ -176,7 +182,7 @@ def test_noise_comes_at_its_rates():
         return np.mean([is_wrong(i, demonstrate(i, noise, rng(k))) for k, i in enumerate(items)])
 
     def misread(item, text):
-        return not text.startswith(f"Specific Criteria: {CRITERIA[item.ask][0][0]} (7)") or (
+        return not text.startswith(f"Specific Criteria: {CRITERIA[item.ask][0][0]} (6)") or (
             CRITERIA[item.ask][1][0] not in text.splitlines()[0]
         )
 
@@ -210,6 +216,67 @@ def test_errors_make_verdicts_wrong_and_seldom_tied():
     assert misread[1] < 0.1
     assert slipped[0] > 0.5
     assert slipped[1] < 0.25
+
+
+def nothings(count, split="train"):
+    """The items of `count` that hold a response with nothing in it, and its place."""
+    for index in range(count):
+        item = make_item(0, split, index)
+        for place, response in enumerate(item.responses):
+            if isinstance(response, Nothing):
+                yield item, place
+
+
+@pytest.mark.parametrize("split", ["train", "heldout"])
+def test_one_item_in_ten_has_a_response_with_nothing_in_it_at_any_place(split):
+    found = list(nothings(3000, split))
+    assert len(found) == len({id(item) for item, _ in found})  # one in an item
+    assert len(found) / 3000 == pytest.approx(0.1, abs=0.02)
+    for n in (2, 3, 4):
+        places = [place for item, place in found if len(item.responses) == n]
+        assert np.bincount(places, minlength=n) / len(places) == pytest.approx(1 / n, abs=0.15)
+    assert any(len(item.responses) == 1 for item, _ in found)
+    whys = [degeneracy(item.responses[place].text) for item, place in found]
+    for why, share in (("empty", 0.4), ("blank", 0.3), ("no visible text", 0.3)):
+        assert whys.count(why) / len(whys) == pytest.approx(share, abs=0.1)
+
+
+def test_nothing_scores_less_than_any_answer_whatever_is_asked_and_held():
+    for item, place in nothings(1500):
+        slips = [item.question.work(slip)[1] for slip in range(item.question.slips)]
+        for criteria in CRITERIA.values():
+            for answer in (item.answer, *slips):
+                scores = item.scores(criteria, answer)
+                assert scores.pop(place) == LOWEST == 1
+                assert all(2 <= score <= 10 for score in scores)
+        assert item.example.label != place or (len(item.responses), item.example.label) == (1, 0)
+
+
+def test_errors_of_a_demonstration_never_reach_what_is_nothing():
+    """Scores change places among the answers alone; of one response, nothing is never right."""
+    noise, swapped = Noise(principle=1, step=1, score=1), 0
+    for item, place in nothings(1500):
+        n = len(item.responses)
+        text = demonstrate(item, noise, rng(0))
+        scores = parse_judgment(text, n).scores
+        assert scores[place] == 1
+        assert list(scores).count(1) == 1
+        assert f"[{place + 1}] nothing to judge" in text
+        swapped += list(scores) != judged_again(item, text)
+        if n == 1:
+            binary = demonstrate(item, noise, rng(0), binary=True)
+            assert parse_judgment(binary, 1, 0, 1).scores == (0,)
+        else:
+            chosen = demonstrate(item, noise, rng(0), choose=True)
+            assert parse_choice(chosen, n).index != place
+    assert swapped > 20
+
+
+def test_nothing_is_drawn_in_many_ways_and_never_shows():
+    drawn = [draw_nothing(rng(seed)).text for seed in range(500)]
+    assert all(degeneracy(text) for text in drawn)
+    assert len(set(drawn)) > 100
+    assert max(map(len, drawn)) == 4
 
 
 def test_every_ask_kind_and_number_of_responses_occurs():
