@@ -49,11 +49,6 @@ class Table:
         return self.values[np.isin(self.subset, subsets)]
 
 
-def nothing_left_out(example: Example, scalar: bool) -> str:
-    """No row is left out."""
-    return ""
-
-
 def rows_by_subset(table: Table) -> dict[str, int]:
     """How many rows of the table each subset has."""
     return dict(Counter(table.subset.tolist()))
@@ -97,7 +92,7 @@ class Benchmark:
     value: Callable[[Example, Totals | None, bool], tuple[float, ...]]
     cells: Callable[[Table], dict[str, float]]
     count: Callable[[Table], dict[str, int]] = rows_by_subset
-    leaves_out: Callable[[Example, bool], str] = nothing_left_out
+    leaves_out: Callable[[Example, bool], str] = lambda example, scalar: ""
     sections: Mapping[str, Collection[str]] = field(default_factory=dict)
     secret: bool = False
 

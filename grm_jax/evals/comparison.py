@@ -15,8 +15,9 @@ from grm_jax.evals.benchmarks import rows as own_rows
 from grm_jax.evals.bootstrap import differences, shared
 from grm_jax.evals.eval_page import judge_name
 from grm_jax.evals.intervals import Interval
-from grm_jax.evals.report import SAMPLES, read_report, read_rows, verdict_vote
+from grm_jax.evals.report import SAMPLES, read_report, read_rows
 from grm_jax.evals.scoring import cells, score
+from grm_jax.evals.votes import Vote
 
 Row = dict[str, Any]
 
@@ -65,7 +66,7 @@ def compare(a: Path, b: Path) -> Comparison:
         elif first != second:
             flips[first, second] += 1
     benchmark = open_benchmark(reports[0])
-    votes = [verdict_vote(report) for report in reports]
+    votes = [Vote(**report["verdict"]) for report in reports]
     before, after = shared(
         *(
             score(benchmark, folder / SAMPLES, [vote], scalar=report["scalar"]).tables_of(vote)
@@ -128,7 +129,7 @@ def open_benchmark(report: Mapping[str, Any]) -> Benchmark:
 
 def _names(reports: Sequence[Row], folders: tuple[Path, Path]) -> tuple[str, str]:
     """The judges, with their votes; and the folders, where these are the same."""
-    first, second = (f"{judge_name(r)}, {verdict_vote(r).label}" for r in reports)
+    first, second = (f"{judge_name(r)}, {Vote(**r['verdict']).label}" for r in reports)
     if first == second:
         return f"{first} ({folders[0]})", f"{second} ({folders[1]})"
     return first, second

@@ -108,7 +108,8 @@ def measure_items(rows: Iterable[Sampled | Refusal], k: int) -> ItemsReport:
         raise ValueError(f"none of {refusals} items had an answer. The first: {first}")
     if not scorer.survey.rows:
         raise ValueError("there is nothing to judge: no example came in.")
-    values = {vote: _per_item(groups) for vote, groups in scorer.tables().items()}
+    means = {v: np.mean([t.values for t in groups], 0) for v, groups in scorer.tables().items()}
+    values = {vote: Value(*np.ascontiguousarray(mean.T)) for vote, mean in means.items()}
     guided = {n: values[Vote(n, True)].credited for n in sizes if Vote(n, True) in values}
     plain = {n: values[Vote(n)] for n in sizes}
     return ItemsReport(
@@ -122,9 +123,3 @@ def measure_items(rows: Iterable[Sampled | Refusal], k: int) -> ItemsReport:
         tokens=scorer.survey.mean_tokens,
         unanswered=refusals,
     )
-
-
-def _per_item(groups: list[Table]) -> Value:
-    """[R] each: the mean over the groups of samples."""
-    mean = np.stack([table.values for table in groups]).mean(0)
-    return Value(*np.ascontiguousarray(mean.T))

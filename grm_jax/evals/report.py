@@ -35,12 +35,6 @@ SAMPLES, GREEDY, REPORT, ROWS = "samples.jsonl", "greedy.jsonl", "report.json", 
 Row = dict[str, Any]
 
 
-def verdict_vote(report: Mapping[str, Any]) -> Vote:
-    """The vote that decides: all samples, guided where there are meta scores. `rows.jsonl` has its
-    totals."""
-    return Vote(**report["verdict"])
-
-
 def write_report(
     benchmark: Benchmark,
     folder: Path,
@@ -66,7 +60,7 @@ def write_report(
     scorer = Scorer(benchmark, folder / SAMPLES, partial(votes_of, k_meta=k_meta), scalar=scalar)
     lines = [_lines(benchmark, scorer, row) for row in read_samples(folder / SAMPLES)]
     survey, tables = scorer.survey, scorer.tables()
-    last = list(tables)[-1]
+    last = list(tables)[-1]  # decides: all samples, guided where there are meta scores
     measured, gains = _measure(benchmark, tables, resamples)
     rows = Counter(benchmark.count(tables[last][0])) + survey.left_out
     report = plain(
@@ -77,7 +71,7 @@ def write_report(
             "headline": benchmark.headline,
             "secret": benchmark.secret,
             "rows": survey.rows,
-            "data": survey.data,
+            "data": survey.data.hexdigest(),
             "subsets": dict(survey.subsets),
             "k": survey.k,
             "verdict": asdict(last),

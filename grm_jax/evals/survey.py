@@ -37,6 +37,7 @@ class Survey:
         left_out: rows that the official script leaves out, by subset; `why_left_out`: why the first
             of them is.
         rated: whether any judgment has a meta score.
+        data: a hash of the rows: what was judged of each, and its label.
     """
 
     k: int = 0
@@ -50,7 +51,7 @@ class Survey:
     left_out: Counter[str] = field(default_factory=Counter)
     why_left_out: str = ""
     rated: bool = False
-    _data: RowsHash = field(default_factory=RowsHash)
+    data: RowsHash = field(default_factory=RowsHash)
     _ratings: list[list[tuple[float, bool]]] = field(default_factory=list)
 
     def add(self, benchmark: Benchmark, row: Sampled | Refusal) -> None:
@@ -58,7 +59,7 @@ class Survey:
         if isinstance(row, Refusal):
             self._add_refusal(row)
             return
-        self._data.add(row.digest, row.example.label)
+        self.data.add(row.digest, row.example.label)
         self.k = len(row.judgments)
         self.subsets[benchmark.subset(row.example)] += 1
         self.invalid.update(j.reason for j in row.judgments if j.reason is not None)
@@ -82,11 +83,6 @@ class Survey:
         """The mean length of a judgment."""
         return self.tokens / max(self.judgments, 1)
 
-    @property
-    def data(self) -> str:
-        """A hash of the rows: what was judged of each, and its label."""
-        return self._data.hexdigest()
-
     @cached_property
     def meta(self) -> Ranking | None:
         """How well meta scores tell right judgments from wrong ones (equation 10), on labelled rows
@@ -105,7 +101,7 @@ class Survey:
 
     def _add_refusal(self, row: Refusal) -> None:
         if row.row is not None:
-            self._data.add(str(row.row.get("digest")), row.row.get("label"))
+            self.data.add(str(row.row.get("digest")), row.row.get("label"))
         named = {"id": row.id, "error": row.error}
         if had_no_answer(row):
             assert row.row is not None

@@ -6,13 +6,12 @@ are each as good as k fresh samples, so the mean over them is unbiased (and stea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from grm_jax.evals.benchmark import Totals
-from grm_jax.judging.judgment import Judgment, Sampled
+from grm_jax.judging.judgment import Sampled
 from grm_jax.judging.voting import guide
 
 # For k < K samples at least this many groups are drawn.
@@ -104,12 +103,9 @@ def totals(sampled: Sampled, vote: Vote, groups: np.ndarray) -> list[Totals | No
     scores = np.array([judgment.scores or nothing for judgment in judgments], np.float64)
     counts = np.array(scored)[groups]  # [C, k]
     if vote.guided:
-        counts &= np.array([_kept(judgments, group, vote) for group in groups])
+        chosen = [guide([judgments[i] for i in group], vote.k_meta) for group in groups]
+        counts &= np.array([[judgment.counted for judgment in group] for group in chosen])
     sums = (scores[groups] * counts[..., None]).sum(1)
     numbers = counts.sum(1)
     means = (sums / np.maximum(numbers, 1)[:, None]).tolist()
     return [tuple(m) if n else None for m, n in zip(means, numbers, strict=True)]
-
-
-def _kept(judgments: Sequence[Judgment], group: np.ndarray, vote: Vote) -> list[bool]:
-    return [j.counted for j in guide([judgments[i] for i in group], vote.k_meta)]

@@ -41,6 +41,8 @@ class Grid:
                 raise ValueError(
                     f"the row {row} has {len(row)} cells for {len(self.columns)} columns."
                 )
+        object.__setattr__(self, "columns", tuple(self.columns))
+        object.__setattr__(self, "rows", tuple(map(tuple, self.rows)))
 
     def markdown(self) -> str:
         """The table in GitHub's Markdown, numbers to the right, the caption before it."""

@@ -144,8 +144,8 @@ def principles_of(samples: Iterable[Sampled | Refusal]) -> Principles:
 
 
 def shown_with(benchmark: Benchmark, principles: Mapping[str, str]) -> Benchmark:
-    """The benchmark with principles in each row's prompt, by id; for a row without
-    any the model writes its own."""
+    """The benchmark with principles in each row's prompt, by id; for a row without any the model
+    writes its own."""
 
     def read(data: str | None) -> Iterator[Example | BadRow]:
         for row in benchmark.read(data):

@@ -237,7 +237,7 @@ def test_ablations_from_run_folders(tmp_path, write_samples):
     assert [row[-1] for row in rft.rows] == ["68.8", "68.0"]
     # Of two greedy judgments the second is wrong.
     assert [cell.split(" [")[0] for cell in rft.rows[1][1:5]] == ["50.0", "-50.0", "50.0", "+0.0"]
-    assert rft.columns[1::2] == ["greedy", "one sample", "Voting@4", "MetaRM@4", "the paper's"]
+    assert rft.columns[1::2] == ("greedy", "one sample", "Voting@4", "MetaRM@4", "the paper's")
     rft_panel, grpo_panel = found.figures[0].panels
     assert rft_panel.names == ("full", "no-hinted")
     assert [series.label for series in grpo_panel.series] == list(rft.columns[1:8:2])
