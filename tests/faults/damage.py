@@ -120,7 +120,9 @@ def _files_of(output: Path) -> list[Path]:
 def _steps(output: Path) -> list[Path]:
     # os.walk passes over what a running command renames meanwhile; Path.rglob raises.
     folders = (
-        (Path(root), names) for root, names, _ in os.walk(output) if Path(root).name == "checkpoints"
+        (Path(root), names)
+        for root, names, _ in os.walk(output)
+        if Path(root).name == "checkpoints"
     )
     return [root / name for root, names in folders for name in names if name.isdigit()]
 
