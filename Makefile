@@ -1,7 +1,9 @@
 # The few commands that people type. They need Python 3.11 or newer, git and make; all else is
 # installed, at the versions of constraints.txt, into .venv on the first call.
 
-PYTHON ?= python3
+# The newest one that answers: pyenv has a python3.12 on the PATH for versions that are not on it.
+PYTHON ?= $(shell for v in .13 .12 .11; do python3$$v -c '' 2>/dev/null && echo python3$$v && exit; \
+	done; echo python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 # Compiling every file of every package would double the time that an installation takes.
@@ -11,7 +13,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-comp
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
 
-.PHONY: help demo test test-all test-big test-faults docs lint bench clean
+.PHONY: help demo smoke test test-all test-big test-faults docs linkcheck lint bench clean
 
 # A worker for each core; the files with the longest tests come first, see tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
@@ -19,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reor
 demo: $(VENV)/runtime.stamp  ## judge the bundled examples with the bundled model and meta RM
 	$(BIN)/grm judge --meta-rm tiny-meta
 
-test: $(VENV)/dev.stamp  ## all tests but the slow ones: ten minutes on two cores
+test: $(VENV)/dev.stamp  ## all tests but the slow ones
 	$(PYTEST) -m 'not slow and not big' tests
 
 test-all: lint docs  ## everything that CI checks
@@ -28,11 +30,18 @@ test-all: lint docs  ## everything that CI checks
 test-big: $(VENV)/dev.stamp  ## what CI has no room for: 11 GB of disk, 8 GB of memory, minutes
 	$(BIN)/python -m pytest -m big -o faulthandler_timeout=3600 tests
 
+# jax ends at 0.10.2 for Python 3.11; the tests are for the newest.
+smoke:  ## the demo on Python 3.11 and its jax, the oldest that are promised
+	@$(MAKE) --no-print-directory PYTHON=python3.11 VENV=.venv311 demo
+
 test-faults: $(VENV)/dev.stamp  ## kills, damage, a full disk, two processes, NaN: half an hour
 	$(BIN)/python -m tests.faults.run
 
 docs: $(VENV)/dev.stamp  ## the site, in dist/docs; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs dist/docs
+
+linkcheck: $(VENV)/dev.stamp  ## whether the links of the site that lead out are answered
+	$(BIN)/python -m sphinx -q -b linkcheck docs dist/linkcheck
 
 lint: $(VENV)/dev.stamp  ## style, types, floors
 	$(BIN)/ruff check .
@@ -44,7 +53,7 @@ bench: $(VENV)/runtime.stamp  ## speed and memory, measured here
 	$(BIN)/grm bench
 
 clean:  ## remove the environment and all caches
-	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv311 dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # A stamp is older than what it was made from when a pin or a dependency has changed.
 $(VENV)/runtime.stamp: constraints.txt pyproject.toml

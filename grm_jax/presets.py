@@ -101,9 +101,13 @@ def bundled(name: str) -> Path:
 
 
 def _unknown(what: str, name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, n=3)
-    meant = f" Did you mean {' or '.join(near)}?" if near else ""
     return (
-        f"there is no {what} {name!r}, nor a file of that name.{meant} "
+        f"there is no {what} {name!r}, nor a file of that name.{meant(name, known)} "
         f"The {what}s are {', '.join(known)}."
     )
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The question whether one of the known names was meant; "" where none is near."""
+    near = get_close_matches(name, [*known], n=3)
+    return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from grm_jax.mesh import MeshConfig
 
 AxisNames = tuple[str | None, ...]
 Rules = Mapping[str, str | tuple[str, ...] | None]
@@ -36,18 +37,6 @@ TRAIN_RULES: Rules = {
 
 # Decoding reads every weight once per token, so no weight is gathered: only `tensor` splits them.
 DECODE_RULES: Rules = {**TRAIN_RULES, "embed": None}
-
-
-@dataclass(frozen=True)
-class MeshConfig:
-    """How many devices along each mesh axis; one -1 takes what is left.
-
-    Over several slices `data` counts the devices of all of them, and is a multiple of their number.
-    """
-
-    data: int = 1
-    fsdp: int = -1
-    tensor: int = 1
 
 
 def make_mesh(shape: MeshConfig, devices: list[Any] | None = None) -> Mesh:

@@ -13,19 +13,21 @@ from jax.sharding import AbstractMesh
 
 from grm_jax import presets
 from grm_jax.cli import data
-from grm_jax.cli.data import MathPairsConfig
+from grm_jax.cli.commands import MathPairsConfig
 from grm_jax.cli.options import read_options
 from grm_jax.data.items import load_items
-from grm_jax.evals.experiments.judges import JudgesConfig
+from grm_jax.evals.experiments.config import JudgesConfig
 from grm_jax.judging.answers import Answered
 from grm_jax.sharding import MESH_AXES
-from grm_jax.train.grpo import GRPOConfig
-from grm_jax.train.meta_rm import MetaRMConfig
-from grm_jax.train.rft import RFTConfig
-from grm_jax.train.run import RunConfig
-from grm_jax.train.scalar import ScalarConfig
-from grm_jax.train.sft import SFTConfig
-from grm_jax.train.spct import SPCTConfig
+from grm_jax.train.config import RunConfig
+from grm_jax.train.stages import (
+    GRPOConfig,
+    MetaRMConfig,
+    RFTConfig,
+    ScalarConfig,
+    SFTConfig,
+    SPCTConfig,
+)
 from grm_jax.train.step import check_rows
 from tests.train import pairs
 

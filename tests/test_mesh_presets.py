@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 
 from grm_jax.aot.topology import Topology
-from grm_jax.cli.aot import AotCommand
-from grm_jax.cli.judge import JudgeCommand
+from grm_jax.cli.commands import STAGES, AotCommand, JudgeCommand
 from grm_jax.cli.options import read_options
-from grm_jax.cli.train import STAGES
+from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model
-from grm_jax.sharding import DECODE_RULES, TRAIN_RULES, MeshConfig, check_divisible, make_mesh
+from grm_jax.sharding import DECODE_RULES, TRAIN_RULES, check_divisible, make_mesh
 from grm_jax.train.step import check_rows
 
 FOLDER = Path(__file__).resolve().parent.parent / "configs" / "mesh"

@@ -13,6 +13,7 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from grm_jax.aot.topology import Topology
+from grm_jax.mesh import MeshConfig
 from grm_jax.models.cache import empty_samples
 from grm_jax.models.config import PRESETS, Gemma2Config
 from grm_jax.models.gemma2 import embed
@@ -21,7 +22,6 @@ from grm_jax.sharding import (
     DECODE_RULES,
     MESH_AXES,
     TRAIN_RULES,
-    MeshConfig,
     check_divisible,
     constrain,
     make_mesh,

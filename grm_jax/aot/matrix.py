@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from grm_jax.aot.programs import PROGRAMS
+from grm_jax.aot.config import PROGRAMS
 from grm_jax.aot.topology import Topology
 from grm_jax.models.config import PRESETS
 
@@ -54,7 +54,7 @@ def commands(groups: Sequence[GroupConfig]) -> Iterator[tuple[str, ...]]:
     """The `grm` command of every combination, in the order of the groups."""
     for g in groups:
         for preset, topology, program in product(g.presets, g.topologies, g.programs):
-            rows = PROGRAMS[program][1] if g.rows is None else g.rows
+            rows = PROGRAMS[program][0] if g.rows is None else g.rows
             work = {"rows": rows, "group": g.group, "length": g.length, "new": g.new}
             yield (
                 *("aot", "--preset", preset, "--topology", topology, "--program", program),

@@ -16,13 +16,15 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from grm_jax.aot.config import PROGRAMS
 from grm_jax.aot.flops import TRAINING, decode_flops, forward_flops, head_size, training_flops
 from grm_jax.data.pipeline import Batch
 from grm_jax.judging.rater import rate
+from grm_jax.mesh import MeshConfig
 from grm_jax.models.cache import PROMPT_AXES
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model
-from grm_jax.objectives.grpo import GRPOLossConfig
+from grm_jax.objectives.config import GRPOLossConfig
 from grm_jax.sampling.generate import prefill, start
 from grm_jax.sampling.programs import PREFILL, lower_decode
 from grm_jax.sampling.sampler import GROUPS
@@ -30,7 +32,6 @@ from grm_jax.sampling.state import Prompts
 from grm_jax.sharding import (
     DECODE_RULES,
     TRAIN_RULES,
-    MeshConfig,
     Rules,
     check_divisible,
     make_mesh,
@@ -38,7 +39,8 @@ from grm_jax.sharding import (
     spec_for,
 )
 from grm_jax.train.compute import ComputeConfig
-from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from grm_jax.train.config import OptimizerConfig
+from grm_jax.train.optimizer import make_optimizer, make_schedule
 from grm_jax.train.policy_loss import make_scorer, policy_loss
 from grm_jax.train.rollout import RolloutBatch
 from grm_jax.train.scorer import label_loss
@@ -118,14 +120,14 @@ def build(
     """
     if name not in PROGRAMS:
         raise ValueError(f"program is {name!r}; the programs are {', '.join(PROGRAMS)}.")
-    make, rows, training = PROGRAMS[name]
+    rows, training = PROGRAMS[name]
     work = work or Work(rows)
     if shape is None:
         slices = len({getattr(device, "slice_index", 0) for device in devices})
         count, rows = len(devices) // slices, work.rows // slices
         one = train_mesh(config, count, rows) if training else decode_mesh(config, count)
         shape = replace(one, data=slices * one.data)
-    return make(config, make_mesh(shape, devices), work)
+    return _MAKE[name](config, make_mesh(shape, devices), work)
 
 
 def train_mesh(config: Gemma2Config, devices: int, rows: int) -> MeshConfig:
@@ -264,14 +266,14 @@ def _decode(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
 
 
 # Name: how it is made, the paper's rows, whether it belongs to training.
-PROGRAMS: dict[str, tuple[Callable[[Gemma2Config, Mesh, Work], Program], int, bool]] = {
-    "rft-step": (_rft_step, 1024, True),
-    "grpo-step": (_grpo_step, 512, True),
-    "grpo-score": (_grpo_score, 512, True),
-    "meta-step": (_meta_step, 512, True),
-    "meta-score": (_meta_score, 32, False),
-    "prefill": (_prefill, 32, False),
-    "decode": (_decode, 32, False),
+_MAKE: dict[str, Callable[[Gemma2Config, Mesh, Work], Program]] = {
+    "rft-step": _rft_step,
+    "grpo-step": _grpo_step,
+    "grpo-score": _grpo_score,
+    "meta-step": _meta_step,
+    "meta-score": _meta_score,
+    "prefill": _prefill,
+    "decode": _decode,
 }
 
 

@@ -10,7 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,38 +20,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from grm_jax.bench.config import BenchCommand
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.hf import save_folder
 from grm_jax.models.model import Model
 from grm_jax.outputs import check_file, json_with, write_whole
 from grm_jax.paths import expanded
 from grm_jax.sampling.sampler import Request, Sampler
-
-
-@dataclass(frozen=True)
-class BenchCommand:
-    """Measure sampling: seconds for k samples of one prompt, as ratios to the fastest way.
-
-    The model is Gemma-2-shaped with random weights (6 layers, 512 wide, vocabulary 32,000, f32).
-
-    Args:
-        k: Samples of the one prompt.
-        prompt: Tokens of the prompt.
-        new: Tokens drawn per sample (none stops early).
-        repeats: How often each way is timed, in turns; the median counts.
-        output: A JSON file for the result.
-    """
-
-    k: int = 8
-    prompt: int = 512
-    new: int = 64
-    repeats: int = 3
-    output: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("k", "prompt", "new", "repeats"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
 
 
 def run(command: BenchCommand) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
 from grm_jax import __version__
+from grm_jax.cli.commands import OPTIONS
 from grm_jax.cli.failures import explain, silence
 from grm_jax.cli.options import read_options
 from grm_jax.cluster import tpu_chips
-from grm_jax.presets import by_name
+from grm_jax.presets import by_name, meant
 
 SUMMARY = {
     "judge": "judge responses: bundled examples, or the rows of a file",
@@ -25,6 +25,19 @@ SUMMARY = {
     "aot": "compile for a TPU slice, without it, and say the cost (many: grm aot matrix FILE)",
     "bench": "measure speed on this machine, as ratios",
 }
+# Where the `run` of each command is. It is imported when the options are right, since it starts
+# jax: a --help and a typo wait for no library.
+RUN = {
+    "judge": "grm_jax.cli.judge",
+    "eval": "grm_jax.cli.evaluate",
+    "compare": "grm_jax.cli.compare",
+    "train": "grm_jax.cli.train",
+    "data": "grm_jax.cli.data",
+    "experiment": "grm_jax.cli.experiment",
+    "aot": "grm_jax.cli.aot",
+    "aot matrix": "grm_jax.cli.aot_matrix",
+    "bench": "grm_jax.bench.decode",
+}
 # What the processes of a job do together; the others are for one machine.
 TOGETHER = ("judge", "eval", "train", "experiment")
 CLOSED = 141  # what a shell says of a process that SIGPIPE ended
@@ -33,48 +46,6 @@ BUG = (
     "this is a fault in grm_jax {}, and not in what you gave it: please report it, with the lines "
     "above."
 )
-
-
-def _load(command: str) -> tuple[Any, Callable[[Any], int | None]]:
-    """The options of a subcommand (dataclasses, perhaps nested in a dict) and what runs them.
-
-    Imported here, so that one subcommand does not wait for the libraries of another.
-    """
-    if command == "judge":
-        from grm_jax.cli.judge import JudgeCommand, run
-
-        return JudgeCommand, run
-    if command == "eval":
-        from grm_jax.cli.evaluate import EvalCommand, run
-
-        return EvalCommand, run
-    if command == "compare":
-        from grm_jax.cli.compare import CompareCommand, run
-
-        return CompareCommand, run
-    if command == "train":
-        from grm_jax.cli.train import STAGES, run
-
-        return STAGES, run
-    if command == "data":
-        from grm_jax.cli.data import DATA, run
-
-        return DATA, run
-    if command == "experiment":
-        from grm_jax.cli.experiment import EXPERIMENTS, run
-
-        return EXPERIMENTS, run
-    if command == "aot matrix":
-        from grm_jax.cli.aot_matrix import AotMatrixCommand, run
-
-        return AotMatrixCommand, run
-    if command == "aot":
-        from grm_jax.cli.aot import AotCommand, run
-
-        return AotCommand, run
-    from grm_jax.bench.decode import BenchCommand, run
-
-    return BenchCommand, run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,7 +76,8 @@ def _run(arguments: list[str]) -> int:
         print(f"grm_jax {__version__}")
         return 0
     if command not in SUMMARY:
-        print(f"grm: there is no command {command!r}.\n\n{_usage()}", file=sys.stderr)
+        near = meant(command, SUMMARY)
+        print(f"grm: there is no command {command!r}.{near}\n\n{_usage()}", file=sys.stderr)
         return 2
     if command == "aot" and rest[:1] == ["matrix"]:
         command, rest = "aot matrix", rest[1:]
@@ -114,13 +86,13 @@ def _run(arguments: list[str]) -> int:
     if command == "compare" and len(rest) > 1 and not any(r.startswith("-") for r in rest[:2]):
         rest = ["--a", rest[0], "--b", *rest[1:]]
     _look_for_no_tpu()
-    from grm_jax import processes  # after the line above: it starts jax
-
     try:
-        components, run = _load(command)
         given = by_name(command, [*map(_field, rest)])
-        settings = read_options(components, given, command)
+        settings = read_options(OPTIONS[command], given, command)
+        run = import_module(RUN[command]).run
         if command in TOGETHER:
+            from grm_jax import processes
+
             processes.start()
         return run(settings) or 0
     except KeyboardInterrupt:
@@ -141,10 +113,11 @@ def _end(message: str, status: int) -> int:
 
 
 def _leave(status: int) -> int:
-    from grm_jax import processes
+    if "grm_jax.processes" in sys.modules:  # else there is no job that was joined
+        from grm_jax import processes
 
-    if processes.joined():
-        processes.leave(status)
+        if processes.joined():
+            processes.leave(status)
     return status
 
 

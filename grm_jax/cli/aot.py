@@ -4,68 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from grm_jax.aot.config import PROGRAMS
 from grm_jax.aot.measure import Cost, measure
-from grm_jax.aot.programs import PROGRAMS, Work, build
+from grm_jax.aot.programs import Work, build
 from grm_jax.aot.saved import is_program, save_program
 from grm_jax.aot.topology import Topology
+from grm_jax.cli.commands import AotCommand
 from grm_jax.models.config import PRESETS
 from grm_jax.outputs import check_file, json_with, write_whole
-from grm_jax.sharding import MeshConfig
-
-
-@dataclass(frozen=True)
-class AotCommand:
-    """Compile a program for a TPU slice with the real TPU compiler; no TPU is needed.
-
-    Says per chip what memory it takes and whether it fits, its operations, bytes and collectives,
-    and the best time that follows.
-
-    Args:
-        preset: Size of the model: 2b, 9b, 27b, tiny, small or medium.
-        topology: The slice: a kind of chip (v5e, v5p, v6e, tpu7x) and its grid, as in v5p:4x4x4;
-            two such slices are v5p:4x4x4*2.
-        program: What to compile: rft-step, grpo-step, grpo-score, meta-step, meta-score,
-            prefill, decode.
-        rows: Sequences of one run, by default the paper's; of prefill and decode: k.
-        length: Tokens of a sequence; of prefill and decode: of a prompt.
-        new: Tokens that decode draws per sample.
-        group: Of prefill and decode: samples of one prompt; 0: as many as there are.
-        microbatches: Parts of a training step; 0: so many that a chip has one row at a time.
-        mesh: Devices along data, fsdp and tensor; by default what divides the model.
-        output: A JSON file for the result.
-        save: A file for the compiled program, for `grm_jax.aot.saved.load_program` on the slice.
-    """
-
-    preset: str = "2b"
-    topology: str = "v5e:4x4"
-    program: str = "rft-step"
-    rows: int | None = None
-    length: int = 4096
-    new: int = 1024
-    group: int = 0
-    microbatches: int = 0
-    mesh: MeshConfig | None = None
-    output: str | None = None
-    save: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset is {self.preset!r}; the sizes are {', '.join(PRESETS)}.")
-        if self.program not in PROGRAMS:
-            raise ValueError(f"program is {self.program!r}; give one of {', '.join(PROGRAMS)}.")
 
 
 def run(command: AotCommand) -> int:
     """Compiles, shows, writes; the status is 1 if it does not fit."""
     output, save = _places(command)
     topology = Topology(command.topology)
-    rows = PROGRAMS[command.program][1] if command.rows is None else command.rows
+    rows = PROGRAMS[command.program][0] if command.rows is None else command.rows
     work = Work(rows, command.length, command.new, command.group, command.microbatches)
     devices = topology.devices()
     program = build(command.program, PRESETS[command.preset], devices, work, command.mesh)

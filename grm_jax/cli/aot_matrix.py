@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from grm_jax.aot.matrix import GroupConfig, fill
+from grm_jax.aot.matrix import fill
 from grm_jax.aot.page import hours, page, share
 from grm_jax.aot.plan import Plan, plans
+from grm_jax.cli.commands import AotMatrixCommand
 from grm_jax.outputs import Made, claimed_folder, write_whole
-
-
-@dataclass(frozen=True)
-class AotMatrixCommand:
-    """Compile every program of a file for every slice of it, one at a time, and plan with them.
-
-    What is compiled already is not compiled again: stopped anywhere, the same command goes on.
-
-    Args:
-        groups: Presets, topologies and programs, all with all of a group.
-        output: A folder for data.jsonl, a line per program, and index.html, a page.
-    """
-
-    groups: tuple[GroupConfig, ...]
-    output: str = "runs/aot"
-
-    def __post_init__(self) -> None:
-        if not self.groups:
-            raise ValueError("groups is empty: name presets, topologies and programs.")
 
 
 def run(command: AotMatrixCommand) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from grm_jax.cli.commands import CompareCommand
 from grm_jax.cli.show_report import shown
 from grm_jax.evals.benchmark import rows_had
 from grm_jax.evals.compare_page import write_page
@@ -15,24 +16,6 @@ from grm_jax.evals.comparison import Comparison, compare
 from grm_jax.outputs import check_file
 from grm_jax.paths import expanded
 from grm_jax.text.json_line import plain
-
-
-@dataclass(frozen=True)
-class CompareCommand:
-    """Compare two evaluations of the same rows: grm compare FOLDER FOLDER.
-
-    Prints the paired difference of every cell with its 95 % interval, and how many rows changed;
-    writes a page with the critiques of such rows side by side.
-
-    Args:
-        a: The folder of the first evaluation.
-        b: The folder of the second one, from which the first is subtracted.
-        output: The page; by default compare-with-A.html in the second folder.
-    """
-
-    a: str
-    b: str
-    output: str | None = None
 
 
 def run(command: CompareCommand) -> int:

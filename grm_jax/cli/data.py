@@ -6,82 +6,23 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from grm_jax.data.demonstrations import WORLD
-from grm_jax.data.items import ItemsConfig
+from grm_jax.cli.commands import MathPairsConfig
+from grm_jax.data.config import ItemsConfig
 from grm_jax.data.math_pairs import Problem, pairs_of, to_problem
 from grm_jax.data.sources import load_examples
 from grm_jax.judging.answers import EndpointAnswers, ModelAnswers, Question
-from grm_jax.judging.endpoint import EndpointConfig
 from grm_jax.judging.folder import load_model_folder
 from grm_jax.judging.judgment import Refusal
 from grm_jax.outputs import write_whole
-from grm_jax.sampling.strategy import Strategy
-from grm_jax.sharding import MeshConfig
 from grm_jax.text.json_line import json_line
 from grm_jax.train.folder import run_folder
 
 SHOWN = 3  # of the rows and questions that fail, so many are shown with the reason
-
-
-@dataclass(frozen=True)
-class MathPairsConfig:
-    """Pairs of a right and a wrong answer, as the paper makes them of MATH: a model answers each
-    problem several times, and its final answers are matched with the gold one by a rule.
-
-    Writes pairs.jsonl, rows of {prompt, chosen, rejected}, into the folder `output`; beside it
-    answers.jsonl, what the model wrote, and report.json, counts. Stopped anywhere, the same command
-    goes on. Rows that hold answers already need no model.
-
-    Args:
-        input: problems with solutions (MATH, GSM8K): a file, a folder or a hub id; or several, as
-            a list of {rows, split, name, data_dir, start, limit}.
-        output: the folder.
-        model: a model folder, or a hub id, that answers; of a chat model.
-        endpoint: an OpenAI-compatible server that answers, in the place of a model; its own
-            temperature and max_tokens count.
-        answers: answers per problem.
-        pairs: pairs per problem, at most; no answer is in two.
-        instruction: what follows the problem when a model is asked; it is not in the pairs.
-        strategy: how tokens are drawn.
-        max_new_tokens: room for one answer.
-        rows: answers decoded at once.
-        mesh: devices to spread the model over.
-        seed: of answers, and of which of them are paired.
-    """
-
-    input: tuple[ItemsConfig, ...] | str
-    output: str = "runs/math_pairs"
-    model: str | None = None
-    endpoint: EndpointConfig | None = None
-    answers: int = 8
-    pairs: int = 1
-    instruction: str = "Reason step by step, and put your final answer within \\boxed{}."
-    strategy: Strategy = field(default_factory=Strategy)
-    max_new_tokens: int = 1024
-    rows: int = 64
-    mesh: MeshConfig | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.model is not None and self.endpoint is not None:
-            raise ValueError("model and endpoint are both given: answers have one source.")
-        if self.answers < 2 or self.pairs < 1:
-            raise ValueError(
-                f"answers is {self.answers} and pairs is {self.pairs}: a pair takes 2 answers or "
-                "more, and a problem gives 1 pair or more."
-            )
-        given = self.input
-        if WORLD in ([given] if isinstance(given, str) else [source.rows for source in given]):
-            raise ValueError("the small world has no such problems: name a file or a data set.")
-
-
-DATA: dict[str, Any] = {"math-pairs": MathPairsConfig}
 
 
 def run(cfg: MathPairsConfig) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from grm_jax.cli.judge_options import CommandJudge, JudgeOptions, check_pairs
+from grm_jax.cli.commands import EvalCommand
+from grm_jax.cli.judge_options import CommandJudge
 from grm_jax.cli.show_report import show_paper, show_report
 from grm_jax.evals.benchmark import Benchmark
 from grm_jax.evals.benchmarks import PAPER, find, rows
@@ -33,44 +34,6 @@ DECIDE = (
     *("benchmark", "data", "limit", "model", "judge_kind", "samples", "endpoint", "templates"),
     *("reference", "input", "k", "meta_rm", "k_meta", "strategy", "max_new_tokens", "seed"),
 )
-
-
-@dataclass(frozen=True)
-class EvalCommand(JudgeOptions):
-    """Measure a judge on a benchmark, by the benchmark's own rules.
-
-    Prints its cells with 95 % intervals for Voting@1, 2, 4 .. k, for one greedy judgment of each
-    row, and with a meta RM for MetaRM@k and the paired difference; writes report.json, rows.jsonl,
-    samples.jsonl with every critique, and index.html. Stopped, the same command goes on.
-
-    Args:
-        benchmark: "world" (the bundled models' own), rewardbench, rewardbench-2, prior-sets,
-            ppe-preference, ppe-correctness, ppe-best-of-k, rmb, realmistake, judgebench, rm-bench;
-            or "paper" for the four of the paper's Overall, beside the paper's rows.
-        data: Where its rows are, a hub id or a path; by default its official place. Without a
-            --benchmark, any file of rows with responses and a label.
-        output: The folder for all of that; by default runs/eval/BENCHMARK-MODEL.
-        unanswered: Which share of the rows may have no answer (refused by a server, too long for
-            the model); with more, the command ends with 1. None of them is in any number.
-        limit: How many rows to judge, spread evenly over the subsets: a part of the benchmark.
-        input: "list" shows all responses at once, "pair" two at a time.
-    """
-
-    benchmark: str = "world"
-    data: str | None = None
-    output: str | None = None
-    unanswered: float = 0.0
-    limit: int | None = None
-    input: Literal["list", "pair"] = "list"
-
-    def __post_init__(self) -> None:
-        if self.k < 1 or (self.limit is not None and self.limit < 1):
-            raise ValueError(f"limit is {self.limit} and k is {self.k}; both must be at least 1.")
-        if not 0 <= self.unanswered <= 1:
-            raise ValueError(f"unanswered is {self.unanswered}; give a share of rows, 0 to 1.")
-        super().__post_init__()
-        if self.input == "pair":
-            check_pairs(self, "--input")
 
 
 def folder_of(command: EvalCommand) -> Path:

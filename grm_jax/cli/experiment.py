@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from grm_jax.cli.commands import EXPERIMENTS
 from grm_jax.evals.experiments import (
     ablations,
     judges,
@@ -33,28 +34,25 @@ from grm_jax.evals.scoring import Unanswered
 from grm_jax.processes import is_first, say
 from grm_jax.train.folder import run_folder
 
-_EXPERIMENTS: dict[str, tuple[type, Callable[[Any, Path], Findings]]] = {
-    "scaling": (scaling.ScalingConfig, scaling.run),
-    "k-meta": (k_meta.KMetaConfig, k_meta.run),
-    "input": (list_pair.InputConfig, list_pair.run),
-    "reference": (reference.ReferenceConfig, reference.run),
-    "single": (single.SingleConfig, single.run),
-    "principles": (principles.PrinciplesConfig, principles.run),
-    "size": (size.SizeConfig, size.run),
-    "lengths": (lengths.LengthsConfig, lengths.run),
-    "ablations": (ablations.AblationsConfig, ablations.run),
-    "judges": (judges.JudgesConfig, judges.run),
+_RUN: dict[str, Callable[[Any, Path], Findings]] = {
+    "scaling": scaling.run,
+    "k-meta": k_meta.run,
+    "input": list_pair.run,
+    "reference": reference.run,
+    "single": single.run,
+    "principles": principles.run,
+    "size": size.run,
+    "lengths": lengths.run,
+    "ablations": ablations.run,
+    "judges": judges.run,
 }
-# What the command line takes its options from.
-EXPERIMENTS: dict[str, Any] = {name: kind for name, (kind, _) in _EXPERIMENTS.items()}
 
 
 def run(config: Any) -> int:
     """Samples what is not there yet, measures it, prints the tables and writes the files; 1 where
     rows had no answer."""
-    name, conduct = next(
-        (name, conduct) for name, (kind, conduct) in _EXPERIMENTS.items() if kind is type(config)
-    )
+    name = next(name for name, kind in EXPERIMENTS.items() if kind is type(config))
+    conduct = _RUN[name]
     output = config.output or f"runs/experiments/{name}"
     with run_folder(f"grm experiment {name}", output, config, reads_rows_again=True) as folder:
         try:

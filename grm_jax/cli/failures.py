@@ -41,13 +41,14 @@ SYSTEM = {
 
 def explain(error: Exception) -> tuple[str, int] | None:
     """A sentence and the exit status; None for what nobody expects: a fault of ours."""
-    from grm_jax import processes  # it starts jax
-
     told = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if processes.is_lost(error):  # first, since JAX makes a ValueError of some of these
-        return LOST.format(told), FAILED
-    if _is_out_of_memory(error):
-        return OUT_OF_MEMORY.format(told), FAILED
+    if "jax" in sys.modules:  # else none of its errors, and no other process
+        from grm_jax import processes
+
+        if processes.is_lost(error):  # first, since JAX makes a ValueError of some of these
+            return LOST.format(told), FAILED
+        if _is_out_of_memory(error):
+            return OUT_OF_MEMORY.format(told), FAILED
     if (where := _full_disk(error)) is not None:
         return DISK_FULL.format(where and f" of {where}", told), FAILED
     if isinstance(error, MemoryError):

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import resources
 from itertools import islice
-from typing import Literal
 
 from rich.console import Console
 from tqdm import tqdm
 
-from grm_jax.cli.judge_options import CommandJudge, JudgeOptions, check_pairs
+from grm_jax.cli.commands import JudgeCommand
+from grm_jax.cli.judge_options import CommandJudge
 from grm_jax.cli.show import Showcase
 from grm_jax.cli.verdict_file import VerdictFile
 from grm_jax.data.sources import Source, load_examples
-from grm_jax.judging.judgment import Verdict, check_samples
+from grm_jax.judging.judgment import Verdict
 from grm_jax.judging.made_from import JUDGES, made_from
 from grm_jax.judging.voting import conclude
 from grm_jax.outputs import Made, claimed_file
@@ -26,47 +26,6 @@ from grm_jax.sharding import make_mesh
 # Options that may differ when a file is continued: they change what is done, or how fast, and a
 # log-probability by a rounding at most.
 FREE = ("output", "limit", "mesh", "rows")
-
-
-@dataclass(frozen=True)
-class JudgeCommand(JudgeOptions):
-    """Judge responses: principles, a critique and a score for each, summed over k samples.
-
-    With no options it judges a few bundled questions with the bundled model and shows them.
-    With --input and --output it writes one JSON line per row as it is done, with a verdict or an
-    "error", and at the end puts them in the order of the rows. The same command again does only
-    what is missing: rows that are new, or have changed.
-
-    Args:
-        input: A file of rows (JSONL, JSON, CSV, TSV or Parquet, also as .gz or .zst), a folder of
-            them, a hub data set, or "-" for standard input; rows such
-            as {"prompt", "responses"} or {"prompt", "chosen", "rejected"}.
-        output: The JSONL file for the verdicts; without it they are shown on the terminal.
-        split: Which split of a folder or a hub data set to read.
-        limit: Read only the first so many rows.
-        shown: "list" shows the judge all responses at once, "pair" two at a time.
-        tokenizer: Take the tokenizer from this folder or hub id, not from the model's.
-        dtype: What activations are computed in, float32 or bfloat16; by default float32 on a CPU
-            and elsewhere what the weights are stored in.
-    """
-
-    input: str | None = None
-    output: str | None = None
-    split: str | None = None
-    limit: int | None = None
-    shown: Literal["list", "pair"] = "list"
-    tokenizer: str | None = None
-    dtype: str | None = None
-
-    def __post_init__(self) -> None:
-        check_samples(self.k)
-        super().__post_init__()
-        if self.shown == "pair":
-            check_pairs(self, "--shown")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit is {self.limit}; give at least one row, or leave it out.")
-        if self.output is not None and self.input is None:
-            raise ValueError("there is an --output but no --input: name the rows to judge.")
 
 
 def run(command: JudgeCommand) -> int:

@@ -2,76 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from grm_jax.cli.commands import JudgeOptions
 from grm_jax.judging.collect import Rated
-from grm_jax.judging.endpoint import EndpointConfig
-from grm_jax.judging.kinds import KINDS, Kind
+from grm_jax.judging.config import JudgeConfig
+from grm_jax.judging.kinds import KINDS
 from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.pairs import PairInput
 from grm_jax.judging.samples import SampleSource
-from grm_jax.judging.sources import JudgeConfig, judge_kind, open_judge
-from grm_jax.sampling.strategy import Strategy
-from grm_jax.sharding import MeshConfig
-
-
-@dataclass(frozen=True)
-class JudgeOptions:
-    """Which judge is asked, and how.
-
-    Args:
-        model: "tiny" (bundled), a folder in Hugging Face's layout, or a hub id.
-        judge_kind: What the model is; by default what its grm.json says, else a pointwise GRM.
-        samples: A file of judgments (an evaluation's samples.jsonl) instead of a model.
-        endpoint: An OpenAI-compatible server instead of a model.
-        templates: A folder of prompt templates that replace those of the same name; by default the
-            model's own.
-        reference: Show the reference answer where a row has one.
-        k: Samples per row; their scores are summed.
-        meta_rm: A model that rates the samples, of which then only the better ones are summed:
-            "tiny-meta" (bundled), a folder, or a hub id.
-        k_meta: How many samples that are; by default half of k.
-        strategy: How tokens are drawn (the paper's temperature for k > 1 is 0.5).
-        max_new_tokens: Room for one judgment; by default what the model folder says.
-        seed: The seed of orders and tokens; the same seed gives the same verdicts.
-        rows: Samples decoded at once: more is faster, until memory ends.
-        mesh: Spread over several devices: how many along data, fsdp and tensor. In a job of several
-            processes the rows go over all its devices by default.
-    """
-
-    model: str = "tiny"
-    judge_kind: Kind | None = None
-    samples: str | None = None
-    endpoint: EndpointConfig | None = None
-    templates: str | None = None
-    reference: bool = False
-    k: int = 8
-    meta_rm: str | None = None
-    k_meta: int | None = None
-    strategy: Strategy = field(default_factory=lambda: Strategy(temperature=0.5))
-    max_new_tokens: int | None = None
-    seed: int = 0
-    rows: int = 64
-    mesh: MeshConfig | None = None
-
-    def __post_init__(self) -> None:
-        if self.k_meta is not None and (self.meta_rm is None or not 1 <= self.k_meta <= self.k):
-            raise ValueError(
-                f"k_meta is {self.k_meta} of {self.k} samples: give 1 to k, and a --meta-rm that "
-                "chooses them."
-            )
-        if self.samples is not None and self.endpoint is not None:
-            raise ValueError("samples and endpoint are both given: judgments have one source.")
-
-
-def check_pairs(options: JudgeOptions, option: str) -> None:
-    """Raises ValueError, naming the `option` for pair input, if there is a meta RM as well."""
-    if options.meta_rm is not None:
-        raise ValueError(
-            f"a meta RM reads judgments of all responses: leave out --meta-rm or {option} pair."
-        )
+from grm_jax.judging.sources import judge_kind, open_judge
 
 
 class CommandJudge:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from inspect import getdoc
 from pathlib import Path
@@ -14,6 +14,7 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from grm_jax.cli.failures import chain
+from grm_jax.presets import meant
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
 _KEY = re.compile(r'Parser key "([^"]+)"')
@@ -40,7 +41,9 @@ def read_options(options: Options, arguments: Sequence[str], command: str) -> An
     except (ArgumentError, ValueError, RecursionError) as error:
         files = _files(arguments)
         faults = [fault for path in files if (fault := _file_fault(path)) is not None]
-        message = faults[0] if faults else _sentence(error, files, arguments)
+        message = (
+            faults[0] if faults else _sentence(error, files, arguments, _names(parser, arguments))
+        )
         raise ValueError(f"{message}\n`grm {command} --help` lists the options.") from None
 
 
@@ -78,7 +81,9 @@ def _summary(options: type | tuple[Any, ...]) -> str:
     return (getdoc(_each(options)[-1]) or "").partition("\n\n")[0]
 
 
-def _sentence(error: BaseException, files: Sequence[Path], arguments: Sequence[str]) -> str:
+def _sentence(
+    error: BaseException, files: Sequence[Path], arguments: Sequence[str], names: Sequence[str]
+) -> str:
     """What the first error of the chain says. The later ones only quote it, with all options
     around it, and among those may be what nobody else is to see."""
     links = list(chain(error))
@@ -91,12 +96,28 @@ def _sentence(error: BaseException, files: Sequence[Path], arguments: Sequence[s
         wanted = f"one of {choices}" if choices else _KINDS.get(kind, kind)
         return f"{where}{key} is {value!r}; give {wanted}."
     if match := re.match(r"unrecognized arguments: (\S+)", message):
-        return f"there is no option {match[1]}."
+        return f"there is no option {match[1]}.{meant(match[1].partition('=')[0], names)}"
     if match := re.match(r"Option '(.+)' is not accepted", message):
-        return f"{_line_of(match[1], files, arguments)}there is no option {match[1]}."
+        near = meant(f"--{match[1]}", names).replace("--", "")
+        return f"{_line_of(match[1], files, arguments)}there is no option {match[1]}.{near}"
+    if match := re.match(r"argument subcommand: invalid choice: '(.+?)'", message):
+        return f"{message}.{meant(match[1], names)}"
     if match := re.match(r"the following arguments are required: (.+)", message):
         return f"{where}{key}.{match[1]} is needed and not given."
     return where + _KEY.sub(key, message) if key else message
+
+
+def _names(parser: Any, arguments: Sequence[str]) -> list[str]:
+    """Every option, --like.this, of the command and of those of its own commands that are named;
+    and the names of these."""
+    names, parsers = [], [parser]
+    for one in parsers:  # grows
+        for action in one._actions:
+            names += action.option_strings
+            if isinstance(action.choices, Mapping):
+                names += action.choices
+                parsers += [own for name, own in action.choices.items() if name in arguments]
+    return names
 
 
 def _files(arguments: Sequence[str]) -> list[Path]:

@@ -8,23 +8,16 @@ from typing import Any
 
 from grm_jax.processes import say
 from grm_jax.train import grpo, meta_rm, rft, scalar, sft, spct
-from grm_jax.train.grpo import GRPOConfig
-from grm_jax.train.meta_rm import MetaRMConfig
-from grm_jax.train.rft import RFTConfig
-from grm_jax.train.run import RunConfig
-from grm_jax.train.scalar import ScalarConfig
-from grm_jax.train.sft import SFTConfig
-from grm_jax.train.spct import SPCTConfig
+from grm_jax.train.config import RunConfig
+from grm_jax.train.stages import (
+    GRPOConfig,
+    MetaRMConfig,
+    RFTConfig,
+    ScalarConfig,
+    SFTConfig,
+    SPCTConfig,
+)
 
-# The options of each stage: those of a run, with its defaults, and its own.
-STAGES: dict[str, tuple[RunConfig, type]] = {
-    "sft": (RunConfig("runs/sft", "new:tiny"), SFTConfig),
-    "rft": (RunConfig("runs/rft"), RFTConfig),
-    "grpo": (RunConfig("runs/grpo"), GRPOConfig),
-    "meta-rm": (RunConfig("runs/meta_rm", "tiny"), MetaRMConfig),
-    "scalar": (RunConfig("runs/scalar"), ScalarConfig),
-    "spct": (RunConfig("runs/spct"), SPCTConfig),
-}
 _RUN: dict[type, tuple[Callable[[RunConfig, Any], Path | None], str]] = {
     SFTConfig: (sft.run, "The model is in {0}: grm judge --model {0}"),
     RFTConfig: (rft.run, "The model is in {0}: grm judge --model {0}"),

@@ -4,69 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.random import default_rng
 
+from grm_jax.data.config import ANSWERS, CHOICES, COMPARISONS, CRITIQUES, WORLD, SourceConfig
 from grm_jax.data.pipeline import RandomAccess, TokenRow
 from grm_jax.data.responses import WORDS, compared
-from grm_jax.data.synthetic import SPLITS, Noise, Principles, World, demonstrate
+from grm_jax.data.synthetic import SPLITS, World, demonstrate
 from grm_jax.text.messages import Message, as_messages, fold_system
 from grm_jax.text.prompts import Templates, load_templates, render
 from grm_jax.text.tokenizer import Tokenizer
 
-WORLD, CHOICES, CRITIQUES = "world", "choices", "critiques"
-ANSWERS, COMPARISONS = "answers", "comparisons"
 PAIRS = 4  # comparisons in a row
 ROW_SHAPES = (
     'give {"prompt": text or messages, "completion": text} or {"messages": [...]} '
     "whose last turn is the assistant's"
 )
-
-
-@dataclass(frozen=True)
-class SourceConfig:
-    """Where demonstrations come from.
-
-    Args:
-        rows: "world", the synthetic world's training items with critiques; "choices", the same for
-            an LLM-as-a-Judge, each critique with the number of the best response at its end;
-            "critiques", critiques of one of its responses alone, without a score (CLoud's);
-            "answers", its training questions with worked answers and nothing to judge (its general
-            instruction data); "comparisons", answers held against other answers, and no more; or
-            the path of a JSONL file with rows {prompt, completion} or {messages}.
-        weight: its share of the mix, relative to the other sources.
-        noise: how often the world's demonstrations go wrong; only for the first three.
-        principles, reference: what the world's prompts show besides, see `World`; only for "world"
-            and "choices".
-        templates: prompt templates for these demonstrations, by default those of the run; likewise.
-
-    Raises:
-        ValueError: a weight that is not positive, or for other rows what only the world has.
-    """
-
-    rows: str = WORLD
-    weight: float = 1.0
-    noise: Noise = field(default_factory=Noise)
-    principles: Principles = "own"
-    reference: bool = False
-    templates: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.weight <= 0:
-            raise ValueError(f"weight is {self.weight}; it must be more than 0.")
-        for name, value, default in (
-            ("noise", self.noise, Noise()),
-            ("principles", self.principles, "own"),
-            ("reference", self.reference, False),
-            ("templates", self.templates, None),
-        ):
-            shows = (WORLD, CHOICES, CRITIQUES) if name == "noise" else (WORLD, CHOICES)
-            if self.rows not in shows and value != default:
-                raise ValueError(f"{name} is set for {self.rows}, but only the world has it.")
 
 
 def open_source(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
-from grm_jax.data.demonstrations import WORLD
+from grm_jax.data.config import WORLD, ItemsConfig
 from grm_jax.data.sources import BadRow, Source, load_examples
 from grm_jax.data.synthetic import Split, World
 from grm_jax.processes import say
@@ -20,50 +20,6 @@ OWN_SPLITS = {"train": "train", "val": "validation", "validation": "validation",
 NO_LABEL, UNREADABLE, OTHER_SPLIT = "without a label", "that cannot be read", "of another split"
 BLANK = "whose best response is empty"
 AGAIN, CONTRARY = "that came before", "that came before with another label"
-
-
-@dataclass(frozen=True)
-class ItemsConfig:
-    """Where items come from.
-
-    Args:
-        rows: "world", the synthetic world; or a file, a folder or a hub id of labelled rows.
-        split: "train" or "heldout" of the world; the split of a folder or hub data set.
-        name: the configuration, of a hub data set that has several; in a folder a folder.
-        data_dir: the folder of a hub data set, or of a local copy, in which the rows lie.
-        start: how many labelled items to pass over.
-        limit: how many to take at most; the world has no end and needs a limit.
-
-    Raises:
-        ValueError: a number out of its range, a world without a limit or of no such split.
-    """
-
-    rows: str = WORLD
-    split: str | None = None
-    name: str | None = None
-    data_dir: str | None = None
-    start: int = 0
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.start < 0 or (self.limit is not None and self.limit < 1):
-            raise ValueError(
-                f"start is {self.start} and limit is {self.limit}: give 0 or more items to pass "
-                "over, and 1 or more to take."
-            )
-        if self.rows != WORLD:
-            return
-        if self.limit is None:
-            raise ValueError("the world has no end: give limit, the number of items to take.")
-        if self.split not in (None, "train", "heldout"):
-            raise ValueError(f"split is {self.split}; the world has train and heldout.")
-        if self.name is not None or self.data_dir is not None:
-            raise ValueError("name and data_dir are for data sets, and the world is none.")
-
-    def __str__(self) -> str:
-        parts = {"name": self.name, "data_dir": self.data_dir, "split": self.split}
-        given = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
-        return f"{self.rows} ({given})" if given else self.rows
 
 
 def load_items(configs: tuple[ItemsConfig, ...], seed: int) -> list[Example]:

@@ -8,11 +8,12 @@ have seen. Threads prepare rows ahead of the device; no processes are started.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import grain
 import numpy as np
+
+from grm_jax.data.config import BatchConfig
 
 # A source in which so many rows in a row do not fit will not start to fit later.
 HOPELESS = 10_000
@@ -53,24 +54,6 @@ class Batch(NamedTuple):
     positions: Any
     segments: Any
     too_long: Any
-
-
-@dataclass(frozen=True)
-class BatchConfig:
-    """The shape of a batch: `rows` x `length` tokens; `pack` fills a row with several examples.
-
-    Raises:
-        ValueError: a size that is not positive.
-    """
-
-    rows: int = 32
-    length: int = 256
-    pack: bool = True
-
-    def __post_init__(self) -> None:
-        for name, size in (("rows", self.rows), ("length", self.length)):
-            if size < 1:
-                raise ValueError(f"batch.{name} is {size}; give 1 or more.")
 
 
 def make_stream(

@@ -21,7 +21,7 @@ from grm_jax.judging.pending import sample_parts
 from grm_jax.judging.rater import Rater, Tokens
 from grm_jax.judging.samples import SampleSource
 from grm_jax.judging.scalar import alone, complete, unscored
-from grm_jax.sharding import MeshConfig
+from grm_jax.mesh import MeshConfig
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Template
 from grm_jax.text.tokenizer import Tokenizer

@@ -16,13 +16,14 @@ from jax.sharding import Mesh
 
 from grm_jax.judging.kinds import KINDS, Kind
 from grm_jax.judging.kinds import Learns as Learns
+from grm_jax.mesh import MeshConfig
 from grm_jax.models import hf
 from grm_jax.models.gemma2 import Params
 from grm_jax.models.hf_folder import find_folder
 from grm_jax.models.model import Model
 from grm_jax.presets import BUNDLED, bundled
 from grm_jax.processes import several
-from grm_jax.sharding import MeshConfig, make_mesh
+from grm_jax.sharding import make_mesh
 from grm_jax.text.files import read_object
 from grm_jax.text.prompts import Templates, load_templates
 from grm_jax.text.tokenizer import Tokenizer

@@ -24,10 +24,10 @@ from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.pending import Pending, gather
 from grm_jax.judging.token_prob import IndexReader, check_count, softmax, weighed
 from grm_jax.judging.voting import conclude
+from grm_jax.mesh import MeshConfig
 from grm_jax.randomness import item_key, response_order
 from grm_jax.sampling.sampler import Completion, Request, Sampler
 from grm_jax.sampling.strategy import Strategy
-from grm_jax.sharding import MeshConfig
 from grm_jax.text.messages import Example
 
 NOT_FINITE = (

@@ -14,7 +14,7 @@ from pathlib import Path
 from grm_jax.judging.folder import load_model_folder
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled, identity
 from grm_jax.judging.rater import NOT_FINITE, Rater, Tokens
-from grm_jax.sharding import MeshConfig
+from grm_jax.mesh import MeshConfig
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Template, render_meta
 from grm_jax.text.tokenizer import Tokenizer

@@ -17,8 +17,8 @@ from grm_jax.models.cache import PromptCache, SampleCache
 from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
 from grm_jax.randomness import token_keys
+from grm_jax.sampling.choice import choose
 from grm_jax.sampling.state import LOOP_AXES, LoopState, Prompts
-from grm_jax.sampling.strategy import choose
 from grm_jax.sharding import constrain
 
 

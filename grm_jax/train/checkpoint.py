@@ -7,7 +7,7 @@ sound one counts, and a broken one is named and kept.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,29 +19,11 @@ from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model
 from grm_jax.processes import from_first, say
 from grm_jax.train import checksums
+from grm_jax.train.config import CheckpointConfig
 from grm_jax.train.state import TrainState
 
 BROKEN = "broken"  # where broken checkpoints are put, inside their folder
 _WRITING = "*.orbax-checkpoint-tmp"  # what Orbax calls a checkpoint that is not whole yet
-
-
-@dataclass(frozen=True)
-class CheckpointConfig:
-    """A checkpoint `every` so many steps, of which the last `keep` are kept.
-
-    Raises:
-        ValueError: a number that is not positive.
-    """
-
-    every: int = 500
-    keep: int = 2
-
-    def __post_init__(self) -> None:
-        if self.every < 1 or self.keep < 1:
-            raise ValueError(
-                f"checkpoint.every is {self.every} and checkpoint.keep is {self.keep}; "
-                "both count something: give 1 or more."
-            )
 
 
 class Checkpoints:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from grm_jax.sharding import MeshConfig
+from grm_jax.mesh import MeshConfig
 
 
 @dataclass(frozen=True)

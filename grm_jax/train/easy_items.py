@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from grm_jax.judging.collect import collect
-from grm_jax.judging.folder import Learns
+from grm_jax.judging.kinds import Learns
 from grm_jax.judging.reward import is_correct
-from grm_jax.judging.sources import JudgeConfig
 from grm_jax.processes import say
 from grm_jax.text.messages import Example
 from grm_jax.train.run import Run
-
-
-@dataclass(frozen=True)
-class FilterConfig:
-    """Items that a reference judge gets right `n` times of `n` are left out (paper: 3 of 3).
-
-    Args:
-        judge: the reference judge; by default the model that the stage starts from.
-        n: judgments per item; 0 leaves nothing out.
-
-    Raises:
-        ValueError: n is negative.
-    """
-
-    judge: JudgeConfig = field(default_factory=JudgeConfig)
-    n: int = 3
-
-    def __post_init__(self) -> None:
-        if self.n < 0:
-            raise ValueError(f"filter.n is {self.n}; give 0 (leave nothing out) or more.")
+from grm_jax.train.stages import FilterConfig
 
 
 def hard_items(

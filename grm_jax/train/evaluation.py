@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from grm_jax.data.items import ItemsConfig, load_items
+from grm_jax.data.items import load_items
 from grm_jax.evals.items import measure_items
 from grm_jax.judging.collect import Rated, write_samples
 from grm_jax.judging.judge import Judge
@@ -17,35 +17,8 @@ from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.samples import SampleSource, read_samples
 from grm_jax.outputs import write_whole
 from grm_jax.processes import is_first
-from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Example
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """How every model of the pipeline is measured.
-
-    Args:
-        items: labelled items that no stage learned from.
-        k: samples per item of the trained models; accuracies are for 1, 2, 4 .. k.
-        k_start: samples per item of the start model.
-        strategy: how tokens are drawn (temperature 1, as in training).
-        rows: samples decoded at once.
-
-    Raises:
-        ValueError: a count that is not positive.
-    """
-
-    items: tuple[ItemsConfig, ...] = (ItemsConfig(split="heldout", limit=2000),)
-    k: int = 32
-    k_start: int = 8
-    strategy: Strategy = field(default_factory=Strategy)
-    rows: int = 256
-
-    def __post_init__(self) -> None:
-        for name in ("k", "k_start", "rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
+from grm_jax.train.stages import EvaluationConfig
 
 
 def evaluate(

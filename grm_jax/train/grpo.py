@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grm_jax.data.items import ItemsConfig, load_items
-from grm_jax.judging.folder import Learns
+from grm_jax.data.items import load_items
+from grm_jax.judging.kinds import Learns
 from grm_jax.metric_names import (
     DRIFT,
     NUM_TOKENS,
@@ -28,15 +27,14 @@ from grm_jax.metric_names import (
     TOKENS,
     TOKENS_PER_SECOND,
 )
-from grm_jax.objectives.grpo import GRPOLossConfig, group_advantages
+from grm_jax.objectives.grpo import group_advantages
 from grm_jax.processes import spread
 from grm_jax.sampling.sampler import Sampler
-from grm_jax.sampling.strategy import Strategy
 from grm_jax.sharding import DECODE_RULES, TRAIN_RULES, shardings_of
 from grm_jax.text.messages import Example
-from grm_jax.train.easy_items import FilterConfig, hard_items
+from grm_jax.train.config import RunConfig
+from grm_jax.train.easy_items import hard_items
 from grm_jax.train.loop import Drawn, train_stage
-from grm_jax.train.optimizer import OptimizerConfig, make_schedule
 from grm_jax.train.policy_loss import SUMMED, make_scorer, policy_loss
 from grm_jax.train.rollout import (
     Reward,
@@ -53,72 +51,12 @@ from grm_jax.train.rollout import (
     to_arrays,
     to_row,
 )
-from grm_jax.train.run import Run, RunConfig, TrainingConfig, export, open_run
+from grm_jax.train.run import Run, export, open_run
+from grm_jax.train.stages import GRPOConfig
 from grm_jax.train.start import learned_kind, load_start, start_settings
 from grm_jax.train.state import TrainState
 from grm_jax.train.step import SumLoss, batch_sharding
 from grm_jax.train.tracking import Numbers
-
-
-@dataclass(frozen=True)
-class GRPOConfig(TrainingConfig):
-    """GRPO. What the paper leaves open has the default of GRPO's own paper. The start model is the
-    frozen reference of the KL term, too.
-
-    Args:
-        items: labelled items to judge. filter: which of them are too easy.
-        kind: what is trained: "grm", or "judge" (LLM-as-a-Judge: rewarded if it chooses the
-            labelled response); by default what `start` is. A judge sees pairs alone, as in the
-            paper: of an item with more responses the best and another one (drawn by the seed);
-            single responses are left out.
-        group: judgments of one prompt, G (paper: 4).
-        batch: rollouts per step (paper: 512), counted as `batch_unit` says, on which the paper is
-            silent: "outputs" (batch / group prompts, as in GRPO's paper) or "prompts".
-        steps: rollouts, each followed by `iterations` updates (1: on-policy).
-        loss: beta, clipping, KL estimator, standard deviation.
-        strategy: how the policy's tokens are drawn. The policy, and the reference, are the models
-            at its temperature; top_k and top_p leave tokens out of the draws alone.
-        max_new_tokens: room for one judgment; by default what the model folder says.
-        rows: samples decoded at once.
-        reference_dtype: what the reference's weights are stored in.
-        samples_every: steps between two batches of rollouts that are kept to be read.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-
-    items: tuple[ItemsConfig, ...] = (ItemsConfig(limit=1000),)
-    filter: FilterConfig = field(default_factory=FilterConfig)
-    kind: Learns | None = None
-    group: int = 4
-    batch: int = 512
-    batch_unit: Literal["outputs", "prompts"] = "outputs"
-    steps: int = 900
-    iterations: int = 1
-    loss: GRPOLossConfig = field(default_factory=GRPOLossConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    strategy: Strategy = field(default_factory=Strategy)
-    max_new_tokens: int | None = None
-    rows: int = 64
-    reference_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    samples_every: int = 10
-
-    def __post_init__(self) -> None:
-        for name in ("group", "batch", "steps", "iterations", "samples_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
-        if self.batch_unit == "outputs" and self.batch % self.group:
-            raise ValueError(
-                f"batch is {self.batch} outputs in groups of {self.group}: give a multiple of it."
-            )
-        if self.strategy.temperature == 0:
-            raise ValueError("strategy.temperature is 0: all of a group would be equal.")
-        make_schedule(self.optimizer, self.steps * self.iterations)
-
-    @property
-    def prompts(self) -> int:
-        """Prompts per step."""
-        return self.batch // self.group if self.batch_unit == "outputs" else self.batch
 
 
 def run(run: RunConfig, cfg: GRPOConfig, reward: Reward = rule_rewards) -> Path | None:

@@ -16,8 +16,9 @@ from jax.sharding import Mesh
 from grm_jax.models.model import Model
 from grm_jax.processes import anywhere, is_first, say, several, spread
 from grm_jax.train.checkpoint import Checkpoints
+from grm_jax.train.config import OptimizerConfig
 from grm_jax.train.guard import Guard
-from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from grm_jax.train.optimizer import make_optimizer, make_schedule
 from grm_jax.train.run import Run
 from grm_jax.train.state import TrainState, abstract_state, placed_state, state_shardings
 from grm_jax.train.step import Step, SumLoss, batch_sharding, compile_step, make_step

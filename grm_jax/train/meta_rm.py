@@ -7,13 +7,12 @@ hint: those of rejective fine-tuning, and fresh ones of the GRM that it will gui
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from grm_jax.data.items import ItemsConfig, load_items
+from grm_jax.data.items import load_items
 from grm_jax.data.pipeline import TokenRow, make_stream
 from grm_jax.evals.ranking import Ranking, rank
 from grm_jax.judging.collect import collect
@@ -22,55 +21,15 @@ from grm_jax.judging.judgment import Sampled
 from grm_jax.judging.meta import MetaRM, meta_tokens
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.samples import read_samples
-from grm_jax.judging.sources import JudgeConfig
 from grm_jax.processes import say
 from grm_jax.text.prompts import Template
 from grm_jax.text.tokenizer import Tokenizer
-from grm_jax.train.run import Run, RunConfig, export, open_run
-from grm_jax.train.scorer import (
-    ScorerConfig,
-    is_heldout,
-    label_loss,
-    scored_row,
-    train_scorer,
-    write_report,
-)
+from grm_jax.train.config import RunConfig
+from grm_jax.train.run import Run, export, open_run
+from grm_jax.train.scorer import is_heldout, label_loss, scored_row, train_scorer, write_report
+from grm_jax.train.stages import MetaRMConfig
 
 STAGE = "meta_rm"
-
-
-@dataclass(frozen=True)
-class MetaRMConfig(ScorerConfig):
-    """Training of the meta RM, on the trunk of the start model.
-
-    Args:
-        samples: files of judgments that are there already (RFT's samples_plain.jsonl).
-        items: labelled items for fresh judgments, `n` each by `judge`.
-        judge: the GRM that it will guide; by default the model in `start`.
-        n: fresh judgments per item (0: none).
-        supervise: "last", the score at the judgment's last token alone, which is what is used; or
-            "all", the scores at all its tokens (a verifier as of Cobbe et al., arXiv 2110.14168:
-            many more places where an error can be noticed).
-        balance: "natural", right and wrong judgments as they come; or "equal", as many of each.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-
-    samples: tuple[str, ...] = ()
-    items: tuple[ItemsConfig, ...] = (ItemsConfig(limit=1000),)
-    judge: JudgeConfig = field(default_factory=JudgeConfig)
-    n: int = 4
-    supervise: Literal["last", "all"] = "last"
-    balance: Literal["natural", "equal"] = "natural"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.n < 0 or (not self.n and not self.samples):
-            raise ValueError(
-                f"n is {self.n} and samples names {len(self.samples)} files: the meta RM learns "
-                "from judgments: give fresh ones, files, or both."
-            )
 
 
 def run(run: RunConfig, cfg: MetaRMConfig) -> Path | None:

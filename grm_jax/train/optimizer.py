@@ -2,54 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import optax
 
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) after clipping by the global norm.
-
-    The rate rises over `warmup_steps` and then stays (`constant`) or falls along half a cosine
-    to `final_fraction` of its peak at the stage's last step. `clip_norm` None does not clip.
-
-    Raises:
-        ValueError: a number outside its range.
-    """
-
-    learning_rate: float = 1e-5
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup_steps: int = 0
-    final_fraction: float = 0.0
-    weight_decay: float = 0.0
-    clip_norm: float | None = 1.0
-    b1: float = 0.9
-    b2: float = 0.95
-    eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        # The comparisons are so that a NaN fails them.
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(
-                f"learning_rate is {self.learning_rate}; give a finite number above 0."
-            )
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps is {self.warmup_steps}; give 0 (none) or more.")
-        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
-            raise ValueError(f"clip_norm is {self.clip_norm}; give more than 0, or null for none.")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay is {self.weight_decay}; give 0 (none) or more.")
-        if not 0 < self.eps < math.inf:
-            raise ValueError(f"eps is {self.eps}; give a finite number above 0.")
-        for name, value in (("b1", self.b1), ("b2", self.b2)):
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} is {value}; give 0 or more, and less than 1.")
-        if not 0 <= self.final_fraction <= 1:
-            raise ValueError(f"final_fraction is {self.final_fraction}; give 0 to 1.")
+from grm_jax.train.config import OptimizerConfig, check_warmup
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -60,11 +18,8 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}; give 1 or more.")
+    check_warmup(config, steps)
     peak, warmup = config.learning_rate, config.warmup_steps
-    if warmup >= steps:
-        raise ValueError(
-            f"warmup_steps is {warmup}, but the stage has only {steps} steps: warm up for fewer."
-        )
     after = (
         optax.constant_schedule(peak)
         if config.schedule == "constant"

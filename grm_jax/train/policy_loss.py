@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from grm_jax.metric_names import DRIFT, ENTROPY, KL
 from grm_jax.models.model import Model
-from grm_jax.objectives.grpo import GRPOLossConfig, grpo_loss
+from grm_jax.objectives.config import GRPOLossConfig
+from grm_jax.objectives.grpo import grpo_loss
 from grm_jax.objectives.logprobs import token_logprobs
 from grm_jax.sharding import constrain
 from grm_jax.train.compute import ComputeConfig

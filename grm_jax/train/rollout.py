@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from grm_jax.judging.asking import Asking, read_completion
-from grm_jax.judging.folder import Learns
 from grm_jax.judging.judgment import Judgment
+from grm_jax.judging.kinds import Learns
 from grm_jax.judging.pairs import take
 from grm_jax.judging.reward import rule_reward
 from grm_jax.metric_names import INVALID_RATIO, MEAN_LENGTH, REWARD, ZERO_STD

@@ -5,84 +5,28 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
-from grm_jax.judging.folder import Learns
+from grm_jax.judging.config import JudgeConfig
+from grm_jax.judging.kinds import Learns
 from grm_jax.judging.samples import SampleSource
-from grm_jax.judging.sources import JudgeConfig, open_judge
+from grm_jax.judging.sources import open_judge
 from grm_jax.models import hf
 from grm_jax.models.model import Model
 from grm_jax.sharding import make_mesh
 from grm_jax.text.prompts import Templates, load_templates
 from grm_jax.text.tokenizer import Tokenizer
-from grm_jax.train.checkpoint import CheckpointConfig
-from grm_jax.train.compute import ComputeConfig
+from grm_jax.train.config import RunConfig, TrainingConfig
 from grm_jax.train.finite import check_finite
 from grm_jax.train.folder import run_folder
 from grm_jax.train.memory import keep_freed_memory
 from grm_jax.train.start import start_settings, start_templates, start_tokenizer
 from grm_jax.train.step import check_rows
-from grm_jax.train.tracking import TrackingConfig
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """A training run: where it starts from, and where its results go.
-
-    Args:
-        output: the run's folder. The same command continues what is there.
-        start: the model that is trained: a model folder, a hub id, a bundled model, or a
-            `checkpoints` folder of another run; or "new:SIZE" for random weights (tiny-quarter,
-            tiny-half, tiny, small, medium, 2b, 9b, 27b).
-        tokenizer: a folder or hub id; by default that of `start`.
-        templates: a folder of prompt templates; by default that of the model in `start`, or the
-            built-in ones.
-        seed: of initial weights, sampling and shuffling, and of the world's items.
-
-    Raises:
-        ValueError: a seed outside its range.
-    """
-
-    output: str = "runs/train"
-    start: str = "tiny-start"
-    tokenizer: str | None = None
-    templates: str | None = None
-    seed: int = 0
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed is {self.seed}; give 0 to {2**31 - 1}.")
-
-
-@dataclass(frozen=True)
-class ExportConfig:
-    """The model folder that is written at the end: its weights' type, and how long judges write.
-
-    Raises:
-        ValueError: max_new_tokens is not positive.
-    """
-
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    max_new_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens is not None and self.max_new_tokens < 1:
-            raise ValueError(f"export.max_new_tokens is {self.max_new_tokens}; give 1 or more.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """What every stage has of its own: how it computes, when it saves, what it exports."""
-
-    compute: ComputeConfig = field(default_factory=ComputeConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    export: ExportConfig = field(default_factory=ExportConfig)
 
 
 @dataclass(frozen=True)

@@ -10,85 +10,39 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from grm_jax.data.items import ItemsConfig, load_items
+from grm_jax.data.items import load_items
 from grm_jax.data.pipeline import Batch, RandomAccess, TokenRow, make_stream
 from grm_jax.evals.items import measure_items
 from grm_jax.judging.cloud import Critic, value_tokens
 from grm_jax.judging.collect import collect
+from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.folder import model_path
 from grm_jax.judging.judgment import Judgment
 from grm_jax.judging.scalar import alone, pair_tokens, reward_tokens
-from grm_jax.judging.sources import JudgeConfig, open_judge
+from grm_jax.judging.sources import open_judge
 from grm_jax.metric_names import CORRECT, TARGETS, TOKENS, TOO_LONG
 from grm_jax.models import scalar_head
 from grm_jax.models.model import Model
 from grm_jax.objectives.scalar import bradley_terry_loss
 from grm_jax.processes import is_first, say, wait
-from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Example
-from grm_jax.train.run import Run, RunConfig, export, open_run
-from grm_jax.train.scorer import (
-    ScorerConfig,
-    is_heldout,
-    label_loss,
-    scored_row,
-    train_scorer,
-    write_report,
-)
+from grm_jax.train.config import RunConfig
+from grm_jax.train.run import Run, export, open_run
+from grm_jax.train.scorer import is_heldout, label_loss, scored_row, train_scorer, write_report
+from grm_jax.train.stages import ScalarConfig
 from grm_jax.train.step import Metrics, SumLoss
 
 STAGE = "scalar"
 CRITIC = "critic"  # the critic's folder inside that of the value head
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ScalarConfig(ScorerConfig):
-    """Training of a scalar judge, on the trunk of the start model.
-
-    Args:
-        objective: "bt", a reward for each response alone; "pair", a margin for two responses read
-            together; "cloud", a reward for each response with a critique of it.
-        items: labelled items; those of a single response have no pair and are left.
-        critic: of cloud: the model folder that writes critiques (`grm train sft` makes one); by
-            default the model in `start`. It goes into the written folder.
-        n: of cloud: critiques of each response to learn from.
-        strategy: of cloud: how critiques are drawn.
-        k: judgments of each held-out item to measure with: opposite orders of pair, critiques of
-            cloud; those of bt are all alike.
-        rows: sequences sampled, or scored, at once.
-        batch: rows x length tokens per update. A pair of bt and cloud has to fit into one row.
-
-    Raises:
-        ValueError: a value outside its range, or a critic where there is no critique.
-    """
-
-    objective: Literal["bt", "pair", "cloud"] = "bt"
-    items: tuple[ItemsConfig, ...] = (ItemsConfig(limit=1000),)
-    critic: str | None = None
-    n: int = 1
-    strategy: Strategy = field(default_factory=Strategy)
-    k: int = 1
-    rows: int = 64
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("n", "k", "rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
-        if self.critic is not None and self.objective != "cloud":
-            raise ValueError(
-                f"critic is {self.critic}, but objective is {self.objective}, which reads no "
-                "critique: leave it out, or take cloud."
-            )
 
 
 def run(run: RunConfig, cfg: ScalarConfig) -> Path | None:

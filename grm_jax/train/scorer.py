@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from grm_jax.data.pipeline import Batch, BatchConfig, TokenRow
+from grm_jax.data.pipeline import Batch, TokenRow
 from grm_jax.metric_names import CORRECT, TARGETS, TOKENS, TOO_LONG
 from grm_jax.models import scalar_head
 from grm_jax.models.model import Model
@@ -24,44 +24,13 @@ from grm_jax.outputs import write_whole
 from grm_jax.processes import is_first
 from grm_jax.sharding import TRAIN_RULES, shardings_of
 from grm_jax.train.loop import train_stage
-from grm_jax.train.optimizer import OptimizerConfig, make_schedule
-from grm_jax.train.run import Run, TrainingConfig
+from grm_jax.train.run import Run
+from grm_jax.train.stages import ScorerConfig
 from grm_jax.train.start import load_start
 from grm_jax.train.step import Metrics, SumLoss
 
 # The norms after a new layer's attention and feed-forward, as offsets from 1: it adds a tenth.
 FAINT = -0.9
-
-
-@dataclass(frozen=True)
-class ScorerConfig(TrainingConfig):
-    """Training of a model with a scalar head.
-
-    Args:
-        grow: pairs of layers put on top of the trunk, which begin as next to nothing. A trunk that
-            predicts a token with its last layer has no layer left to compare it with what came.
-        heldout_share: of the items, kept out of the training to measure it.
-        steps: updates. batch: rows x length tokens per update, several sequences in a row.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-
-    grow: int = 0
-    heldout_share: float = 0.1
-    steps: int = 500
-    batch: BatchConfig = field(default_factory=BatchConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-
-    def __post_init__(self) -> None:
-        if self.grow < 0:
-            raise ValueError(f"grow is {self.grow}; give 0 (the trunk as it is) or more pairs.")
-        if not 0 < self.heldout_share < 1:
-            raise ValueError(
-                f"heldout_share is {self.heldout_share}; some items must be kept out, and some "
-                "learned from: give more than 0 and less than 1."
-            )
-        make_schedule(self.optimizer, self.steps)
 
 
 def train_scorer(

@@ -2,74 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from grm_jax.data.demonstrations import SourceConfig, open_source
-from grm_jax.data.pipeline import Batch, BatchConfig, make_stream
-from grm_jax.judging.folder import Learns
+from grm_jax.data.config import BatchConfig
+from grm_jax.data.demonstrations import open_source
+from grm_jax.data.pipeline import Batch, make_stream
+from grm_jax.judging.kinds import Learns
 from grm_jax.metric_names import TARGET_TOKENS, TOKENS, TOO_LONG
 from grm_jax.models.model import Model
 from grm_jax.objectives.logprobs import token_logprobs
 from grm_jax.objectives.rft import rft_loss
+from grm_jax.train.config import RunConfig
 from grm_jax.train.loop import train_stage
-from grm_jax.train.optimizer import OptimizerConfig, make_schedule
-from grm_jax.train.run import Run, RunConfig, TrainingConfig, export, open_run
+from grm_jax.train.run import Run, export, open_run
+from grm_jax.train.stages import SFTConfig, StageConfig
 from grm_jax.train.start import learned_kind, load_start
 from grm_jax.train.step import Metrics, SumLoss
-
-
-@dataclass(frozen=True)
-class StageConfig:
-    """One pass of training: so many updates on a mix of sources, with an optimiser of its own.
-
-    Raises:
-        ValueError: no step, or no source.
-    """
-
-    steps: int
-    data: tuple[SourceConfig, ...] = (SourceConfig(),)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-
-    def __post_init__(self) -> None:
-        if not self.data:
-            raise ValueError("data is empty: name at least one source.")
-        make_schedule(self.optimizer, self.steps)
-
-
-@dataclass(frozen=True)
-class SFTConfig(TrainingConfig):
-    """Supervised fine-tuning in one or more stages.
-
-    Args:
-        stages: by name, one after another; each has its folder in `output`.
-        kind: the kind of judge that the model folder is then used as; by default that of `start`.
-        batch: rows x length tokens per update, over all devices.
-        compute: devices, memory and precision.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-
-    stages: dict[str, StageConfig]
-    kind: Learns | None = None
-    batch: BatchConfig = field(default_factory=BatchConfig)
-
-    def __post_init__(self) -> None:
-        if not self.stages:
-            raise ValueError("stages is empty: name at least one, such as stages.sft.steps.")
-        for name in self.stages:
-            if not re.fullmatch(r"[\w-]+", name) or name == "model":
-                raise ValueError(
-                    f"the stage name {name!r} becomes a folder beside `model`: use letters, "
-                    "digits, _ and -."
-                )
 
 
 def run(run: RunConfig, cfg: SFTConfig) -> Path | None:

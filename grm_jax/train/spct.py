@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,30 +22,14 @@ from grm_jax.outputs import Made, claimed_folder, write_whole
 from grm_jax.paths import expanded
 from grm_jax.processes import from_first, is_first, say
 from grm_jax.train import grpo, meta_rm, rft
-from grm_jax.train.evaluation import EvaluationConfig, evaluate
+from grm_jax.train.config import RunConfig, TrainingConfig
+from grm_jax.train.evaluation import evaluate
 from grm_jax.train.folder import settings_of
-from grm_jax.train.grpo import GRPOConfig
-from grm_jax.train.meta_rm import MetaRMConfig
-from grm_jax.train.rft import RFTConfig
-from grm_jax.train.run import RunConfig, TrainingConfig
+from grm_jax.train.stages import SPCTConfig
 
 # What does not decide a stage's result, or decides it by its content and not by its name.
 FREE = ("output", "checkpoint", "tracking", "start", "samples")
 STAGES = {"rft": rft, "grpo": grpo, "meta_rm": meta_rm}
-
-
-@dataclass(frozen=True)
-class SPCTConfig:
-    """The whole of SPCT. `null` in the place of a stage leaves it out (an ablation).
-
-    Each stage has a folder in `output` and starts from what the one before has made. The meta RM
-    also learns from RFT's plain judgments.
-    """
-
-    rft: RFTConfig | None = field(default_factory=RFTConfig)
-    grpo: GRPOConfig | None = field(default_factory=GRPOConfig)
-    meta_rm: MetaRMConfig | None = field(default_factory=MetaRMConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
 
 def run(run: RunConfig, cfg: SPCTConfig) -> Path | None:

@@ -10,9 +10,9 @@ from grm_jax.aot.flops import decode_flops, forward_flops, head_size
 from grm_jax.aot.measure import measure
 from grm_jax.aot.programs import Work, build, decode_mesh, train_mesh
 from grm_jax.aot.topology import CHIPS, Topology
+from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model
-from grm_jax.sharding import MeshConfig
 
 TINY = PRESETS["tiny"]
 

@@ -14,9 +14,10 @@ from grm_jax.aot.programs import Work, build
 from grm_jax.aot.saved import load_program, save_program
 from grm_jax.aot.topology import Topology
 from grm_jax.judging.rater import rate
+from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model
-from grm_jax.sharding import DECODE_RULES, MeshConfig, make_mesh, shardings_of
+from grm_jax.sharding import DECODE_RULES, make_mesh, shardings_of
 
 SHAPE = MeshConfig(4, 1, 2)
 # What the process that loads does: the same arguments as `arguments` makes, and no tracing.

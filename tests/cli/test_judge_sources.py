@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from grm_jax.cli import main
-from grm_jax.cli.evaluate import DECIDE, EvalCommand
+from grm_jax.cli.commands import EvalCommand
+from grm_jax.cli.evaluate import DECIDE
 from grm_jax.judging.answer import Answer
 
 SAME = ("--k", "2", "--rows", "8")

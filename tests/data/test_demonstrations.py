@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grm_jax.data.demonstrations import SourceConfig, open_source
+from grm_jax.data.config import SourceConfig
+from grm_jax.data.demonstrations import open_source
 from grm_jax.data.synthetic import CRITERIA, Noise, World, in_words
 from grm_jax.judging.folder import bundled
 from grm_jax.text.parse import parse_choice, parse_judgment

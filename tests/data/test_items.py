@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from grm_jax.data.items import ItemsConfig, load_items
+from grm_jax.data.config import ItemsConfig
+from grm_jax.data.items import load_items
 
 
 def write(path, rows):

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from grm_jax.data.items import ItemsConfig, load_items
+from grm_jax.data.config import ItemsConfig
+from grm_jax.data.items import load_items
 from grm_jax.data.math_pairs import pairs_of, to_problem
 
 MATH = {"problem": "1+1?", "level": "Level 1", "type": "Algebra", "solution": r"It is $\boxed{2}$."}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from grm_jax.data import pipeline
-from grm_jax.data.pipeline import Batch, BatchConfig, TokenRow, make_stream
+from grm_jax.data.config import BatchConfig
+from grm_jax.data.pipeline import Batch, TokenRow, make_stream
 
 SMALL = BatchConfig(4, 16)
 

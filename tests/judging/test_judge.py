@@ -297,7 +297,7 @@ def test_a_tokenizer_too_large_for_the_model_is_refused(tmp_path, shared_data) -
 
 
 def test_mesh_gives_the_same_verdicts() -> None:
-    from grm_jax.sharding import MeshConfig
+    from grm_jax.mesh import MeshConfig
 
     one = Judge.load("tiny", rows=16)
     eight = Judge.load("tiny", rows=16, mesh=MeshConfig(data=4, fsdp=1, tensor=2))

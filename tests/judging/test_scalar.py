@@ -14,11 +14,12 @@ import pytest
 from grm_jax.data.synthetic import World
 from grm_jax.judging import rater as rating
 from grm_jax.judging.cloud import CLoud, Critic
+from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.folder import ModelFolder, bundled
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
 from grm_jax.judging.rater import Rater, rate
 from grm_jax.judging.scalar import BTRM, PairRM, pair_tokens, reward_tokens
-from grm_jax.judging.sources import JudgeConfig, open_judge
+from grm_jax.judging.sources import open_judge
 from grm_jax.models import hf
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model

@@ -6,10 +6,11 @@ from pathlib import Path
 import jax
 import pytest
 
+from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.endpoint import EndpointConfig, EndpointJudge
 from grm_jax.judging.folder import bundled, folder_kind, load_model_folder
 from grm_jax.judging.judge import Judge
-from grm_jax.judging.sources import JudgeConfig, open_judge
+from grm_jax.judging.sources import open_judge
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.hf import save_folder
 from grm_jax.models.model import Model

@@ -14,8 +14,8 @@ import yaml
 from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2JobSet
 
 from grm_jax.cli import main
+from grm_jax.cli.commands import STAGES
 from grm_jax.cli.options import read_options
-from grm_jax.cli.train import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBSET = yaml.safe_load((ROOT / "launch" / "jobset.yaml").read_text())

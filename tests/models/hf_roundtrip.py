@@ -19,13 +19,13 @@ import numpy as np
 
 from grm_jax.judging.folder import bundled
 from grm_jax.judging.judge import Judge
+from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS, Gemma2Config
 from grm_jax.models.hf import save_folder
 from grm_jax.models.hf_config import config_to_hf
 from grm_jax.models.hf_layout import places, with_shapes
 from grm_jax.models.hf_tensors import INDEX
 from grm_jax.models.model import Model
-from grm_jax.sharding import MeshConfig
 from grm_jax.text.messages import Example
 
 SIZES = {"2b": PRESETS["2b"], "small": Gemma2Config(32_000, 12, 1024, 4096, 8, 4, 128, 128.0)}

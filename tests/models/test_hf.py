@@ -16,12 +16,13 @@ import transformers
 from jax.sharding import PartitionSpec
 from safetensors.numpy import load_file, save_file
 
+from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS, Gemma2Config
 from grm_jax.models.hf import HEAD, load_folder, save_folder
 from grm_jax.models.hf_config import config_from_hf, config_to_hf
 from grm_jax.models.hf_tensors import INDEX, Stored, not_finite
 from grm_jax.models.model import Model
-from grm_jax.sharding import DECODE_RULES, TRAIN_RULES, MeshConfig, make_mesh
+from grm_jax.sharding import DECODE_RULES, TRAIN_RULES, make_mesh
 from grm_jax.text.tokenizer import Tokenizer
 
 SMALL = Gemma2Config(97, 4, 32, 48, 4, 2, 16, 24.0, sliding_window=8, max_position=64)

@@ -9,11 +9,12 @@ import pytest
 from jax.sharding import AxisType
 
 from grm_jax.aot.topology import Topology
+from grm_jax.mesh import MeshConfig
 from grm_jax.models.attention import attention, causal_attention, causal_mask
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model
 from grm_jax.models.splash import block_size, splash_attention
-from grm_jax.sharding import MeshConfig, for_tpu, make_mesh
+from grm_jax.sharding import for_tpu, make_mesh
 
 SOFTCAP = 3.0  # so low that logits of random queries and keys feel it
 HEADS, KV_HEADS, SIZE = 4, 2, 128

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_jax.objectives.grpo import GRPOLossConfig, group_advantages, grpo_loss
+from grm_jax.objectives.config import GRPOLossConfig
+from grm_jax.objectives.grpo import group_advantages, grpo_loss
 
 B, T = 7, 11
 SEEDS = range(3)

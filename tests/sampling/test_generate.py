@@ -12,10 +12,11 @@ import pytest
 from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model
 from grm_jax.sampling import programs
+from grm_jax.sampling.choice import choose
 from grm_jax.sampling.generate import decode, prefill, start
 from grm_jax.sampling.programs import draw, lower_decode
 from grm_jax.sampling.state import Prompts
-from grm_jax.sampling.strategy import Strategy, choose
+from grm_jax.sampling.strategy import Strategy
 
 CONFIG = dataclasses.replace(PRESETS["tiny"], vocab_size=61, embed_dim=32, sliding_window=5)
 STOP = jnp.asarray([7, 9])

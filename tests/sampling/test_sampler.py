@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
+from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model
 from grm_jax.sampling.sampler import Completion, Request, Sampler
-from grm_jax.sharding import DECODE_RULES, MeshConfig, make_mesh, shardings_of
+from grm_jax.sharding import DECODE_RULES, make_mesh, shardings_of
 
 CONFIG = dataclasses.replace(
     PRESETS["tiny"], vocab_size=64, embed_dim=32, sliding_window=5, max_position=80

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grm_jax.sampling.strategy import Strategy, choose, inverse_cdf
+from grm_jax.sampling.choice import choose, inverse_cdf
+from grm_jax.sampling.strategy import Strategy
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

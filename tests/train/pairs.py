@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 
+from grm_jax.cli.commands import STAGES
 from grm_jax.cli.options import read_options
-from grm_jax.cli.train import STAGES
 from grm_jax.sharding import make_mesh
+from grm_jax.train.config import RunConfig
 from grm_jax.train.folder import settings_of
-from grm_jax.train.run import Run, RunConfig
+from grm_jax.train.run import Run
 from grm_jax.train.start import start_templates, start_tokenizer
 
 

@@ -9,19 +9,15 @@ import numpy as np
 import optax
 import pytest
 
-from grm_jax.data.pipeline import BatchConfig, TokenRow, make_stream
-from grm_jax.sharding import MeshConfig, make_mesh
+from grm_jax.data.config import BatchConfig
+from grm_jax.data.pipeline import TokenRow, make_stream
+from grm_jax.mesh import MeshConfig
+from grm_jax.sharding import make_mesh
 from grm_jax.train import checksums
-from grm_jax.train.checkpoint import (
-    BROKEN,
-    CheckpointConfig,
-    Checkpoints,
-    is_checkpoints,
-    load_params,
-    saved_model,
-)
+from grm_jax.train.checkpoint import BROKEN, Checkpoints, is_checkpoints, load_params, saved_model
+from grm_jax.train.config import CheckpointConfig, RunConfig, TrainingConfig
 from grm_jax.train.finite import check_finite
-from grm_jax.train.run import Run, RunConfig, TrainingConfig, export
+from grm_jax.train.run import Run, export
 from grm_jax.train.start import load_start
 from grm_jax.train.state import abstract_state, new_state, state_shardings
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grm_jax.sharding import MeshConfig, make_mesh
+from grm_jax.mesh import MeshConfig
+from grm_jax.sharding import make_mesh
 from grm_jax.train.guard import KEPT, LIMIT, Guard
 from grm_jax.train.loop import Drawn, fit, from_stream
 from grm_jax.train.step import batch_sharding

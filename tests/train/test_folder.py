@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from grm_jax.data.demonstrations import SourceConfig
-from grm_jax.sharding import MeshConfig
+from grm_jax.data.config import SourceConfig
+from grm_jax.mesh import MeshConfig
 from grm_jax.train.compute import ComputeConfig
+from grm_jax.train.config import RunConfig
 from grm_jax.train.folder import run_folder
-from grm_jax.train.run import RunConfig
-from grm_jax.train.sft import SFTConfig, StageConfig
+from grm_jax.train.stages import SFTConfig, StageConfig
 
 
 def claim(run: RunConfig, cfg: SFTConfig) -> None:

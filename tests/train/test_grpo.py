@@ -8,20 +8,21 @@ import jax
 import numpy as np
 import pytest
 
-from grm_jax.data.items import ItemsConfig, load_items
+from grm_jax.data.config import ItemsConfig
+from grm_jax.data.items import load_items
+from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.reward import rule_reward
-from grm_jax.judging.sources import JudgeConfig
-from grm_jax.objectives.grpo import GRPOLossConfig
+from grm_jax.mesh import MeshConfig
+from grm_jax.objectives.config import GRPOLossConfig
 from grm_jax.sampling.sampler import Completion, Sampler
-from grm_jax.sharding import MeshConfig
 from grm_jax.text.messages import Example
 from grm_jax.text.parse import parse_choice
 from grm_jax.train import grpo
-from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.compute import ComputeConfig
-from grm_jax.train.easy_items import FilterConfig, hard_items
-from grm_jax.train.grpo import GRPOConfig, Policy, Rollouts
-from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from grm_jax.train.config import CheckpointConfig, OptimizerConfig, RunConfig
+from grm_jax.train.easy_items import hard_items
+from grm_jax.train.grpo import Policy, Rollouts
+from grm_jax.train.optimizer import make_optimizer, make_schedule
 from grm_jax.train.rollout import (
     RolloutBatch,
     as_pair,
@@ -31,7 +32,7 @@ from grm_jax.train.rollout import (
     roll_out,
     to_arrays,
 )
-from grm_jax.train.run import RunConfig
+from grm_jax.train.stages import FilterConfig, GRPOConfig
 from grm_jax.train.state import placed_state, state_shardings
 from grm_jax.train.step import batch_sharding, compile_step, make_step
 from grm_jax.train.tracking import read_metrics

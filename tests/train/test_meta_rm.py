@@ -7,23 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grm_jax.data.items import ItemsConfig
-from grm_jax.data.pipeline import BatchConfig, make_stream
+from grm_jax.data.config import BatchConfig, ItemsConfig
+from grm_jax.data.pipeline import make_stream
+from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.folder import model_path
 from grm_jax.judging.judgment import Sampled
 from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.samples import read_samples
-from grm_jax.judging.sources import JudgeConfig
+from grm_jax.mesh import MeshConfig
 from grm_jax.models import hf, scalar_head
-from grm_jax.sharding import MeshConfig, make_mesh
+from grm_jax.sharding import make_mesh
 from grm_jax.text.prompts import load_templates
 from grm_jax.train import meta_rm
-from grm_jax.train.checkpoint import CheckpointConfig
-from grm_jax.train.meta_rm import MetaRMConfig, ScoredRows, labels
-from grm_jax.train.optimizer import OptimizerConfig
-from grm_jax.train.run import RunConfig
+from grm_jax.train.config import CheckpointConfig, OptimizerConfig, RunConfig
+from grm_jax.train.meta_rm import ScoredRows, labels
 from grm_jax.train.scorer import grown, is_heldout, label_loss, with_head
+from grm_jax.train.stages import MetaRMConfig
 from grm_jax.train.start import load_start, start_templates, start_tokenizer
 from grm_jax.train.tracking import read_metrics
 from tests.devices import one_device

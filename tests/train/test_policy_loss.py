@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grm_jax.objectives.grpo import GRPOLossConfig
+from grm_jax.objectives.config import GRPOLossConfig
 from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.policy_loss import make_scorer, policy_loss
 from grm_jax.train.rollout import RolloutBatch

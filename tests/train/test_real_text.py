@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from grm_jax.data.items import ItemsConfig, load_items
+from grm_jax.data.config import ItemsConfig
+from grm_jax.data.items import load_items
 from grm_jax.data.sources import BadRow, load_examples
 from grm_jax.judging.asking import read_judgment
 from grm_jax.judging.folder import bundled

@@ -7,24 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grm_jax.data.demonstrations import SourceConfig
-from grm_jax.data.items import ItemsConfig, load_items
-from grm_jax.data.pipeline import BatchConfig
+from grm_jax.data.config import BatchConfig, ItemsConfig, SourceConfig
+from grm_jax.data.items import load_items
 from grm_jax.judging.asking import read_judgment
+from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.folder import bundled
 from grm_jax.judging.judgment import Sampled
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.samples import read_samples, to_json
-from grm_jax.judging.sources import JudgeConfig, open_judge
+from grm_jax.judging.sources import open_judge
 from grm_jax.randomness import item_key, response_order
 from grm_jax.text.messages import Example
 from grm_jax.text.parse import parse_choice, parse_judgment
 from grm_jax.text.prompts import load_templates
 from grm_jax.train import rft
-from grm_jax.train.checkpoint import CheckpointConfig
-from grm_jax.train.optimizer import OptimizerConfig
-from grm_jax.train.rft import RFTConfig
-from grm_jax.train.run import RunConfig
+from grm_jax.train.config import CheckpointConfig, OptimizerConfig, RunConfig
+from grm_jax.train.stages import RFTConfig
 from tests.devices import one_device
 from tests.train.pairs import Pair, change
 

@@ -10,27 +10,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grm_jax.data.items import ItemsConfig, load_items
-from grm_jax.data.pipeline import BatchConfig, make_stream
+from grm_jax.data.config import BatchConfig, ItemsConfig
+from grm_jax.data.items import load_items
+from grm_jax.data.pipeline import make_stream
 from grm_jax.judging.cloud import CLoud
+from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.folder import bundled
 from grm_jax.judging.rater import rate
 from grm_jax.judging.samples import read_samples
 from grm_jax.judging.scalar import BTRM, PairRM, pair_tokens, reward_tokens
-from grm_jax.judging.sources import JudgeConfig, open_judge
+from grm_jax.judging.sources import open_judge
+from grm_jax.mesh import MeshConfig
 from grm_jax.models import hf
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model
-from grm_jax.sharding import MeshConfig
 from grm_jax.text.prompts import load_templates
 from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train import scalar
-from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.compute import ComputeConfig
-from grm_jax.train.optimizer import OptimizerConfig
-from grm_jax.train.run import RunConfig
-from grm_jax.train.scalar import ScalarConfig, make_rows, pair_loss, run
+from grm_jax.train.config import CheckpointConfig, OptimizerConfig, RunConfig
+from grm_jax.train.scalar import make_rows, pair_loss, run
 from grm_jax.train.scorer import label_loss
+from grm_jax.train.stages import ScalarConfig
 from grm_jax.train.tracking import Tracker, read_metrics
 from tests.train.pairs import Pair, change, opened
 

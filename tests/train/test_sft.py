@@ -10,21 +10,20 @@ import jax
 import numpy as np
 import pytest
 
-from grm_jax.data.demonstrations import SourceConfig
-from grm_jax.data.pipeline import BatchConfig
+from grm_jax.data.config import BatchConfig, SourceConfig
 from grm_jax.data.synthetic import Noise
 from grm_jax.judging.folder import bundled, load_model_folder
+from grm_jax.mesh import MeshConfig
 from grm_jax.models import hf
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model
-from grm_jax.sharding import MeshConfig, make_mesh
+from grm_jax.sharding import make_mesh
 from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train import loop
-from grm_jax.train.checkpoint import CheckpointConfig
 from grm_jax.train.compute import ComputeConfig
-from grm_jax.train.optimizer import OptimizerConfig
-from grm_jax.train.run import ExportConfig, RunConfig
-from grm_jax.train.sft import SFTConfig, StageConfig, run
+from grm_jax.train.config import CheckpointConfig, ExportConfig, OptimizerConfig, RunConfig
+from grm_jax.train.sft import run
+from grm_jax.train.stages import SFTConfig, StageConfig
 from grm_jax.train.start import load_start
 from grm_jax.train.tracking import Tracker, read_metrics
 from tests.train.pairs import Pair, change, opened, read

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from grm_jax.data.items import ItemsConfig
-from grm_jax.train.rft import RFTConfig, _is_of
-from grm_jax.train.run import RunConfig
+from grm_jax.data.config import ItemsConfig
+from grm_jax.train.config import RunConfig
+from grm_jax.train.rft import _is_of
 from grm_jax.train.spct import _inputs, _is_there, _stamp
+from grm_jax.train.stages import RFTConfig
 
 
 def test_changed_data_of_a_stage_is_another_input(tmp_path):

@@ -9,8 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from grm_jax.sharding import MeshConfig, make_mesh
-from grm_jax.train.optimizer import OptimizerConfig, make_optimizer, make_schedule
+from grm_jax.mesh import MeshConfig
+from grm_jax.sharding import make_mesh
+from grm_jax.train.config import OptimizerConfig
+from grm_jax.train.optimizer import make_optimizer, make_schedule
 from grm_jax.train.sft import sft_loss
 from grm_jax.train.state import new_state, state_shardings
 from grm_jax.train.step import batch_sharding, check_rows, compile_step, make_step

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.arms import Arm, arms_json
+from grm_jax.evals.experiments.config import AblationsConfig
 from grm_jax.evals.experiments.figures import Figure, Panel, Series
 from grm_jax.evals.experiments.findings import NONE, THEIRS, Findings, Grid, plain, shown
 from grm_jax.evals.experiments.measure import measure
@@ -31,44 +31,6 @@ PAPER = {
 # The ways in which a model was measured, by name; and those of a run's models, by stage.
 Ways = dict[str, Arm]
 Run = dict[str, Ways]
-
-
-@dataclass(frozen=True)
-class AblationsConfig:
-    """Runs of `grm train spct`, the full one first, as Table 4 has them.
-
-    A run is called after what it leaves out, so that the paper's line can stand beside it. On the
-    small world, from a model that can also judge without stating principles:
-
-      grm train sft --config configs/train/sft_shown.yaml
-      grm train spct --config configs/train/spct_tiny.yaml --meta_rm null --evaluation.k 4
-        --start runs/sft_shown/model --grpo.filter.judge.model runs/sft_shown/model
-        --evaluation.k_start 1 --output runs/ablations/full
-
-    and the last one for each of the others, with
-
-      no-principles   --rft.principles false
-      no-rejective    --rft.n_plain 0 --rft.n_hinted 0
-      no-hinted       --rft.n_hinted 0
-      no-plain        --rft.n_plain 0
-      no-general      --rft.general_share 0
-
-    Args:
-        runs: by name, the output folder of each run; other names have no line of the paper's.
-        output: by default runs/experiments/ablations.
-
-    Raises:
-        ValueError: no run is named.
-    """
-
-    runs: dict[str, str] = field(
-        default_factory=lambda: {name: f"runs/ablations/{name}" for name, _ in PAPER}
-    )
-    output: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.runs:
-            raise ValueError("runs names no run: give a folder of `grm train spct` for each name.")
 
 
 def run(cfg: AblationsConfig, folder: Path) -> Findings:

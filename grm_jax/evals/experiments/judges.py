@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.arms import Arm, arms_json, arms_panel, compare, paper_grid
+from grm_jax.evals.experiments.config import JudgesConfig
 from grm_jax.evals.experiments.figures import Figure
 from grm_jax.evals.experiments.findings import THEIRS, Findings
-from grm_jax.evals.experiments.setting import Setting, benchmark_of, measure_judges
+from grm_jax.evals.experiments.setting import benchmark_of, measure_judges
 from grm_jax.evals.votes import Vote
 
 COLUMNS = ("RewardBench", "PPE Preference", "PPE Correctness", "RMB", "Overall")
-
-
-@dataclass(frozen=True)
-class JudgesConfig(Setting):
-    """Judges of any kind on one benchmark, each beside the first (Table 2).
-
-    A model folder says itself which kind it is (grm, judge, token-prob, bt, pair, cloud); with a
-    meta RM, judges that write have a row with MetaRM@k too.
-    """
 
 
 def run(cfg: JudgesConfig, folder: Path) -> Findings:

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from grm_jax.evals import paper
+from grm_jax.evals.experiments.config import KMetaConfig
 from grm_jax.evals.experiments.figures import Figure, Panel, Series
 from grm_jax.evals.experiments.findings import THEIRS, Findings, Grid, plain, shown
 from grm_jax.evals.experiments.measure import Measured
-from grm_jax.evals.experiments.setting import Setting, benchmark_of, measure_judges
+from grm_jax.evals.experiments.setting import benchmark_of, measure_judges
 from grm_jax.evals.votes import Vote, doublings
-
-
-@dataclass(frozen=True)
-class KMetaConfig(Setting):
-    """MetaRM@k with k_meta = 1, 2, 4 .. k, from one pool of k samples (Table 4)."""
-
-    meta_rm: str | None = "tiny-meta"
-    k: int = 32
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.meta_rm is None:
-            raise ValueError("meta_rm is not given: it chooses the samples that are kept.")
 
 
 def run(cfg: KMetaConfig, folder: Path) -> Findings:

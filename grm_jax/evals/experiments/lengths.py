@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from scipy import stats
 
 from grm_jax.evals import paper
 from grm_jax.evals.benchmarks import reward_bench
+from grm_jax.evals.experiments.config import LengthsConfig
 from grm_jax.evals.experiments.figures import Figure, Panel, Series
 from grm_jax.evals.experiments.findings import Findings, Grid
 from grm_jax.evals.experiments.measure import as_json
@@ -25,32 +25,6 @@ SECTIONS = ("Chat", "Chat Hard", "Safety", "Reasoning")
 SECTION_OF = {
     subset: section for section, subsets in reward_bench.SECTIONS.items() for subset in subsets
 }
-
-
-@dataclass(frozen=True)
-class LengthsConfig:
-    """Mean length of a critique in tokens, by section, from files of samples (Figure 7).
-
-    Such files are the samples.jsonl of `grm eval` and of the other experiments, and the
-    evaluation/*.jsonl of a run of `grm train spct`. All must judge the same sections.
-
-    Args:
-        files: by the name of each model, its file of samples.
-        by: which entry of a row's meta names its section: "subset", or "kind" and "ask" of the
-            small world.
-        output: by default runs/experiments/lengths.
-
-    Raises:
-        ValueError: no file is named.
-    """
-
-    files: dict[str, str] = field(default_factory=dict)
-    by: str = "subset"
-    output: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.files:
-            raise ValueError('no files are named: give --files \'{"RFT": "PATH", "RL": "PATH"}\'.')
 
 
 def run(cfg: LengthsConfig, folder: Path) -> Findings:

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.arms import Arm, arms_json, arms_panel, compare, paper_grid
+from grm_jax.evals.experiments.config import InputConfig, named_judges
 from grm_jax.evals.experiments.figures import Figure
 from grm_jax.evals.experiments.findings import THEIRS, Findings
 from grm_jax.evals.experiments.measure import measure
-from grm_jax.evals.experiments.setting import Setting, benchmark_of, named_judges, only, sample
+from grm_jax.evals.experiments.setting import benchmark_of, only, sample
 from grm_jax.evals.votes import Vote
 from grm_jax.judging.pairs import PairInput
-
-
-@dataclass(frozen=True)
-class InputConfig(Setting):
-    """List against pair input on rows with more than two responses (Table 11)."""
-
-    k: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.meta_rm is not None:
-            raise ValueError("a meta RM reads judgments of all responses, not of pairs: leave it.")
 
 
 def run(cfg: InputConfig, folder: Path) -> Findings:

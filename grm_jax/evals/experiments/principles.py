@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,40 +11,17 @@ from grm_jax.data.sources import BadRow
 from grm_jax.evals import paper
 from grm_jax.evals.benchmark import Benchmark
 from grm_jax.evals.experiments.arms import Arm, arms_json, arms_panel, compare, paper_grid
+from grm_jax.evals.experiments.config import PrinciplesConfig, named_judges
 from grm_jax.evals.experiments.figures import Figure
 from grm_jax.evals.experiments.findings import Findings
 from grm_jax.evals.experiments.measure import measure
-from grm_jax.evals.experiments.setting import (
-    Setting,
-    benchmark_of,
-    check_shows,
-    named_judges,
-    sample,
-    templates_of,
-)
+from grm_jax.evals.experiments.setting import benchmark_of, check_shows, sample, templates_of
 from grm_jax.evals.votes import Vote
 from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.samples import read_samples
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import without_principles
-
-
-@dataclass(frozen=True)
-class PrinciplesConfig(Setting):
-    """One sample with no principles, its own, filtered ones, another model's (Tables 1, 14).
-
-    Filtered principles are those of the first of k judgments that was right by the label, so this
-    arm knows what no judge knows; a row without a right one keeps those of its first judgment.
-    With several models each is also given the principles that the others wrote first. Accuracy is
-    of a single sample, averaged over k. The templates of the model must have a place for
-    principles (the built-in ones do); those without any are in no_principles/ beside the model's
-    own, or built in. Of the small world, `grm train sft --config configs/train/sft_shown.yaml`
-    makes such a model.
-    """
-
-    models: tuple[str, ...] = ("runs/sft_shown/model",)
-    k: int = 4
 
 
 def run(cfg: PrinciplesConfig, folder: Path) -> Findings:

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.arms import Arm, arms_json, arms_panel, compare, paper_panel
+from grm_jax.evals.experiments.config import ReferenceConfig, named_judges
 from grm_jax.evals.experiments.figures import Figure
 from grm_jax.evals.experiments.findings import THEIRS, Findings, Grid, plain
 from grm_jax.evals.experiments.measure import Measured, measure
-from grm_jax.evals.experiments.setting import (
-    Setting,
-    benchmark_of,
-    check_shows,
-    named_judges,
-    only,
-    sample,
-)
+from grm_jax.evals.experiments.setting import benchmark_of, check_shows, only, sample
 from grm_jax.evals.votes import Vote
-
-
-@dataclass(frozen=True)
-class ReferenceConfig(Setting):
-    """One sample and Voting@k, without and with the reference answer of each row (Table 12).
-
-    With a meta RM also MetaRM@k without it. The model's templates must have a place for it (the
-    built-in ones do). Of the small world, `grm train sft --config configs/train/sft_shown.yaml`
-    and then the same with sft_reference.yaml make such a model.
-    """
-
-    models: tuple[str, ...] = ("runs/sft_reference/model",)
 
 
 def run(cfg: ReferenceConfig, folder: Path) -> Findings:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from grm_jax.evals import paper
+from grm_jax.evals.experiments.config import ScalingConfig
 from grm_jax.evals.experiments.figures import Figure, Panel, Series
 from grm_jax.evals.experiments.findings import THEIRS, Findings, Grid, plain, shown
 from grm_jax.evals.experiments.measure import Measured
-from grm_jax.evals.experiments.setting import Setting, benchmark_of, measure_judges
+from grm_jax.evals.experiments.setting import benchmark_of, measure_judges
 from grm_jax.evals.votes import Vote, doublings
 
 COLUMNS = (1, 8, 32)  # the k that the paper has
-
-
-@dataclass(frozen=True)
-class ScalingConfig(Setting):
-    """Accuracy against k: Voting@1, 2, 4 .. k, and MetaRM@k with a meta RM (Table 3, Figure 1)."""
-
-    models: tuple[str, ...] = ("tiny-start", "tiny")
-    meta_rm: str | None = "tiny-meta"
-    k: int = 32
 
 
 def run(cfg: ScalingConfig, folder: Path) -> Findings:

@@ -3,88 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from grm_jax.data.sources import BadRow
 from grm_jax.evals.benchmark import Benchmark
 from grm_jax.evals.benchmarks import find, rows
+from grm_jax.evals.experiments.config import Setting, named_judges
 from grm_jax.evals.experiments.measure import Measured, measure
 from grm_jax.evals.run import judge_benchmark
 from grm_jax.evals.votes import Vote
 from grm_jax.judging.collect import Rated
+from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.folder import folder_kind, model_path
 from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.samples import SampleSource
-from grm_jax.judging.sources import JudgeConfig, open_judge
-from grm_jax.sampling.strategy import Strategy
+from grm_jax.judging.sources import open_judge
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import load_templates
 
 SCALAR = ("bt", "pair", "cloud")
 Wrap = Callable[[SampleSource], SampleSource]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Judges on a benchmark.
-
-    Args:
-        output: the folder for samples, data.json, table.md, figures and index.html; by default
-            runs/experiments/NAME. The same command goes on with what is there.
-        benchmark: "world" (the bundled models' own), or a name that `grm eval` knows.
-        data: its rows, a hub id or a path, where they are not at the official place; without a
-            benchmark any labelled rows.
-        limit: how many rows to judge, spread evenly over the subsets.
-        models: bundled models, model folders of any kind, or hub ids.
-        judges: further judges by name, each with settings of its own, best in a YAML file.
-        meta_rm: a model that rates samples: "tiny-meta", a folder, or a hub id.
-        k: samples per row: the pool from which every smaller number is drawn.
-        strategy: how the models draw tokens (the paper's temperature for k > 1 is 0.5).
-        rows: samples decoded at once.
-        seed: of orders and tokens.
-
-    Raises:
-        ValueError: no such benchmark, no judge, two of one name, or a number out of its range.
-    """
-
-    output: str | None = None
-    benchmark: str = "world"
-    data: str | None = None
-    limit: int | None = None
-    models: tuple[str, ...] = ("tiny",)
-    judges: dict[str, JudgeConfig] = field(default_factory=dict)
-    meta_rm: str | None = None
-    k: int = 8
-    strategy: Strategy = field(default_factory=lambda: Strategy(temperature=0.5))
-    rows: int = 64
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        find(self.benchmark)
-        if self.k < 1 or (self.limit is not None and self.limit < 1):
-            raise ValueError(f"k is {self.k} and limit is {self.limit}; give 1 or more.")
-        if not self.models and not self.judges:
-            raise ValueError("there is no judge: name one or more models.")
-        named_judges(self)
-
-
-def named_judges(setting: Setting) -> dict[str, JudgeConfig]:
-    """All judges by name: a model is called by its folder, or the folder above a `model`.
-
-    Raises:
-        ValueError: two have one name.
-    """
-    judges: dict[str, JudgeConfig] = {}
-    for model in setting.models:
-        path = Path(model)
-        name = path.parent.name if path.name == "model" and path.parent.name else path.name
-        if name in judges or name in setting.judges:
-            raise ValueError(f"two judges are called {name!r}: name them under judges.")
-        judges[name] = JudgeConfig(model=model, strategy=setting.strategy, rows=setting.rows)
-    return judges | setting.judges
 
 
 def benchmark_of(setting: Setting) -> Benchmark:

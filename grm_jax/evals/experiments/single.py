@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from grm_jax.evals import paper
 from grm_jax.evals.experiments.arms import Arm, arms_json, arms_panel, compare, paper_panel
+from grm_jax.evals.experiments.config import SingleConfig
 from grm_jax.evals.experiments.figures import Figure
 from grm_jax.evals.experiments.findings import Findings, Grid, plain
-from grm_jax.evals.experiments.setting import Setting, benchmark_of, measure_judges
+from grm_jax.evals.experiments.setting import benchmark_of, measure_judges
 from grm_jax.evals.votes import Vote
-
-SINGLE = ("world-single", "realmistake")
-
-
-@dataclass(frozen=True)
-class SingleConfig(Setting):
-    """Single responses: ROC-AUC of the summed score against right and wrong (Table 13).
-
-    benchmark "realmistake" is the paper's, scored from 1 to 10; "world-single" is single responses
-    of the small world, which its models judge right (1) or wrong (0).
-    """
-
-    benchmark: str = "world-single"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.benchmark not in SINGLE:
-            raise ValueError(
-                f"benchmark is {self.benchmark!r}; of single responses are {' and '.join(SINGLE)}."
-            )
 
 
 def run(cfg: SingleConfig, folder: Path) -> Findings:

@@ -3,50 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from grm_jax.evals import paper
+from grm_jax.evals.experiments.config import TO_MAKE, SizeConfig, named_judges
 from grm_jax.evals.experiments.figures import Figure, Panel, Series, short
 from grm_jax.evals.experiments.findings import Findings, Grid, plain, shown
 from grm_jax.evals.experiments.measure import Measured
-from grm_jax.evals.experiments.setting import (
-    Setting,
-    benchmark_of,
-    measure_judges,
-    named_judges,
-)
+from grm_jax.evals.experiments.setting import benchmark_of, measure_judges
 from grm_jax.evals.votes import Vote, doublings
 from grm_jax.judging.folder import model_path
 from grm_jax.models.hf_config import config_from_hf
 from grm_jax.models.model import Model
 from grm_jax.processes import say
-
-# Models of a quarter and of half the start model's width, where their commands put them.
-TO_MAKE = {
-    f"runs/size/{preset}/model": f"grm train sft --config configs/train/sft_tiny.yaml --start "
-    f"new:{preset} --output runs/size/{preset}"
-    for preset in ("tiny-quarter", "tiny-half")
-}
-
-
-@dataclass(frozen=True)
-class SizeConfig(Setting):
-    """Models of several sizes, trained alike, against the number of samples (Figure 4).
-
-    By default the bundled start model, and beside it the models of half and of a quarter of its
-    width that its own recipe makes: grm train sft --config configs/train/sft_tiny.yaml --start
-    new:tiny-half --output runs/size/tiny-half, and the same with tiny-quarter. What of these two is
-    not there is left out, and said.
-    """
-
-    models: tuple[str, ...] = (*TO_MAKE, "tiny-start")
-    k: int = 32
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if nameless := [name for name, judge in named_judges(self).items() if judge.model is None]:
-            raise ValueError(f"{nameless[0]} is no model folder: its size is not known.")
 
 
 def run(cfg: SizeConfig, folder: Path) -> Findings:

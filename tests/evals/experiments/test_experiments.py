@@ -18,15 +18,16 @@ from grm_jax.evals.experiments import (
     size,
 )
 from grm_jax.evals.experiments.arms import Arm
+from grm_jax.evals.experiments.config import Setting, named_judges
 from grm_jax.evals.experiments.findings import incomplete, unanswered
 from grm_jax.evals.experiments.measure import measure
-from grm_jax.evals.experiments.setting import Setting, check_shows, named_judges, templates_of
+from grm_jax.evals.experiments.setting import check_shows, templates_of
 from grm_jax.evals.items import ITEMS
 from grm_jax.evals.votes import Vote
+from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.folder import bundled
 from grm_jax.judging.judgment import Refusal
 from grm_jax.judging.samples import read_samples
-from grm_jax.judging.sources import JudgeConfig
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import NO_PRINCIPLES, without_principles
 

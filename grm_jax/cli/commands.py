@@ -1,0 +1,331 @@
+"""The options of every command, each a dataclass; nothing that is imported here starts jax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from grm_jax.aot.config import PROGRAMS
+from grm_jax.aot.matrix import GroupConfig
+from grm_jax.bench.config import BenchCommand
+from grm_jax.data.config import WORLD, ItemsConfig
+from grm_jax.evals.experiments import config as configs
+from grm_jax.judging.judgment import check_samples
+from grm_jax.judging.kinds import Kind
+from grm_jax.judging.server import EndpointConfig
+from grm_jax.mesh import MeshConfig
+from grm_jax.models.config import PRESETS
+from grm_jax.sampling.strategy import Strategy
+from grm_jax.train.config import RunConfig
+from grm_jax.train.stages import (
+    GRPOConfig,
+    MetaRMConfig,
+    RFTConfig,
+    ScalarConfig,
+    SFTConfig,
+    SPCTConfig,
+)
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """Which judge is asked, and how.
+
+    Args:
+        model: "tiny" (bundled), a folder in Hugging Face's layout, or a hub id.
+        judge_kind: What the model is; by default what its grm.json says, else a pointwise GRM.
+        samples: A file of judgments (an evaluation's samples.jsonl) instead of a model.
+        endpoint: An OpenAI-compatible server instead of a model.
+        templates: A folder of prompt templates that replace those of the same name; by default the
+            model's own.
+        reference: Show the reference answer where a row has one.
+        k: Samples per row; their scores are summed.
+        meta_rm: A model that rates the samples, of which then only the better ones are summed:
+            "tiny-meta" (bundled), a folder, or a hub id.
+        k_meta: How many samples that are; by default half of k.
+        strategy: How tokens are drawn (the paper's temperature for k > 1 is 0.5).
+        max_new_tokens: Room for one judgment; by default what the model folder says.
+        seed: The seed of orders and tokens; the same seed gives the same verdicts.
+        rows: Samples decoded at once: more is faster, until memory ends.
+        mesh: Spread over several devices: how many along data, fsdp and tensor. In a job of several
+            processes the rows go over all its devices by default.
+    """
+
+    model: str = "tiny"
+    judge_kind: Kind | None = None
+    samples: str | None = None
+    endpoint: EndpointConfig | None = None
+    templates: str | None = None
+    reference: bool = False
+    k: int = 8
+    meta_rm: str | None = None
+    k_meta: int | None = None
+    strategy: Strategy = field(default_factory=lambda: Strategy(temperature=0.5))
+    max_new_tokens: int | None = None
+    seed: int = 0
+    rows: int = 64
+    mesh: MeshConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.k_meta is not None and (self.meta_rm is None or not 1 <= self.k_meta <= self.k):
+            raise ValueError(
+                f"k_meta is {self.k_meta} of {self.k} samples: give 1 to k, and a --meta-rm that "
+                "chooses them."
+            )
+        if self.samples is not None and self.endpoint is not None:
+            raise ValueError("samples and endpoint are both given: judgments have one source.")
+
+
+def check_pairs(options: JudgeOptions, option: str) -> None:
+    """Raises ValueError, naming the `option` for pair input, if there is a meta RM as well."""
+    if options.meta_rm is not None:
+        raise ValueError(
+            f"a meta RM reads judgments of all responses: leave out --meta-rm or {option} pair."
+        )
+
+
+@dataclass(frozen=True)
+class JudgeCommand(JudgeOptions):
+    """Judge responses: principles, a critique and a score for each, summed over k samples.
+
+    With no options it judges a few bundled questions with the bundled model and shows them.
+    With --input and --output it writes one JSON line per row as it is done, with a verdict or an
+    "error", and at the end puts them in the order of the rows. The same command again does only
+    what is missing: rows that are new, or have changed.
+
+    Args:
+        input: A file of rows (JSONL, JSON, CSV, TSV or Parquet, also as .gz or .zst), a folder of
+            them, a hub data set, or "-" for standard input; rows such
+            as {"prompt", "responses"} or {"prompt", "chosen", "rejected"}.
+        output: The JSONL file for the verdicts; without it they are shown on the terminal.
+        split: Which split of a folder or a hub data set to read.
+        limit: Read only the first so many rows.
+        shown: "list" shows the judge all responses at once, "pair" two at a time.
+        tokenizer: Take the tokenizer from this folder or hub id, not from the model's.
+        dtype: What activations are computed in, float32 or bfloat16; by default float32 on a CPU
+            and elsewhere what the weights are stored in.
+    """
+
+    input: str | None = None
+    output: str | None = None
+    split: str | None = None
+    limit: int | None = None
+    shown: Literal["list", "pair"] = "list"
+    tokenizer: str | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        check_samples(self.k)
+        super().__post_init__()
+        if self.shown == "pair":
+            check_pairs(self, "--shown")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit is {self.limit}; give at least one row, or leave it out.")
+        if self.output is not None and self.input is None:
+            raise ValueError("there is an --output but no --input: name the rows to judge.")
+
+
+@dataclass(frozen=True)
+class EvalCommand(JudgeOptions):
+    """Measure a judge on a benchmark, by the benchmark's own rules.
+
+    Prints its cells with 95 % intervals for Voting@1, 2, 4 .. k, for one greedy judgment of each
+    row, and with a meta RM for MetaRM@k and the paired difference; writes report.json, rows.jsonl,
+    samples.jsonl with every critique, and index.html. Stopped, the same command goes on.
+
+    Args:
+        benchmark: "world" (the bundled models' own), rewardbench, rewardbench-2, prior-sets,
+            ppe-preference, ppe-correctness, ppe-best-of-k, rmb, realmistake, judgebench, rm-bench;
+            or "paper" for the four of the paper's Overall, beside the paper's rows.
+        data: Where its rows are, a hub id or a path; by default its official place. Without a
+            --benchmark, any file of rows with responses and a label.
+        output: The folder for all of that; by default runs/eval/BENCHMARK-MODEL.
+        unanswered: Which share of the rows may have no answer (refused by a server, too long for
+            the model); with more, the command ends with 1. None of them is in any number.
+        limit: How many rows to judge, spread evenly over the subsets: a part of the benchmark.
+        input: "list" shows all responses at once, "pair" two at a time.
+    """
+
+    benchmark: str = "world"
+    data: str | None = None
+    output: str | None = None
+    unanswered: float = 0.0
+    limit: int | None = None
+    input: Literal["list", "pair"] = "list"
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or (self.limit is not None and self.limit < 1):
+            raise ValueError(f"limit is {self.limit} and k is {self.k}; both must be at least 1.")
+        if not 0 <= self.unanswered <= 1:
+            raise ValueError(f"unanswered is {self.unanswered}; give a share of rows, 0 to 1.")
+        super().__post_init__()
+        if self.input == "pair":
+            check_pairs(self, "--input")
+
+
+@dataclass(frozen=True)
+class CompareCommand:
+    """Compare two evaluations of the same rows: grm compare FOLDER FOLDER.
+
+    Prints the paired difference of every cell with its 95 % interval, and how many rows changed;
+    writes a page with the critiques of such rows side by side.
+
+    Args:
+        a: The folder of the first evaluation.
+        b: The folder of the second one, from which the first is subtracted.
+        output: The page; by default compare-with-A.html in the second folder.
+    """
+
+    a: str
+    b: str
+    output: str | None = None
+
+
+@dataclass(frozen=True)
+class MathPairsConfig:
+    """Pairs of a right and a wrong answer, as the paper makes them of MATH: a model answers each
+    problem several times, and its final answers are matched with the gold one by a rule.
+
+    Writes pairs.jsonl, rows of {prompt, chosen, rejected}, into the folder `output`; beside it
+    answers.jsonl, what the model wrote, and report.json, counts. Stopped anywhere, the same command
+    goes on. Rows that hold answers already need no model.
+
+    Args:
+        input: problems with solutions (MATH, GSM8K): a file, a folder or a hub id; or several, as
+            a list of {rows, split, name, data_dir, start, limit}.
+        output: the folder.
+        model: a model folder, or a hub id, that answers; of a chat model.
+        endpoint: an OpenAI-compatible server that answers, in the place of a model; its own
+            temperature and max_tokens count.
+        answers: answers per problem.
+        pairs: pairs per problem, at most; no answer is in two.
+        instruction: what follows the problem when a model is asked; it is not in the pairs.
+        strategy: how tokens are drawn.
+        max_new_tokens: room for one answer.
+        rows: answers decoded at once.
+        mesh: devices to spread the model over.
+        seed: of answers, and of which of them are paired.
+    """
+
+    input: tuple[ItemsConfig, ...] | str
+    output: str = "runs/math_pairs"
+    model: str | None = None
+    endpoint: EndpointConfig | None = None
+    answers: int = 8
+    pairs: int = 1
+    instruction: str = "Reason step by step, and put your final answer within \\boxed{}."
+    strategy: Strategy = field(default_factory=Strategy)
+    max_new_tokens: int = 1024
+    rows: int = 64
+    mesh: MeshConfig | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.model is not None and self.endpoint is not None:
+            raise ValueError("model and endpoint are both given: answers have one source.")
+        if self.answers < 2 or self.pairs < 1:
+            raise ValueError(
+                f"answers is {self.answers} and pairs is {self.pairs}: a pair takes 2 answers or "
+                "more, and a problem gives 1 pair or more."
+            )
+        given = self.input
+        if WORLD in ([given] if isinstance(given, str) else [source.rows for source in given]):
+            raise ValueError("the small world has no such problems: name a file or a data set.")
+
+
+@dataclass(frozen=True)
+class AotCommand:
+    """Compile a program for a TPU slice with the real TPU compiler; no TPU is needed.
+
+    Says per chip what memory it takes and whether it fits, its operations, bytes and collectives,
+    and the best time that follows.
+
+    Args:
+        preset: Size of the model: 2b, 9b, 27b, tiny, small or medium.
+        topology: The slice: a kind of chip (v5e, v5p, v6e, tpu7x) and its grid, as in v5p:4x4x4;
+            two such slices are v5p:4x4x4*2.
+        program: What to compile: rft-step, grpo-step, grpo-score, meta-step, meta-score,
+            prefill, decode.
+        rows: Sequences of one run, by default the paper's; of prefill and decode: k.
+        length: Tokens of a sequence; of prefill and decode: of a prompt.
+        new: Tokens that decode draws per sample.
+        group: Of prefill and decode: samples of one prompt; 0: as many as there are.
+        microbatches: Parts of a training step; 0: so many that a chip has one row at a time.
+        mesh: Devices along data, fsdp and tensor; by default what divides the model.
+        output: A JSON file for the result.
+        save: A file for the compiled program, for `grm_jax.aot.saved.load_program` on the slice.
+    """
+
+    preset: str = "2b"
+    topology: str = "v5e:4x4"
+    program: str = "rft-step"
+    rows: int | None = None
+    length: int = 4096
+    new: int = 1024
+    group: int = 0
+    microbatches: int = 0
+    mesh: MeshConfig | None = None
+    output: str | None = None
+    save: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset is {self.preset!r}; the sizes are {', '.join(PRESETS)}.")
+        if self.program not in PROGRAMS:
+            raise ValueError(f"program is {self.program!r}; give one of {', '.join(PROGRAMS)}.")
+
+
+@dataclass(frozen=True)
+class AotMatrixCommand:
+    """Compile every program of a file for every slice of it, one at a time, and plan with them.
+
+    What is compiled already is not compiled again: stopped anywhere, the same command goes on.
+
+    Args:
+        groups: Presets, topologies and programs, all with all of a group.
+        output: A folder for data.jsonl, a line per program, and index.html, a page.
+    """
+
+    groups: tuple[GroupConfig, ...]
+    output: str = "runs/aot"
+
+    def __post_init__(self) -> None:
+        if not self.groups:
+            raise ValueError("groups is empty: name presets, topologies and programs.")
+
+
+# The options of each stage: those of a run, with its defaults, and its own.
+STAGES: dict[str, tuple[RunConfig, type]] = {
+    "sft": (RunConfig("runs/sft", "new:tiny"), SFTConfig),
+    "rft": (RunConfig("runs/rft"), RFTConfig),
+    "grpo": (RunConfig("runs/grpo"), GRPOConfig),
+    "meta-rm": (RunConfig("runs/meta_rm", "tiny"), MetaRMConfig),
+    "scalar": (RunConfig("runs/scalar"), ScalarConfig),
+    "spct": (RunConfig("runs/spct"), SPCTConfig),
+}
+
+
+EXPERIMENTS: dict[str, Any] = {
+    "scaling": configs.ScalingConfig,
+    "k-meta": configs.KMetaConfig,
+    "input": configs.InputConfig,
+    "reference": configs.ReferenceConfig,
+    "single": configs.SingleConfig,
+    "principles": configs.PrinciplesConfig,
+    "size": configs.SizeConfig,
+    "lengths": configs.LengthsConfig,
+    "ablations": configs.AblationsConfig,
+    "judges": configs.JudgesConfig,
+}
+# Of a command with commands of its own, the options of each of these.
+OPTIONS: dict[str, Any] = {
+    "judge": JudgeCommand,
+    "eval": EvalCommand,
+    "compare": CompareCommand,
+    "train": STAGES,
+    "data": {"math-pairs": MathPairsConfig},
+    "experiment": EXPERIMENTS,
+    "aot": AotCommand,
+    "aot matrix": AotMatrixCommand,
+    "bench": BenchCommand,
+}

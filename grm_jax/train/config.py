@@ -1,0 +1,135 @@
+"""What every stage of training shares, in settings; nothing here needs jax."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from grm_jax.train.compute import ComputeConfig
+from grm_jax.train.tracking import TrackingConfig
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101) after clipping by the global norm.
+
+    The rate rises over `warmup_steps` and then stays (`constant`) or falls along half a cosine
+    to `final_fraction` of its peak at the stage's last step. `clip_norm` None does not clip.
+
+    Raises:
+        ValueError: a number outside its range.
+    """
+
+    learning_rate: float = 1e-5
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: int = 0
+    final_fraction: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float | None = 1.0
+    b1: float = 0.9
+    b2: float = 0.95
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        # The comparisons are so that a NaN fails them.
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(
+                f"learning_rate is {self.learning_rate}; give a finite number above 0."
+            )
+        if self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}; give 0 (none) or more.")
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise ValueError(f"clip_norm is {self.clip_norm}; give more than 0, or null for none.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay is {self.weight_decay}; give 0 (none) or more.")
+        if not 0 < self.eps < math.inf:
+            raise ValueError(f"eps is {self.eps}; give a finite number above 0.")
+        for name, value in (("b1", self.b1), ("b2", self.b2)):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} is {value}; give 0 or more, and less than 1.")
+        if not 0 <= self.final_fraction <= 1:
+            raise ValueError(f"final_fraction is {self.final_fraction}; give 0 to 1.")
+
+
+def check_warmup(config: OptimizerConfig, steps: int) -> None:
+    """Raises ValueError where the warm-up leaves no step."""
+    if config.warmup_steps >= steps:
+        raise ValueError(
+            f"warmup_steps is {config.warmup_steps}, but the stage has only {steps} steps: warm up "
+            "for fewer."
+        )
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """A checkpoint `every` so many steps, of which the last `keep` are kept.
+
+    Raises:
+        ValueError: a number that is not positive.
+    """
+
+    every: int = 500
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.keep < 1:
+            raise ValueError(
+                f"checkpoint.every is {self.every} and checkpoint.keep is {self.keep}; "
+                "both count something: give 1 or more."
+            )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A training run: where it starts from, and where its results go.
+
+    Args:
+        output: the run's folder. The same command continues what is there.
+        start: the model that is trained: a model folder, a hub id, a bundled model, or a
+            `checkpoints` folder of another run; or "new:SIZE" for random weights (tiny-quarter,
+            tiny-half, tiny, small, medium, 2b, 9b, 27b).
+        tokenizer: a folder or hub id; by default that of `start`.
+        templates: a folder of prompt templates; by default that of the model in `start`, or the
+            built-in ones.
+        seed: of initial weights, sampling and shuffling, and of the world's items.
+
+    Raises:
+        ValueError: a seed outside its range.
+    """
+
+    output: str = "runs/train"
+    start: str = "tiny-start"
+    tokenizer: str | None = None
+    templates: str | None = None
+    seed: int = 0
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed is {self.seed}; give 0 to {2**31 - 1}.")
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """The model folder that is written at the end: its weights' type, and how long judges write.
+
+    Raises:
+        ValueError: max_new_tokens is not positive.
+    """
+
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    max_new_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise ValueError(f"export.max_new_tokens is {self.max_new_tokens}; give 1 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """What every stage has of its own: how it computes, when it saves, what it exports."""
+
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
