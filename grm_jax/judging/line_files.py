@@ -41,9 +41,10 @@ class LineFiles:
             if self._part != self.path:  # else it is an output, and held by its command
                 hold(self.path, self._stack)
             ends = [self._read_back(index, note) for index in range(len(self._paths))]
-            file = self._stack.enter_context(self._part.open("a+b"))
+            file: BinaryIO = self._stack.enter_context(self._part.open("a+b"))
             file.truncate(ends[0])
-            self._end, self._files = ends[0], [file]
+            self._end = ends[0]
+            self._files = [file]
             for path in self._paths[1:]:
                 there = self._stack.enter_context(path.open("rb")) if path.exists() else None
                 self._files.append(there)
