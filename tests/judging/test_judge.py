@@ -11,7 +11,7 @@ import pytest
 
 from grm_jax import Example, Judge
 from grm_jax.judging.asking import read_judgment
-from grm_jax.judging.folder import Writes, bundled, load_model_folder
+from grm_jax.judging.folder import bundled, load_model_folder
 from grm_jax.judging.judgment import Refusal, Verdict
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.hf import save_folder

@@ -51,7 +51,7 @@ evaluation: {items: [{split: heldout, limit: 12}], k: 4, k_start: 2, rows: 16}
 CHILD = """
 import json, multiprocessing, os, signal, sys
 from grm_jax.cli.options import read_options
-from grm_jax.cli.train import STAGES
+from grm_jax.cli.commands import STAGES
 from grm_jax.judging.judge import Judge
 from grm_jax.train import spct
 from grm_jax.train.tracking import Tracker
