@@ -13,6 +13,7 @@ from grm_jax import Example, Judge
 from grm_jax.judging.asking import read_judgment
 from grm_jax.judging.folder import bundled, load_model_folder
 from grm_jax.judging.judgment import Refusal, Verdict
+from grm_jax.judging.kinds import Writes
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.hf import save_folder
 from grm_jax.models.model import Model
