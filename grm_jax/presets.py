@@ -109,5 +109,5 @@ def _unknown(what: str, name: str, known: list[str]) -> str:
 
 def meant(name: str, known: Iterable[str]) -> str:
     """The question whether one of the known names was meant; "" where none is near."""
-    near = get_close_matches(name, [*known], n=3)
-    return f" Did you mean {' or '.join(near)}?" if near else ""
+    near = get_close_matches(name, [*known], n=1)
+    return f" Did you mean {near[0]}?" if near else ""

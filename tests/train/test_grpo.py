@@ -135,6 +135,16 @@ def one_step(policy, tasks):
     return after
 
 
+@pytest.fixture(scope="module")
+def first_step(policy, tasks):
+    return one_step(policy, tasks)
+
+
+@pytest.fixture(scope="module")
+def smooth_step(make_policy, tasks):
+    return one_step(make_policy(optimizer=SMOOTH), tasks)
+
+
 def test_the_trainers_logprobs_are_the_samplers(policy, params, rollouts, batch):
     """In f32, token by token; the sequences are longer than the sliding window."""
     found = np.asarray(policy.score(params, jax.device_put(batch)))
