@@ -2,7 +2,7 @@
 
 from grm_jax import Judge, Example
 judge = Judge.load("tiny")
-verdict = judge(Example(prompt="What is 37+48?", responses=["85", "84"]), k=8)
+verdict = judge(Example(prompt="What is 37+45?", responses=["82", "81"]), k=8)
 verdict.scores, verdict.best, verdict.judgments[0].critique
 """
 

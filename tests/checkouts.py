@@ -15,7 +15,8 @@ from pathlib import Path
 from tests.faults.compare import compare
 
 RUN = """
-import json, sys
+import json, shutil, sys
+from importlib import resources
 from pathlib import Path
 from grm_jax.cli import main
 from grm_jax.data.synthetic import World
@@ -29,9 +30,11 @@ with rows.open("w") as file:
         example = world.item(i).example
         row = {"id": i, "prompt": example.prompt[-1].content, "responses": example.responses}
         file.write(json.dumps(row) + "\\n")
+bundled = inputs / "bundled.jsonl"
+shutil.copy(resources.files("grm_jax") / "assets" / "examples.jsonl", bundled)
 judge = ["judge", "--k", "4", "--meta-rm", "tiny-meta", "--output"]
 for name, arguments in {
-    "bundled": [*judge, "bundled/v.jsonl"],
+    "bundled": [*judge, "bundled/v.jsonl", "--input", str(bundled)],
     "world": [*judge, "world/v.jsonl", "--input", str(rows)],
     "eval": commands["eval"].arguments(Path("eval")),
     "spct": commands["spct"].arguments(Path("spct")),

@@ -72,7 +72,10 @@ def test_other_options_are_left_as_they_are(elsewhere, option):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["train", "spct", "--config", "spct_tinny"], ["'spct_tinny'", "spct_tiny or", "sft_tiny"]),
+        (
+            ["train", "spct", "--config", "spct_tinny"],
+            ["'spct_tinny'", "Did you mean spct_tiny?", "sft_tiny"],
+        ),
         (["judge", "--mesh", "decode8"], ["'decode8'", "Did you mean decode_8", "train_2_slices"]),
         (["train", "spct", "--config", "decode_8"], ["'decode_8'", "The presets are bt_tiny"]),
     ],

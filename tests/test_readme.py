@@ -30,19 +30,20 @@ RUNS = {
     "grm eval --benchmark paper --model path/to/folder --k 32": f"{EVAL} --output runs/eval/A",
     "grm compare runs/eval/A runs/eval/B": "",
     "grm train spct --config spct_tiny": "train spct --config spct_tiny --grpo null --meta_rm null "
-    "--rft.items '[{limit: 12}]' --rft.steps 2 --rft.optimizer.warmup_steps 0 --rft.batch.rows 4 "
+    "--rft.items '[{limit: 12}]' --rft.steps 2 --rft.optimizer.warmup_steps 0 --rft.batch.rows 8 "
     "--evaluation.items '[{split: heldout, limit: 4}]' --evaluation.k 1 --evaluation.k_start 1",
     "grm data math-pairs --config math_pairs --model path/to/chat-model": "data math-pairs "
     "--config math_pairs --input problems.jsonl --model path/to/chat-model",
     "grm aot --preset 27b --topology v5p:4x4x4 --program grpo-step": "aot --preset tiny "
-    "--topology v5e:2x2 --program grpo-step --rows 8 --length 384 --mesh.fsdp 4",
+    "--topology v5e:2x2 --program grpo-step --rows 8 --length 320 --mesh.fsdp 4",
     "grm experiment scaling --limit 1000 --strategy.temperature 1": "experiment scaling --limit 4 "
     "--strategy.temperature 1 --k 2 --models '[tiny]'",
 }
 OTHERS = {
     "make test": "runs this",
+    "make test-all": "runs this",
     "make test-faults": "tests/faults",
-    "make docs": "a part of `make test`",
+    "make docs": "a part of `make test-all`",
     "make demo": "see test_the_demo",
 }
 
@@ -73,7 +74,7 @@ def folder(tmp_path_factory) -> Path:
     (at / "problems.jsonl").write_text(json.dumps(problem) + "\n")
     (at / "path" / "to").mkdir(parents=True)
     shutil.copytree(presets.bundled("tiny"), at / "path" / "to" / "folder")
-    shutil.copytree(presets.PACKAGE / "text" / "templates", at / "my_templates")
+    shutil.copytree(presets.bundled("tiny") / "templates", at / "my_templates")
     return at
 
 
@@ -97,7 +98,7 @@ def test_the_demo(folder: Path, monkeypatch) -> None:
 def test_the_lines_of_python() -> None:
     """As they stand; and the reward of the table, with that judge."""
     (block,) = [block for kind, block in CODE if kind == "python"]
-    names: dict = {"prompt": "What is 37+48?", "completions": ["85", "84", "90"]}
+    names: dict = {"prompt": "What is 37+45?", "completions": ["82", "81", "90"]}
     exec(block, names)
     assert names["verdict"].best == 0
     (reward,) = re.findall(r"`(judge\([^`]+)`", TEXT)

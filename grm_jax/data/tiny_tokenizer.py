@@ -7,6 +7,7 @@ are in the alphabet, so any text at all can be encoded.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ ATOMS = r"\A(?:user|model)\n|(?: ?[-+*=])?[0-9]|[ =][A-D]{1,2}(?![a-z])|[A-D](?!
 # The corpus has errors of its own, so that other rates elsewhere leave the frozen file as it is.
 CORPUS_NOISE = Noise(principle=0.15, step=0.2, score=0.05)
 CORPUS_FACTOR = {"Above all, be polite.": 4.0}
+# It also holds sums against each other as whole numbers, as critiques did when it was frozen.
+SUMS = re.compile(r"(\d) against (\d), (\d) against (\d)")
 
 
 def train_tokenizer(texts: Iterable[str]) -> tokenizers.Tokenizer:
@@ -56,7 +59,7 @@ def corpus(templates: Templates, count: int = 8_000) -> Iterator[str]:
         (prompt,) = render(lesson.example, template, hint=lesson.hinted)
         yield f"user\n{prompt.content}"
         yield "model\n"
-        yield lesson.critique
+        yield SUMS.sub(r"\1\3 against \2\4", lesson.critique)
 
 
 def make_tokenizer(folder: Path) -> str:

@@ -20,8 +20,8 @@ HELPS = [["--help"], ["--version"]] + [
 ]
 TYPOS = {
     "jugde": "there is no command 'jugde'. Did you mean judge?",
-    "judge --modle x": "there is no option --modle. Did you mean --model or",
-    "judge --meta-mr x": "there is no option --meta_mr. Did you mean --meta_rm or",
+    "judge --modle x": "there is no option --modle. Did you mean --model?",
+    "judge --meta-mr x": "there is no option --meta_mr. Did you mean --meta_rm?",
     "judge --strategy.temprature=1": "Did you mean --strategy.temperature?",
     "judge --k many": "k is 'many'; give a whole number.",
     "judge --config typo.yaml": "typo.yaml:1: there is no option sede. Did you mean seed?",

@@ -74,7 +74,7 @@ def test_prompts_and_outputs_are_short(tokenizer, chats):
     outputs = [len(tokenizer.encode_completion(text)) for _, text in chats]
     assert sum(prompts) / len(prompts) < 30
     assert sum(outputs) / len(outputs) < 48
-    assert max(prompts) + max(outputs) < 112
+    assert max(prompts) + max(outputs) < 120  # of the 128 that a row of training holds
 
 
 def test_a_worked_step_is_an_operation_and_its_result(tokenizer):

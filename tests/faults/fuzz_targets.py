@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -17,6 +18,7 @@ import yaml
 from hypothesis import strategies as st
 
 from grm_jax import cli
+from grm_jax.cli.commands import OPTIONS
 from grm_jax.judging.asking import read_judgment
 from grm_jax.judging.endpoint import EndpointConfig, EndpointJudge
 from grm_jax.judging.folder import bundled
@@ -178,9 +180,10 @@ odd_values = st.recursive(
 def names_of(command: str) -> list[str]:
     """The options of a command, the nested ones with dots."""
     first, *rest = command.split()
-    components, _ = cli._load(first)
-    found = components[rest[0]] if rest else (components,)
-    return [field.name for one in found for field in dataclasses.fields(one)]
+    options: Any = OPTIONS[first]
+    options = options[rest[0]] if rest else options
+    kinds = options if isinstance(options, tuple) else (options,)
+    return [field.name for one in kinds for field in dataclasses.fields(one)]
 
 
 @st.composite
@@ -202,12 +205,13 @@ def check_options(said: tuple[str, str]) -> None:
     file, made = scratch() / "options.yaml", scratch() / "made"
     file.write_bytes(text.replace("{scratch}", str(scratch())).encode("utf-8", "surrogatepass"))
     first, *rest = command.split()
-    components, _ = cli._load(first)
+    options: Any = OPTIONS[first]
     # One stage alone: the options of all of them take a second to put together.
-    components = {rest[0]: components[rest[0]]} if rest else components
+    options = {rest[0]: options[rest[0]]} if rest else options
     errors = io.StringIO()
     with (
-        mock.patch.object(cli, "_load", return_value=(components, lambda settings: 0)),
+        mock.patch.dict(OPTIONS, {first: options}),
+        mock.patch.object(cli, "import_module", return_value=SimpleNamespace(run=lambda _: 0)),
         mock.patch.object(cli, "TOGETHER", ()),
         contextlib.redirect_stderr(errors),
         contextlib.redirect_stdout(io.StringIO()),

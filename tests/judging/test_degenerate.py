@@ -36,4 +36,4 @@ def test_nothing_is_never_the_best_and_all_but_always_the_worst(meta_rm: str | N
         assert index not in verdict.tied
         assert list(verdict.degenerate) == [index]
         lowest += verdict.ranking[-1] == index
-    assert lowest >= 34
+    assert lowest >= 32
