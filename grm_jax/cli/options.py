@@ -17,6 +17,7 @@ from grm_jax.cli.failures import chain
 from grm_jax.presets import meant
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+MOST_VALUES = 10_000  # of a file of options, with all that its aliases stand for
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _TYPE = re.compile(
     r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])\. Got value: (.*)", re.S
@@ -36,6 +37,8 @@ def read_options(options: Options, arguments: Sequence[str], command: str) -> An
     """
     parser = ArgumentParser(prog=f"grm {command}", exit_on_error=False)
     try:
+        for path in filter(Path.is_file, _files(arguments)):
+            _check_aliases(path)
         _add(parser, options)
         return _values(options, parser.instantiate(parser.parse_args(list(arguments))))
     except (ArgumentError, ValueError, RecursionError) as error:
@@ -151,6 +154,35 @@ def _file_fault(path: Path) -> str | None:
         held = "nothing" if content is None else "no options"
         return f"{path} holds {held}: write one option per line, such as `seed: 1`."
     return None
+
+
+def _check_aliases(path: Path) -> None:
+    """Refuses a file whose aliases (`&name`, `*name`) would be followed without an end.
+
+    Raises:
+        ValueError: names the line. A file that is not YAML is left to the parser.
+    """
+    try:
+        root = yaml.compose(path.read_text("utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError):
+        return
+    sizes: dict[int, int] = {}  # how many values each node stands for, aliases followed
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = MOST_VALUES + 1  # should it be met again inside itself
+            inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+            parts = (part for one in inner for part in (one if isinstance(one, tuple) else (one,)))
+            sizes[id(node)] = 1 + sum(map(size, parts))
+        if sizes[id(node)] > MOST_VALUES:
+            raise ValueError(
+                f"{path}:{node.start_mark.line + 1}: an alias here stands for itself, or for more "
+                f"than {MOST_VALUES:,} values: write them out."
+            )
+        return sizes[id(node)]
+
+    if root is not None:
+        size(root)
 
 
 def _line_of(key: str, files: Sequence[Path], arguments: Sequence[str]) -> str:

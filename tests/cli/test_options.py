@@ -34,6 +34,8 @@ from grm_jax.cli import main
         ("judge --config bytes.yaml", "bytes.yaml is not UTF-8 text (invalid start byte)"),
         ("judge --config broken.yaml", "broken.yaml:2 is not YAML: mapping values are not allowed"),
         ("judge --config deep.yaml", "deep.yaml cannot be read as YAML: "),
+        ("judge --config itself.yaml", "itself.yaml:1: an alias here stands for itself, or for"),
+        ("judge --config doubled.yaml", "doubled.yaml:14: an alias here stands for itself, or for"),
         ("judge --config typo.yaml", "typo.yaml:3: there is no option kk."),
         ("judge --config type.yaml", "type.yaml:4: strategy.temperature is 'warm'; give a number."),
     ],
@@ -49,6 +51,9 @@ def test_an_error_begins_with_what_is_wrong(
         "bytes": b"k: \xff",
         "broken": b"k: 1\n  - x: [\n",
         "deep": b"[" * 5000,
+        "itself": b"&a {k: *a}\n",
+        "doubled": b"a0: &a0 1\n"
+        + b"".join(b"a%d: &a%d [*a%d, *a%d]\n" % (i, i, i - 1, i - 1) for i in range(1, 30)),
         "typo": b"k: 1\n\nkk: 2\n",
         "type": b"k: 1\nstrategy:\n  top_k: 0\n  temperature: warm\n",
     }.items():
