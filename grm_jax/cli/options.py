@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from inspect import getdoc
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from grm_jax.cli.failures import chain
 from grm_jax.presets import meant
@@ -40,7 +40,9 @@ def read_options(options: Options, arguments: Sequence[str], command: str) -> An
         for path in filter(Path.is_file, _files(arguments)):
             _check_aliases(path)
         _add(parser, options)
-        return _values(options, parser.instantiate(parser.parse_args(list(arguments))))
+        read = parser.parse_args(list(arguments))
+        _check_empty(options, read)
+        return _values(options, parser.instantiate(read))
     except (ArgumentError, ValueError, RecursionError) as error:
         files = _files(arguments)
         faults = [fault for path in files if (fault := _file_fault(path)) is not None]
@@ -73,6 +75,28 @@ def _values(options: Options, read: Any) -> Any:
     kinds = [one if isinstance(one, type) else type(one) for one in _each(options)]
     values = [kind(**{field.name: read[field.name] for field in fields(kind)}) for kind in kinds]
     return tuple(values) if isinstance(options, tuple) else values[0]
+
+
+def _check_empty(options: Options, read: Any, above: str = "") -> None:
+    """Refuses an option that was set to nothing (null) and has to be something.
+
+    Raises:
+        ValueError: names it.
+    """
+    if isinstance(options, dict):
+        _check_empty(options[read["subcommand"]], read[read["subcommand"]], above)
+        return
+    for one in _each(options):
+        kind = one if isinstance(one, type) else type(one)
+        for name, annotation in get_type_hints(kind).items():
+            value, allowed = read[name], get_args(annotation) or (annotation,)
+            if value is None and type(None) not in allowed and annotation is not Any:
+                raise ValueError(
+                    f'Parser key "{above}{name}" is empty (null): leave it out, or give a value.'
+                )
+            inner = [each for each in allowed if isinstance(each, type) and is_dataclass(each)]
+            if inner and isinstance(value, Namespace):
+                _check_empty(inner[0], value, f"{above}{name}.")
 
 
 def _each(options: type | tuple[Any, ...]) -> tuple[Any, ...]:

@@ -36,6 +36,8 @@ from grm_jax.cli import main
         ("judge --config deep.yaml", "deep.yaml cannot be read as YAML: "),
         ("judge --config itself.yaml", "itself.yaml:1: an alias here stands for itself, or for"),
         ("judge --config doubled.yaml", "doubled.yaml:14: an alias here stands for itself, or for"),
+        ("judge --config null.yaml", "null.yaml:1: k is empty (null): leave it out, or give a"),
+        ("train spct --config inner.yaml", "inner.yaml:2: meta_rm.optimizer is empty (null): "),
         ("judge --config typo.yaml", "typo.yaml:3: there is no option kk."),
         ("judge --config type.yaml", "type.yaml:4: strategy.temperature is 'warm'; give a number."),
     ],
@@ -51,6 +53,8 @@ def test_an_error_begins_with_what_is_wrong(
         "bytes": b"k: \xff",
         "broken": b"k: 1\n  - x: [\n",
         "deep": b"[" * 5000,
+        "null": b"k: null\n",
+        "inner": b"meta_rm:\n  optimizer: null\n",
         "itself": b"&a {k: *a}\n",
         "doubled": b"a0: &a0 1\n"
         + b"".join(b"a%d: &a%d [*a%d, *a%d]\n" % (i, i, i - 1, i - 1) for i in range(1, 30)),
