@@ -69,12 +69,12 @@ def _problems(cfg: MathPairsConfig, counts: Counter[str]) -> Iterator[Problem]:
                     tqdm.write(f"{path}:{line}: {error}")
                 continue
             taken += 1
-            if taken > source.start:
+            if taken > items.start:
                 yield problem
-            if source.limit is not None and taken == source.start + source.limit:
+            if items.limit is not None and taken == items.start + items.limit:
                 break
-        if taken <= source.start:
-            raise ValueError(f"there are no problems in {source}, or only what start passes over.")
+        if taken <= items.start:
+            raise ValueError(f"there are no problems in {items}, or only what start passes over.")
 
 
 def _answer(
