@@ -14,6 +14,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from grm_jax.cli.failures import chain
+from grm_jax.cli.renamed import renamed
 from grm_jax.presets import meant
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
@@ -46,8 +47,12 @@ def read_options(options: Options, arguments: Sequence[str], command: str) -> An
     except (ArgumentError, ValueError, RecursionError) as error:
         files = _files(arguments)
         faults = [fault for path in files if (fault := _file_fault(path)) is not None]
+        names = _names(parser, arguments)
         message = (
-            faults[0] if faults else _sentence(error, files, arguments, _names(parser, arguments))
+            faults[0]
+            if faults
+            else renamed(files, arguments, command, names)
+            or _sentence(error, files, arguments, names)
         )
         raise ValueError(f"{message}\n`grm {command} --help` lists the options.") from None
 

@@ -72,7 +72,8 @@ class Sampler:
     """Draws completions from a language model.
 
     Args:
-        rows: samples decoded at once (a batch has rows / group prompts); the speed and memory knob.
+        slots: samples decoded at once (a batch has slots / group prompts); the speed and memory
+            knob.
         max_new_tokens: length limit of a completion; with the prompt at most max_position.
         mesh: devices to spread over, with `params` already placed; None for one device.
     """
@@ -83,12 +84,12 @@ class Sampler:
     strategy: Strategy = field(default_factory=Strategy)
     seed: int = 0
     max_new_tokens: int = 512
-    rows: int = 64
+    slots: int = 64
     mesh: Mesh | None = None
 
     def __post_init__(self) -> None:
-        if self.rows < 1:
-            raise ValueError(f"rows is {self.rows}; at least one sample must be decoded at once.")
+        if self.slots < 1:
+            raise ValueError(f"slots is {self.slots}; at least one sample must be decoded at once.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; give a whole number from 0 up to 2**32 - 1.")
         limit = self.model.config.max_position
@@ -98,10 +99,10 @@ class Sampler:
                 f"prompt and answer together, so give 1 to {limit - 1}."
             )
         shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.mesh else 1
-        self._groups = [g for g in GROUPS if g <= self.rows and self.rows // g % shards == 0]
+        self._groups = [g for g in GROUPS if g <= self.slots and self.slots // g % shards == 0]
         if not self._groups:
             raise ValueError(
-                f"rows is {self.rows}, but the mesh splits a batch over {shards} devices: give a "
+                f"slots is {self.slots}, but the mesh splits a batch over {shards} devices: give a "
                 f"multiple of {shards}."
             )
 
@@ -134,8 +135,8 @@ class Sampler:
                 queue = queues.setdefault(shape, [])
                 queue.append(chunk)
                 waiting += len(chunk.samples)
-                if len(queue) * shape[1] < self.rows // shape[1] * shape[1]:
-                    if waiting < QUEUE_LIMIT * self.rows:
+                if len(queue) * shape[1] < self.slots // shape[1] * shape[1]:
+                    if waiting < QUEUE_LIMIT * self.slots:
                         continue
                     shape = next(iter(queues))
                 batch = queues.pop(shape)
@@ -162,7 +163,7 @@ class Sampler:
     def _dispatch(self, shape: tuple[int, int], batch: list[Chunk[Tag]]) -> Drawn:
         """Starts the programs on a full-sized batch; returns at once with arrays to come."""
         length, group = shape
-        size = self.rows // group
+        size = self.slots // group
         tokens = np.zeros((size, length), np.int32)
         positions = np.full((size, length), -1, np.int32)
         item = np.zeros((size,), np.uint32)
