@@ -19,6 +19,7 @@ from grm_jax.presets import meant
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
 MOST_VALUES = 10_000  # of a file of options, with all that its aliases stand for
+_SINGLE = {str, int, float, bool, list}
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _TYPE = re.compile(
     r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])\. Got value: (.*)", re.S
@@ -42,7 +43,7 @@ def read_options(options: Options, arguments: Sequence[str], command: str) -> An
             _check_aliases(path)
         _add(parser, options)
         read = parser.parse_args(list(arguments))
-        _check_empty(options, read)
+        _check_groups(options, read)
         return _values(options, parser.instantiate(read))
     except (ArgumentError, ValueError, RecursionError) as error:
         files = _files(arguments)
@@ -82,14 +83,15 @@ def _values(options: Options, read: Any) -> Any:
     return tuple(values) if isinstance(options, tuple) else values[0]
 
 
-def _check_empty(options: Options, read: Any, above: str = "") -> None:
-    """Refuses an option that was set to nothing (null) and has to be something.
+def _check_groups(options: Options, read: Any, above: str = "") -> None:
+    """Refuses an option that was set to nothing (null) and has to be something, and a group of
+    options that was set to a single value.
 
     Raises:
         ValueError: names it.
     """
     if isinstance(options, dict):
-        _check_empty(options[read["subcommand"]], read[read["subcommand"]], above)
+        _check_groups(options[read["subcommand"]], read[read["subcommand"]], above)
         return
     for one in _each(options):
         kind = one if isinstance(one, type) else type(one)
@@ -101,7 +103,15 @@ def _check_empty(options: Options, read: Any, above: str = "") -> None:
                 )
             inner = [each for each in allowed if isinstance(each, type) and is_dataclass(each)]
             if inner and isinstance(value, Namespace):
-                _check_empty(inner[0], value, f"{above}{name}.")
+                _check_groups(inner[0], value, f"{above}{name}.")
+            elif (
+                inner and isinstance(value, (str, int, float, list)) and type(value) not in allowed
+            ):
+                first = fields(inner[0])[0].name
+                raise ValueError(
+                    f'Parser key "{above}{name}" is {value!r}, but it has options of its own: give '
+                    f"{above}{name}.{first} and the like."
+                )
 
 
 def _each(options: type | tuple[Any, ...]) -> tuple[Any, ...]:
