@@ -304,7 +304,7 @@ def with_math_pairs(copies, tmp_path, monkeypatch):
             for question in questions:
                 yield Answered(question.id, tuple(f"\\boxed{{{i}}}" for i in range(n)))
 
-    monkeypatch.setattr(data, "_source", lambda cfg: Model())
+    monkeypatch.setattr(data, "open_answers", lambda cfg: Model())
     preset = presets.find("data", "math_pairs")
     cfg = read_options(MathPairsConfig, ["--config", preset], "data math-pairs")
     assert {source.name for source in cfg.input} == set(SUBJECTS)

@@ -78,7 +78,7 @@ def fill(groups: Sequence[GroupConfig], data: Path, tell: Callable[[str], None])
         command = " ".join(("grm", *words))
         if "error" in done.get(command, {"error": None}):
             tell(f"{number} of {len(wanted)}: {command}")
-            done[command] = {"command": command, **_compile(words)}
+            done[command] = {"command": command, **compile_apart(words)}
             with data.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(done[command]) + "\n")
     return [done[" ".join(("grm", *words))] for words in wanted]
@@ -101,8 +101,8 @@ def read(data: Path) -> list[Row]:
     return list(rows.values())
 
 
-def _compile(words: Sequence[str]) -> Row:
-    """One result, from a process that gives its memory back."""
+def compile_apart(words: Sequence[str]) -> Row:
+    """One result, compiled in a process of its own, which gives its memory back."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "cost.json"
         child = subprocess.run(

@@ -83,7 +83,7 @@ def _answer(
     """Asks for the answers that are not there; counts the problems that get none."""
     questions = (Question(p.id, f"{p.text}\n\n{cfg.instruction}".strip()) for p in left)
     with tqdm(total=len(left), unit="problem", mininterval=1) as bar:
-        for result in _source(cfg).answer_all(questions, cfg.answers):
+        for result in open_answers(cfg).answer_all(questions, cfg.answers):
             bar.update()
             if isinstance(result, Refusal):
                 counts["problems without answers"] += 1
@@ -93,7 +93,12 @@ def _answer(
                 answered.add({"id": result.id, "answers": list(result.texts)})
 
 
-def _source(cfg: MathPairsConfig) -> ModelAnswers | EndpointAnswers:
+def open_answers(cfg: MathPairsConfig) -> ModelAnswers | EndpointAnswers:
+    """Who answers: the model or the server of a config.
+
+    Raises:
+        ValueError: it names none.
+    """
     if cfg.endpoint is not None:
         return EndpointAnswers(cfg.endpoint, seed=cfg.seed)
     if cfg.model is None:

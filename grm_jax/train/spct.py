@@ -6,9 +6,6 @@ of what happened. A stage whose output is there and whose inputs have not change
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -18,14 +15,15 @@ from grm_jax.evals.spct_page import write_page
 from grm_jax.fingerprint import fingerprint
 from grm_jax.judging.folder import model_path
 from grm_jax.judging.made_from import TRAINING, made_from
-from grm_jax.outputs import Made, claimed_folder, write_whole
+from grm_jax.outputs import Made, claimed_folder
 from grm_jax.paths import expanded
-from grm_jax.processes import from_first, is_first, say
+from grm_jax.processes import from_first
 from grm_jax.train import grpo, meta_rm, rft
 from grm_jax.train.config import RunConfig, TrainingConfig
 from grm_jax.train.evaluation import evaluate
 from grm_jax.train.folder import settings_of
 from grm_jax.train.stages import SPCTConfig
+from grm_jax.train.stamp import make_once
 
 # What does not decide a stage's result, or decides it by its content and not by its name.
 FREE = ("output", "checkpoint", "tracking", "start", "samples")
@@ -62,7 +60,9 @@ def _run(run: RunConfig, cfg: SPCTConfig, output: Path) -> Path | None:
             # A model that a stage has written brings its templates with it.
             templates=run.templates if len(models) == 1 else None,
         )
-        folder = _once(output / name, partial(_inputs, own, stage), partial(module.run, own, stage))
+        folder = make_once(
+            output / name, partial(stage_inputs, own, stage), partial(module.run, own, stage)
+        )
         if folder is None:
             return None
         models[name] = str(output / name / "model")
@@ -76,7 +76,7 @@ def _run(run: RunConfig, cfg: SPCTConfig, output: Path) -> Path | None:
         return {"config": config, "seed": run.seed, "files": files, **made}
 
     measure = partial(evaluate, cfg.evaluation, models, evaluation, seed=run.seed, **shared)
-    _once(evaluation, inputs, measure)
+    make_once(evaluation, inputs, measure)
     return Path(from_first(lambda: str(write_page(output))))
 
 
@@ -88,7 +88,7 @@ def _stage(cfg: SPCTConfig, name: str, output: Path) -> TrainingConfig | None:
     return getattr(cfg, name)
 
 
-def _inputs(run: RunConfig, stage: TrainingConfig) -> dict[str, Any]:
+def stage_inputs(run: RunConfig, stage: TrainingConfig) -> dict[str, Any]:
     """What a stage's result follows from: its settings, and the files that it reads."""
     settings = settings_of(run, stage)
     config = {name: value for name, value in settings.items() if name not in FREE}
@@ -99,69 +99,3 @@ def _inputs(run: RunConfig, stage: TrainingConfig) -> dict[str, Any]:
         "files": made_from(settings | {"start": None}, TRAINING),
         "samples": [fingerprint(expanded(path)) for path in settings.get("samples", ())],
     }
-
-
-def _once(
-    folder: Path, inputs: Callable[[], dict[str, Any]], make: Callable[[], Path | None]
-) -> Path | None:
-    """Makes a folder's content unless it is there from the same inputs.
-
-    What was made from other inputs is kept beside it under another name, never deleted. The file
-    stage.json says what it was made from, and how long it took, over all its parts.
-    """
-    if from_first(lambda: _is_there(folder, inputs())):
-        say(f"{folder} is there.")
-        return folder
-    began = time.monotonic()
-    made = make()
-    if is_first():
-        _stamp(folder, seconds=time.monotonic() - began, done=made is not None)
-    return made
-
-
-def _is_there(folder: Path, inputs: dict[str, Any]) -> bool:
-    """Whether a folder was made from these inputs; if not, it is ready to be when this returns."""
-    inputs = json.loads(json.dumps(inputs))
-    stamp = folder / "stage.json"
-    before = _read_stamp(stamp) if stamp.exists() else None
-    # What an earlier version did not write down is not held against it.
-    known = before["inputs"] if before is not None else {}
-    if any(known.get(name, value) != value for name, value in inputs.items()):
-        aside = next(
-            path
-            for path in (folder.with_name(f"{folder.name}.{i}") for i in range(1, 10_000))
-            if not path.exists()
-        )
-        folder.rename(aside)
-        say(f"{folder} was made from other inputs: it is now {aside}.")
-        before = None
-    if before is not None and before["done"]:
-        return True
-    if before is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_stamp(stamp, {"done": False, "seconds": 0.0, "inputs": inputs})
-    return False
-
-
-def _stamp(folder: Path, *, seconds: float, done: bool) -> None:
-    """Writes down that a folder took so many seconds more, and whether that was all."""
-    stamp = folder / "stage.json"
-    before = _read_stamp(stamp)
-    _write_stamp(stamp, {**before, "done": done, "seconds": before["seconds"] + seconds})
-
-
-def _read_stamp(path: Path) -> dict[str, Any]:
-    try:
-        stamp = json.loads(path.read_text(encoding="utf-8"))
-        if {"done", "seconds", "inputs"} <= set(stamp):
-            return stamp
-    except (ValueError, TypeError):
-        pass
-    raise ValueError(
-        f"{path} is empty or damaged; it says what {path.parent} was made from. Move that folder "
-        "away, or give another output."
-    )
-
-
-def _write_stamp(path: Path, content: dict[str, Any]) -> None:
-    write_whole(path, json.dumps(content, indent=1))

@@ -81,7 +81,7 @@ def test_what_is_done_is_not_done_again_and_what_failed_is(tmp_path, monkeypatch
         program = words[words.index("--program") + 1]
         return {"error": "no such slice"} if program in broken else {"program": program}
 
-    monkeypatch.setattr(matrix, "_compile", compile_one)
+    monkeypatch.setattr(matrix, "compile_apart", compile_one)
     rows = fill([GROUP], data, lambda text: None)
     assert len(compiled) == len(rows) == 8
     assert sum("error" in r for r in rows) == 4

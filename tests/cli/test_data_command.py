@@ -40,7 +40,7 @@ def problems(tmp_path):
 
 
 def run(monkeypatch, model, problems, output, *more):
-    monkeypatch.setattr(data, "_source", lambda cfg: model)
+    monkeypatch.setattr(data, "open_answers", lambda cfg: model)
     arguments = ["data", "math-pairs", "--input", str(problems), "--output", str(output), *more]
     return cli.main([*arguments, "--answers", "3"])
 

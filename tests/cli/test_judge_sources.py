@@ -1,6 +1,7 @@
 """`grm judge` takes what `grm eval` takes: every kind of judge, saved samples, a server, pairs."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -9,7 +10,11 @@ import pytest
 from grm_jax.cli import main
 from grm_jax.cli.commands import EvalCommand
 from grm_jax.cli.evaluate import DECIDE
-from grm_jax.judging.answer import Answer
+from grm_jax.data.sources import load_examples
+from grm_jax.judging.answer import Answer, Token
+from grm_jax.judging.config import JudgeConfig
+from grm_jax.judging.kinds import Kind
+from grm_jax.judging.sources import open_judge
 
 SAME = ("--k", "2", "--slots", "8")
 
@@ -49,15 +54,71 @@ def test_pairs_are_judged_as_in_an_evaluation(rows: Path) -> None:
     assert sum(found["b"]["judgments"][0]["scores"]) == 3, "three pairs, a point each"
 
 
+SERVER = ("--endpoint.url", "http://localhost:1/v1", "--endpoint.model", "m")
+RIGHT = ("82", "87")
+
+
+def answer_as_asked(self, turns, seed, *, logprobs=False) -> Answer:
+    """Scores of 9 for the right response and 2 for the others, or its number, for which the odds
+    are 3 to 1 against all others together."""
+    shown = re.findall(r"Begin of Response \d+\]\n(.*)\n", turns[0].content)
+    right = [response in RIGHT for response in shown]
+    if "Choice:" not in turns[0].content:
+        scores = ", ".join("9" if one else "2" for one in right)
+        return Answer(f"Analysis: a\nScores: \\boxed{{{scores}}}", False, 10, 5)
+    number = str(right.index(True) + 1)
+    others = 0.25 / (len(shown) - 1)
+    odds = {str(i): math.log(0.75 if one else others) for i, one in enumerate(right, 1)}
+    head = "Analysis: a\nChoice: \\boxed{"
+    tokens = [
+        Token(text, text.encode(), top.get(text, -0.1), top)
+        for text, top in ((head, {head: -0.1}), (number, odds), ("}", {"}": -0.1}))
+    ]
+    return Answer(f"{head}{number}}}", False, 10, 5, tuple(tokens) if logprobs else ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "a", "b"),
+    [
+        ("grm", (18, 4), (4, 4, 18)),
+        ("judge", (2, 0), (0, 0, 2)),
+        ("token-prob", (1.5, 0.5), (0.25, 0.25, 1.5)),
+    ],
+)
+def test_a_judge_that_writes_is_asked_and_read_as_its_kind_says(
+    rows, monkeypatch, kind: str, a: tuple[float, ...], b: tuple[float, ...]
+) -> None:
+    pytest.importorskip("openai")
+    monkeypatch.setattr("grm_jax.judging.server.Server.complete", answer_as_asked)
+    found = judge("--output", "v.jsonl", "--judge-kind", kind, *SERVER)
+    assert found["a"]["scores"] == pytest.approx(a)
+    assert found["b"]["scores"] == pytest.approx(b)
+
+
+@pytest.mark.parametrize("kind", ["bt", "pair"])
+def test_a_scalar_head_is_read_as_the_kind_says(rows: Path, kind: Kind) -> None:
+    found = judge("--output", "v.jsonl", "--judge-kind", kind, "--model", "tiny-meta")
+    source = open_judge(JudgeConfig(model="tiny-meta", kind=kind, slots=8), "tiny-meta", seed=0)
+    for sampled in source.sample_all(load_examples(str(rows)), 1):
+        line = found[sampled.example.id]
+        assert line["k"] == 1, "all its judgments are alike"
+        assert line["scores"] == pytest.approx(sampled.judgments[0].scores)
+        if kind == "pair":
+            assert sum(line["scores"]) == pytest.approx(0, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("kind", "model", "says"),
     [
         ("judge", "tiny", "none of 2 samples had readable scores"),
         ("token-prob", "tiny", "none of 2 samples had readable scores"),
         ("pair", "tiny", "here one is needed that gives one score"),
+        ("grm", "tiny-meta", "to judge by writing takes a language model"),
     ],
 )
-def test_the_kind_of_judge_is_an_option(rows, kind: str, model: str, says: str, capsys) -> None:
+def test_a_kind_that_the_model_is_not_of_gives_no_verdict(
+    rows, kind: str, model: str, says: str, capsys
+) -> None:
     """The bundled model scores: asked for a choice, it names none, and it has no scalar head."""
     options = ["--input", str(rows), "--output", "v.jsonl", "--judge-kind", kind, "--model", model]
     assert main(["judge", *SAME, *options]) != 0
@@ -75,8 +136,7 @@ def test_a_server_judges_and_what_it_refuses_is_an_error(rows: Path, monkeypatch
         return Answer("Analysis: a\nScores: \\boxed{9, 2}", False, 10, 5)
 
     monkeypatch.setattr("grm_jax.judging.server.Server.complete", complete)
-    server = ("--endpoint.url", "http://localhost:1/v1", "--endpoint.model", "m")
-    found = judge("--output", "v.jsonl", *server)
+    found = judge("--output", "v.jsonl", *SERVER)
     assert found["a"]["valid"] == 2
     assert found["b"]["error"] == "no."
     assert found["b"]["passing"]

@@ -56,7 +56,7 @@ from grm_jax.judging.judge import Judge
 from grm_jax.train import spct
 from grm_jax.train.tracking import Tracker
 
-log, sample, once, stage = Tracker.log, Judge.sample_all, spct._once, [""]
+log, sample, once, stage = Tracker.log, Judge.sample_all, spct.make_once, [""]
 
 def run(kill):
     what, count = kill.rsplit(":", 1)
@@ -81,7 +81,7 @@ def run(kill):
         stage[0] = folder.name
         return once(folder, inputs, make)
 
-    Tracker.log, Judge.sample_all, spct._once = watched_log, watched_sample, watched_once
+    Tracker.log, Judge.sample_all, spct.make_once = watched_log, watched_sample, watched_once
     spct.run(*read_options(STAGES["spct"], ["--config", sys.argv[1]], "train spct"))
 
 ends = []
