@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-from grm_jax.data.synthetic import Noise, Principles
+from typing import Literal
 
 WORLD, CHOICES, CRITIQUES = "world", "choices", "critiques"
-
-
 ANSWERS, COMPARISONS = "answers", "comparisons"
+
+Principles = Literal["own", "given", "none"]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How often a demonstration goes wrong, per kind of error; each in 0..1.
+
+    `principle` is the rate for an ordinary ask (`MISREADING_FACTOR` times it for a hard one),
+    `step` the rate of a slip in the working, `score` that of two scores changing places.
+    """
+
+    principle: float = 0.0
+    step: float = 0.0
+    score: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, rate in vars(self).items():
+            if not 0 <= rate <= 1:
+                raise ValueError(f"noise.{name} is {rate}; it is a probability: give 0 to 1.")
+
+    def times(self, factor: float) -> Noise:
+        """Every rate, so many times as high."""
+        return Noise(**{name: rate * factor for name, rate in vars(self).items()})
 
 
 @dataclass(frozen=True)

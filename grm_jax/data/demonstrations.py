@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.random import default_rng
 
 from grm_jax.data.config import ANSWERS, CHOICES, COMPARISONS, CRITIQUES, WORLD, SourceConfig
 from grm_jax.data.pipeline import RandomAccess, TokenRow
 from grm_jax.data.responses import WORDS, compared
-from grm_jax.data.synthetic import SPLITS, World, demonstrate
+from grm_jax.data.synthetic import World, demonstrate
 from grm_jax.text.messages import Message, as_messages, fold_system
 from grm_jax.text.prompts import Templates, load_templates, render
 from grm_jax.text.tokenizer import Tokenizer
@@ -89,8 +88,7 @@ class CritiqueRows:
 
     def __getitem__(self, index: int) -> TokenRow:
         world, item = self.world, self.world.item(index)
-        # A stream of its own, as the world's lessons have.
-        rng = default_rng((world.seed, SPLITS.index(world.split), world.start + index, 2))
+        rng = world.stream(world.start + index, "critique")
         one = item.responses[int(rng.integers(len(item.responses)))]
         single = replace(item, responses=(one,))
         critique, _ = demonstrate(single, world.noise, rng, factor=world.factor).split("\nScores:")
@@ -127,8 +125,7 @@ class ComparisonRows:
         return len(self.world) // PAIRS
 
     def __getitem__(self, index: int) -> TokenRow:
-        # A stream of its own, as the world's lessons have.
-        rng = default_rng((self.world.seed, SPLITS.index(self.world.split), index, 4))
+        rng = self.world.stream(index, "comparison")
         shown, learned = [], []
         for place in range(PAIRS):
             question = self.world.item(PAIRS * index + place).question

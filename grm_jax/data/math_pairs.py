@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from grm_jax.data.math_answers import final_answer, same_answer
+from grm_jax.randomness import math_stream
 
 PROBLEMS = ("problem", "question", "prompt", "query", "instruction")
 SOLUTIONS = ("solution", "ground_truth", "reference", "gt_cot", "answer")
@@ -103,7 +102,7 @@ def pairs_of(
         counts[kind] += 1
         if kind in sides:
             sides[kind].append((text, answer))
-    rng = np.random.default_rng([seed, int(problem.id, 16)])
+    rng = math_stream(seed, int(problem.id, 16))
     drawn = [[side[i] for i in rng.permutation(len(side))] for side in sides.values()]
     for number, (good, bad) in enumerate(zip(*drawn, strict=False)):
         if number == most:

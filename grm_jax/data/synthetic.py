@@ -8,19 +8,19 @@ on how many items were drawn before it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from numpy.random import Generator, default_rng
+from numpy.random import Generator
 
+from grm_jax.data.config import Noise, Principles
 from grm_jax.data.questions import Question, draw_question
 from grm_jax.data.responses import Criteria, Nothing, Response, draw_nothing
+from grm_jax.randomness import in_share, world_stream
 from grm_jax.text.messages import Example, Message
 
 Split = Literal["train", "heldout"]
-Principles = Literal["own", "given", "none"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 # What each ask makes of the criteria: weights in falling order, all subset sums different.
@@ -90,37 +90,14 @@ class Item:
         )
 
 
-@dataclass(frozen=True)
-class Noise:
-    """How often a demonstration goes wrong, per kind of error; each in 0..1.
-
-    `principle` is the rate for an ordinary ask (`MISREADING_FACTOR` times it for a hard one),
-    `step` the rate of a slip in the working, `score` that of two scores changing places.
-    """
-
-    principle: float = 0.0
-    step: float = 0.0
-    score: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, rate in vars(self).items():
-            if not 0 <= rate <= 1:
-                raise ValueError(f"noise.{name} is {rate}; it is a probability: give 0 to 1.")
-
-    def times(self, factor: float) -> Noise:
-        """Every rate, so many times as high."""
-        return Noise(**{name: rate * factor for name, rate in vars(self).items()})
-
-
 def split_of(question: Question) -> Split:
     """The side a question is on, by a hash of its text: all items of a question are on one side."""
-    digest = hashlib.sha256(question.text.encode()).digest()
-    return "heldout" if int.from_bytes(digest[:4], "big") < HELDOUT_SHARE * 2**32 else "train"
+    return "heldout" if in_share(question.text, HELDOUT_SHARE) else "train"
 
 
 def make_item(seed: int, split: Split, index: int) -> Item:
     """Item `index` of a split; the same for the same three arguments, whatever else was drawn."""
-    rng = default_rng((seed, SPLITS.index(split), index))
+    rng = world_stream(seed, SPLITS.index(split), index)
     question = draw_question(rng)
     while split_of(question) != split:
         question = draw_question(rng)
@@ -131,8 +108,7 @@ def make_item(seed: int, split: Split, index: int) -> Item:
     criteria, answer = CRITERIA[MISREADINGS[ask][0]], right
     if rng.random() < SLIP_SHARE:
         criteria, answer = CRITERIA[ask], wrong[rng.integers(len(wrong))]
-    # A stream of its own, so that the share does not change the other items.
-    nothing = default_rng((seed, SPLITS.index(split), index, 3))
+    nothing = world_stream(seed, SPLITS.index(split), index, "nothing")
     degenerate = nothing.random() < NOTHING_SHARE
     while True:
         responses: list[Response | Nothing] = [*_draw_responses(right, wrong, n - degenerate, rng)]
@@ -270,10 +246,13 @@ class World:
             raise IndexError(f"row {index} of {self.count}")
         return make_item(self.seed, self.split, self.start + index)
 
+    def stream(self, index: int, use: Literal["lesson", "critique", "comparison"]) -> Generator:
+        """What draws what is made of the items."""
+        return world_stream(self.seed, SPLITS.index(self.split), index, use)
+
     def __getitem__(self, index: int) -> Lesson:
         item = self.item(index)
-        # A stream of its own, so that the noise does not change the items.
-        rng = default_rng((self.seed, SPLITS.index(self.split), self.start + index, 1))
+        rng = self.stream(self.start + index, "lesson")
         if self.principles == "given" or self.reference:
             return self._shown(item, rng)
         single = len(item.responses) == 1

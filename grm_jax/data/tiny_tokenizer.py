@@ -15,7 +15,8 @@ from pathlib import Path
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 
-from grm_jax.data.synthetic import Noise, World
+from grm_jax.data.config import Noise
+from grm_jax.data.synthetic import World
 from grm_jax.text.prompts import Templates, load_templates, render
 from grm_jax.text.tokenizer import Tokenizer
 

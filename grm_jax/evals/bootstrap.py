@@ -10,6 +10,7 @@ from grm_jax.evals.benchmark import Benchmark, Table
 from grm_jax.evals.intervals import Interval, difference, percentage
 from grm_jax.evals.resampling import Redrawn, Units
 from grm_jax.evals.scoring import cells
+from grm_jax.randomness import bootstrap_stream
 
 REDRAWN = 4  # how many of the choices of samples the bootstrap looks at
 
@@ -48,7 +49,7 @@ def bootstrap(
     extremes = choices[0].extremes[::-1] if turned else choices[0].extremes
     units = Units.of(choices[0])
     values = np.stack([np.concatenate([t.values, *extremes]) for t in looked_at])  # [C, 3 R, W]
-    rng = np.random.default_rng(seed)
+    rng = bootstrap_stream(seed)
     draws: dict[str, list[float]] = {}
     for _ in range(resamples):
         rows, subset, parts, drawn = units.draw(rng)

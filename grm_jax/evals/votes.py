@@ -13,11 +13,10 @@ import numpy as np
 from grm_jax.evals.benchmark import Totals
 from grm_jax.judging.judgment import Sampled
 from grm_jax.judging.voting import guide
+from grm_jax.randomness import choice_stream
 
 # For k < K samples at least this many groups are drawn.
 CHOICES = 8
-# Keeps the permutations apart from whatever else is drawn from a small seed.
-_PERMUTATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def choices(pool: int, k: int) -> np.ndarray:
     groups = disjoint(pool, k)
     if k in (1, pool):
         return groups
-    rng = np.random.default_rng([pool, k, _PERMUTATIONS])
+    rng = choice_stream(pool, k)
     drawn = [groups]
     while len(drawn) * len(groups) < CHOICES:
         drawn.append(rng.permutation(pool)[groups])

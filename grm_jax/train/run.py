@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from grm_jax.judging.samples import SampleSource
 from grm_jax.judging.sources import open_judge
 from grm_jax.models import hf
 from grm_jax.models.model import Model
+from grm_jax.randomness import stage_seed
 from grm_jax.sharding import make_mesh
 from grm_jax.text.prompts import Templates, load_templates
 from grm_jax.text.tokenizer import Tokenizer
@@ -48,9 +48,8 @@ class Run:
         return load_templates(self.templates)
 
     def seed_of(self, name: str) -> int:
-        """The seed of one part of the run: stages see the same source in unrelated orders."""
-        digest = hashlib.sha256(f"{self.config.seed}/{name}".encode()).digest()
-        return int.from_bytes(digest[:4], "big")
+        """The seed of one part of the run."""
+        return stage_seed(self.config.seed, name)
 
     def open_judge(
         self, config: JudgeConfig, name: str, *, kind: Learns | None = None, hinted: bool = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,6 +21,7 @@ from grm_jax.models.model import Model
 from grm_jax.objectives.scalar import binary_loss
 from grm_jax.outputs import write_whole
 from grm_jax.processes import is_first
+from grm_jax.randomness import in_share
 from grm_jax.sharding import TRAIN_RULES, shardings_of
 from grm_jax.train.loop import train_stage
 from grm_jax.train.run import Run
@@ -100,8 +100,7 @@ def label_loss(model: Model, *, remat: bool = False) -> SumLoss:
 
 def is_heldout(item: str, share: float) -> bool:
     """The side of an item, by a hash of its id: all that is made of it is on one side."""
-    digest = hashlib.sha256(f"meta {item}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") < share * 2**32
+    return in_share(f"meta {item}", share)
 
 
 def grown(model: Model, pairs: int) -> Model:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grm_jax.data.config import SourceConfig
+from grm_jax.data.config import Noise, SourceConfig
 from grm_jax.data.demonstrations import open_source
-from grm_jax.data.synthetic import CRITERIA, Noise, World, in_words
+from grm_jax.data.synthetic import CRITERIA, World, in_words
 from grm_jax.judging.folder import bundled
 from grm_jax.text.parse import parse_choice, parse_judgment
 from grm_jax.text.prompts import load_templates

@@ -10,8 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from grm_jax.data.config import BatchConfig, SourceConfig
-from grm_jax.data.synthetic import Noise
+from grm_jax.data.config import BatchConfig, Noise, SourceConfig
 from grm_jax.judging.folder import bundled, load_model_folder
 from grm_jax.mesh import MeshConfig
 from grm_jax.models import hf
