@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from grm_jax.aot.config import AotCommand
 from grm_jax.aot.topology import Topology
-from grm_jax.cli.commands import STAGES, AotCommand, JudgeCommand
+from grm_jax.cli.commands import STAGES, JudgeCommand
 from grm_jax.cli.options import read_options
 from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS

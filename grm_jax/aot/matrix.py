@@ -7,47 +7,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from grm_jax.aot.config import PROGRAMS
-from grm_jax.aot.topology import Topology
-from grm_jax.models.config import PRESETS
+from grm_jax.aot.config import PROGRAMS, GroupConfig
 
 Row = dict[str, Any]
 GRM = "import sys; from grm_jax.cli import main; sys.exit(main(sys.argv[1:]))"
-
-
-@dataclass(frozen=True)
-class GroupConfig:
-    """Every preset x topology x program of a group is compiled, with the same work.
-
-    Args:
-        sequences, group, length, new: as of `grm aot`.
-
-    Raises:
-        ValueError: a preset, topology or program that is none.
-    """
-
-    presets: tuple[str, ...]
-    topologies: tuple[str, ...]
-    programs: tuple[str, ...]
-    sequences: int | None = None
-    group: int = 0
-    length: int = 4096
-    new: int = 1024
-
-    def __post_init__(self) -> None:
-        for told, known, name in (
-            (self.presets, PRESETS, "presets"),
-            (self.programs, PROGRAMS, "programs"),
-        ):
-            if strange := [x for x in told if x not in known]:
-                raise ValueError(f"{name} has {strange[0]!r}; there are {', '.join(known)}.")
-        for topology in self.topologies:
-            Topology(topology)
 
 
 def commands(groups: Sequence[GroupConfig]) -> Iterator[tuple[str, ...]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from grm_jax.aot.hlo import count
+from grm_jax.aot.counts import count
 from grm_jax.aot.programs import Program
 from grm_jax.aot.topology import Topology
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from grm_jax.aot.config import PROGRAMS
+from grm_jax.aot.config import PROGRAMS, AotCommand
 from grm_jax.aot.measure import Cost, measure
 from grm_jax.aot.programs import Work, build
 from grm_jax.aot.saved import is_program, save_program
 from grm_jax.aot.topology import Topology
-from grm_jax.cli.commands import AotCommand
 from grm_jax.models.config import PRESETS
 from grm_jax.outputs import check_file, json_with, write_whole
 

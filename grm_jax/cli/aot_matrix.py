@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from grm_jax.aot.config import AotMatrixCommand
 from grm_jax.aot.matrix import fill
 from grm_jax.aot.page import hours, page, share
 from grm_jax.aot.plan import Plan, plans
-from grm_jax.cli.commands import AotMatrixCommand
 from grm_jax.outputs import Made, claimed_folder, write_whole
 
 

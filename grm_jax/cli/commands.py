@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from grm_jax.aot.config import PROGRAMS
-from grm_jax.aot.matrix import GroupConfig
+from grm_jax.aot.config import AotCommand, AotMatrixCommand
 from grm_jax.bench.config import BenchCommand
 from grm_jax.data.config import WORLD, ItemsConfig
 from grm_jax.evals.experiments import config as configs
@@ -14,7 +13,6 @@ from grm_jax.judging.judgment import check_samples
 from grm_jax.judging.kinds import Kind
 from grm_jax.judging.server import EndpointConfig
 from grm_jax.mesh import MeshConfig
-from grm_jax.models.config import PRESETS
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.train.config import RunConfig
 from grm_jax.train.stages import (
@@ -231,67 +229,6 @@ class MathPairsConfig:
         given = self.input
         if WORLD in ([given] if isinstance(given, str) else [one.source for one in given]):
             raise ValueError("the small world has no such problems: name a file or a data set.")
-
-
-@dataclass(frozen=True)
-class AotCommand:
-    """Compile a program for a TPU slice with the real TPU compiler; no TPU is needed.
-
-    Says per chip what memory it takes and whether it fits, its operations, bytes and collectives,
-    and the best time that follows.
-
-    Args:
-        preset: Size of the model: 2b, 9b, 27b, tiny, small or medium.
-        topology: The slice: a kind of chip (v5e, v5p, v6e, tpu7x) and its grid, as in v5p:4x4x4;
-            two such slices are v5p:4x4x4*2.
-        program: What to compile: rft-step, grpo-step, grpo-score, meta-step, meta-score,
-            prefill, decode.
-        sequences: Of one run, by default the paper's; of prefill and decode: k.
-        length: Tokens of a sequence; of prefill and decode: of a prompt.
-        new: Tokens that decode draws per sample.
-        group: Of prefill and decode: samples of one prompt; 0: as many as there are.
-        microbatches: Parts of a training step; 0: so many that a chip has one sequence at a time.
-        mesh: Devices along data, fsdp and tensor; by default what divides the model.
-        output: A JSON file for the result.
-        save: A file for the compiled program, for `grm_jax.aot.saved.load_program` on the slice.
-    """
-
-    preset: str = "2b"
-    topology: str = "v5e:4x4"
-    program: str = "rft-step"
-    sequences: int | None = None
-    length: int = 4096
-    new: int = 1024
-    group: int = 0
-    microbatches: int = 0
-    mesh: MeshConfig | None = None
-    output: str | None = None
-    save: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset is {self.preset!r}; the sizes are {', '.join(PRESETS)}.")
-        if self.program not in PROGRAMS:
-            raise ValueError(f"program is {self.program!r}; give one of {', '.join(PROGRAMS)}.")
-
-
-@dataclass(frozen=True)
-class AotMatrixCommand:
-    """Compile every program of a file for every slice of it, one at a time, and plan with them.
-
-    What is compiled already is not compiled again: stopped anywhere, the same command goes on.
-
-    Args:
-        groups: Presets, topologies and programs, all with all of a group.
-        output: A folder for data.jsonl, a line per program, and index.html, a page.
-    """
-
-    groups: tuple[GroupConfig, ...]
-    output: str = "runs/aot"
-
-    def __post_init__(self) -> None:
-        if not self.groups:
-            raise ValueError("groups is empty: name presets, topologies and programs.")
 
 
 # The options of each stage: those of a run, with its defaults, and its own.

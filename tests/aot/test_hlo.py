@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from grm_jax.aot.hlo import count, parse
+from grm_jax.aot.counts import count
+from grm_jax.aot.hlo import parse
 from grm_jax.aot.topology import Topology
 
 LOOP = """

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from grm_jax.aot import matrix
-from grm_jax.aot.matrix import GroupConfig, commands, fill, read
+from grm_jax.aot.config import GroupConfig
+from grm_jax.aot.matrix import commands, fill, read
 from grm_jax.aot.page import page
 from grm_jax.aot.plan import plans, smallest
 from grm_jax.cli import main

@@ -1,0 +1,248 @@
+"""What a compiled program does in a run: operations, bytes from memory and between chips.
+
+XLA's own cost analysis counts the body of a loop once. Here a computation counts as often as it
+runs: loops by the trip count that the compiler knows.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from grm_jax.aot.hlo import (
+    Computation,
+    Instruction,
+    branches,
+    called,
+    group_size,
+    known_trips,
+    parameter,
+    parse,
+    sizes,
+    target,
+)
+from grm_jax.aot.kernels import splash_flops
+
+COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+# Neither of these moves anything by itself.
+FREE = {
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
+    "call", "after-all", "partition-id", "replica-id", "iota", "opt-barrier",
+}  # fmt: skip
+
+
+@dataclass
+class Counts:
+    """What one device does in one run of a program.
+
+    Of a conditional the cheapest branch counts: these are the least that any run does.
+
+    Attributes:
+        flops: operations of matrix products, convolutions and attention kernels.
+        hbm: bytes read from and written to main memory.
+        sent: bytes that leave the device, by kind of collective, for a ring.
+        collectives: how many of each kind are run.
+        unknown: loops whose trip count was not known.
+    """
+
+    flops: float = 0.0
+    hbm: float = 0.0
+    sent: dict[str, float] = field(default_factory=dict)
+    collectives: dict[str, int] = field(default_factory=dict)
+    unknown: int = 0
+
+    def add(self, other: Counts, times: int) -> None:
+        """Counts another so many times."""
+        self.flops += times * other.flops
+        self.hbm += times * other.hbm
+        self.unknown += other.unknown
+        for kind, value in other.sent.items():
+            self.sent[kind] = self.sent.get(kind, 0.0) + times * value
+        for kind, count in other.collectives.items():
+            self.collectives[kind] = self.collectives.get(kind, 0) + times * count
+
+
+def count(text: str, trips: int = 1) -> Counts:
+    """The counts of an optimised module, from its text.
+
+    Args:
+        trips: of loops whose trip count is not in the text.
+
+    Raises:
+        ValueError: the text has no entry computation.
+    """
+    computations, entry = parse(text)
+    return _Counter(computations, trips).of(entry)
+
+
+class _Counter:
+    """Counts computations, each once."""
+
+    def __init__(self, computations: dict[str, Computation], trips: int):
+        self.computations, self.trips = computations, trips
+        self.done: dict[str, Counts] = {}
+
+    def of(self, name: str) -> Counts:
+        """One run of a computation, with all that it calls."""
+        if name not in self.done:
+            counts = self.done[name] = Counts()
+            body = self.computations[name]
+            for instruction in body.values():
+                self._count(instruction, body, counts)
+        return self.done[name]
+
+    def _count(self, i: Instruction, body: Computation, counts: Counts) -> None:
+        if i.operation == "while":
+            known = known_trips(i, self.computations)
+            counts.unknown += known is None
+            counts.add(self.of(called(i, "body")), self.trips if known is None else known)
+        elif i.operation == "conditional":
+            runs = map(self.of, branches(i))
+            # The cheapest, so that no run can do with less.
+            counts.add(min(runs, key=lambda run: run.flops + run.hbm), 1)
+        elif i.operation in ("fusion", "call", "async-start"):
+            inner = self.of(called(i, "calls" if "calls=" in i.rest else "to_apply"))
+            if i.operation == "fusion":  # what is inside stays inside; operands are counted here
+                inner = replace(inner, hbm=0.0)
+            counts.add(inner, 1)
+        kind = next((k for k in COLLECTIVES if i.operation in (k, f"{k}-start")), None)
+        if kind is not None:
+            counts.collectives[kind] = counts.collectives.get(kind, 0) + 1
+            counts.sent[kind] = counts.sent.get(kind, 0.0) + _sent(kind, i, body)
+        if i.operation == "dot":
+            counts.flops += _dot(i, body)
+        elif i.operation == "convolution":
+            counts.flops += _convolution(i, body)
+        elif i.operation == "custom-call" and target(i) == "tpu_custom_call":
+            counts.flops += splash_flops(i.name, sizes(i, 0, body), sizes(i, 2, body))
+        reserved = i.operation == "custom-call" and target(i) == "AllocateBuffer"
+        if i.operation not in FREE and not reserved and not i.operation.endswith("-done"):
+            counts.hbm += self._moved(i, body)
+
+    def _moved(self, i: Instruction, body: Computation) -> float:
+        """Bytes that an instruction reads from and writes to main memory."""
+        inside = None
+        if i.operation == "fusion":
+            inside = self.computations[called(i, "calls")]
+        written = sum(s.bytes for s in i.shapes if s.main)
+        if i.operation == "dynamic-update-slice":  # in place: the slice is written, no more
+            return 2 * _bytes(i.operands[1], body)
+        if i.operation in ("dynamic-slice", "slice", "gather"):
+            return 2 * written
+        if inside is not None:
+            root = next((x for x in inside.values() if x.root), None)
+            if root is not None and root.operation == "dynamic-update-slice":
+                written = _bytes(root.operands[1], inside)
+        read = 0.0
+        for place, name in enumerate(i.operands):
+            whole = _bytes(name, body)
+            if inside is not None and whole:
+                read += self._read(parameter(place, inside), inside)
+            else:
+                read += whole
+        return written + read
+
+    def _read(self, name: str, body: Computation) -> float:
+        """Bytes read of a fusion's parameter: only the slice where no more is taken of it."""
+        if body[name].root:  # it goes on outside
+            return _whole(name, body)
+        taken = 0.0
+        for use in body.values():
+            if name not in use.operands:
+                continue
+            if use.operation in ("dynamic-slice", "gather") and use.operands[0] == name:
+                taken += sum(s.bytes for s in use.shapes)
+            elif use.operation in ("bitcast", "reshape"):
+                taken += self._read(use.name, body)
+            elif use.operation == "fusion":
+                inside = self.computations[called(use, "calls")]
+                for place, operand in enumerate(use.operands):
+                    if operand == name:
+                        taken += self._read(parameter(place, inside), inside)
+            elif use.operation == "dynamic-update-slice":
+                taken += 0.0 if use.operands[0] == name else _whole(name, body)
+            elif use.operation != "dynamic-slice":
+                return _whole(name, body)
+        return min(taken, _whole(name, body))
+
+
+def _bytes(name: str, body: Computation) -> float:
+    """The size of an operand, if it lies in main memory."""
+    return sum(s.bytes for s in body[name].shapes if s.main) if name in body else 0.0
+
+
+def _whole(name: str, body: Computation) -> float:
+    return sum(s.bytes for s in body[name].shapes)
+
+
+def _dot(i: Instruction, body: Computation) -> float:
+    found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", i.rest)
+    left = sizes(i, 0, body)
+    inner = math.prod(left[int(d)] for d in found[1].split(",") if d) if found else 1
+    return 2.0 * math.prod(i.shapes[0].sizes) * inner
+
+
+def _convolution(i: Instruction, body: Computation) -> float:
+    """2 x outputs x inputs per output, without what padding and dilation fill with zeros.
+
+    A TPU writes a matrix product as a convolution, and the batch of one as a padded, dilated
+    spatial dimension, where almost all positions are zeros.
+    """
+    found = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", i.rest)
+    if found is None:
+        raise ValueError(f"convolution {i.name} has no dim_labels.")
+    left, kernel, out = sizes(i, 0, body), sizes(i, 1, body), i.shapes[0].sizes
+    window = _window(i.rest)
+    products = 2.0 * out[found[3].index("b")] * out[found[3].index("f")]
+    products *= kernel[found[2].index("i")]
+    for place, dimension in enumerate(sorted(set(found[2]) - {"i", "o"})):
+        products *= _pairs(
+            left[found[1].index(dimension)],
+            kernel[found[2].index(dimension)],
+            out[found[3].index(dimension)],
+            {name: values[place] for name, values in window.items()},
+        )
+    return products
+
+
+def _window(rest: str) -> dict[str, list[tuple[int, ...]]]:
+    """What window={..} says of each spatial dimension."""
+    found = re.search(r"window=\{([^}]*)\}", rest)
+    parts = (part.split("=") for part in found[1].split()) if found else ()
+    return {
+        name: [tuple(int(x) for x in value.split("_")) for value in values.split("x")]
+        for name, values in parts
+        if name != "rhs_reversal"
+    }
+
+
+def _pairs(left: int, kernel: int, out: int, window: dict[str, tuple[int, ...]]) -> int:
+    """How many (kernel position, output position) meet an input that is no filling."""
+    stride = window.get("stride", (1,))[0]
+    low = window.get("pad", (0, 0))[0]
+    left_dilation = window.get("lhs_dilate", (1,))[0]
+    right_dilation = window.get("rhs_dilate", (1,))[0]
+    at = np.arange(out)[:, None] * stride - low + np.arange(kernel)[None] * right_dilation
+    inside = (at >= 0) & (at < (left - 1) * left_dilation + 1) & (at % left_dilation == 0)
+    return int(inside.sum())
+
+
+def _sent(kind: str, i: Instruction, body: Computation) -> float:
+    """Bytes that a device sends in a ring of its group."""
+    given = sum(s.bytes for name in i.operands if name in body for s in body[name].shapes)
+    if kind == "collective-permute":
+        return given
+    group = group_size(i.rest)
+    share = (group - 1) / group
+    return (
+        given
+        * {
+            "all-gather": group - 1,
+            "all-reduce": 2 * share,
+            "reduce-scatter": share,
+            "all-to-all": share,
+        }[kind]
+    )
