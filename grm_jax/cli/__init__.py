@@ -22,11 +22,11 @@ SUMMARY = {
     "train": "train a model: grm train sft, rft, grpo, meta-rm, scalar, or spct (all of it)",
     "data": "make rows to train on: grm data math-pairs, of problems with known answers",
     "experiment": "one of the paper's experiments: data, a table, a figure and a page",
-    "aot": "compile for a TPU slice, without it, and say the cost (many: grm aot matrix FILE)",
+    "aot": "compile for a TPU slice without having one; what it costs (many: grm aot matrix FILE)",
     "bench": "measure speed on this machine, as ratios",
 }
-# Where the `run` of each command is. It is imported when the options are right, since it starts
-# jax: a --help and a typo wait for no library.
+# The module with the `run` of each command. It imports jax, so it is imported only once the
+# options are known to be right: a --help and a typo are answered at once.
 RUN = {
     "judge": "grm_jax.cli.judge",
     "eval": "grm_jax.cli.evaluate",
@@ -38,30 +38,27 @@ RUN = {
     "aot matrix": "grm_jax.cli.aot_matrix",
     "bench": "grm_jax.bench.decode",
 }
-# What the processes of a job do together; the others are for one machine.
+# Commands that all processes of a job run together; the others run on one machine.
 TOGETHER = ("judge", "eval", "train", "experiment")
 CLOSED = 141  # what a shell says of a process that SIGPIPE ended
-# In the place of a traceback's last line, where nobody expected the error.
-BUG = (
-    "this is a fault in grm_jax {}, and not in what you gave it: please report it, with the lines "
-    "above."
-)
+# The last line after the traceback of an error that nobody expected.
+BUG = "this is a bug in grm_jax {}, not a mistake of yours: please report it, with the lines above."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs `grm ARGUMENTS`; returns the exit status: 0 done, 1 nothing came out, 2 bad input.
+    """Runs `grm ARGUMENTS`; returns the exit status: 0 done, 1 no result, 2 bad input.
 
-    And as other commands do: 130 interrupted, 141 where nobody reads what is printed (`| head`).
+    As with other commands, 130 is interrupted and 141 a closed output pipe (`| head`).
     """
     try:
         try:
             return _run(sys.argv[1:] if arguments is None else arguments)
         finally:
-            sys.stdout.flush()  # here, where a closed pipe can still be seen to
+            sys.stdout.flush()  # here, where a closed pipe can still be handled
     except BrokenPipeError:
         pass
     except SystemExit as stop:
-        if not isinstance(stop.__context__, BrokenPipeError):  # rich makes this of one
+        if not isinstance(stop.__context__, BrokenPipeError):  # which is what rich turns one into
             raise
     silence()
     return _leave(CLOSED)
@@ -85,7 +82,7 @@ def _run(arguments: list[str]) -> int:
             rest = ["--config", *rest]
     if command == "compare" and len(rest) > 1 and not any(r.startswith("-") for r in rest[:2]):
         rest = ["--a", rest[0], "--b", *rest[1:]]
-    _look_for_no_tpu()
+    _skip_tpu_search()
     try:
         given = by_name(command, [*map(_field, rest)])
         settings = read_options(OPTIONS[command], given, command)
@@ -100,20 +97,20 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
-        if (told := explain(error)) is not None:
-            return _end(f"grm {command}: {told[0]}", told[1])
+        if (known := explain(error)) is not None:
+            return _end(f"grm {command}: {known[0]}", known[1])
         bug = f"grm {command}: {BUG.format(__version__)}"
         return _end(f"{traceback.format_exc()}\n{bug}", 1)
 
 
 def _end(message: str, status: int) -> int:
-    """Says why the command ends; one process of several ends with it."""
+    """Prints why the command ends; a process of a job leaves the job."""
     print(message, file=sys.stderr)
     return _leave(status)
 
 
 def _leave(status: int) -> int:
-    if "grm_jax.processes" in sys.modules:  # else there is no job that was joined
+    if "grm_jax.processes" in sys.modules:  # otherwise no job was joined
         from grm_jax import processes
 
         if processes.joined():
@@ -121,16 +118,16 @@ def _leave(status: int) -> int:
     return status
 
 
-def _look_for_no_tpu() -> None:
-    """Where libtpu is installed as a compiler (`grm aot`) and no chip is there, JAX need not search
-    for one: it would take seconds and print warnings. What the user has set is left alone."""
+def _skip_tpu_search() -> None:
+    """Keeps JAX from searching for a TPU where libtpu is installed only as a compiler (`grm aot`):
+    that takes seconds and prints warnings. A platform that the user has set stays."""
     others = ("jax_cuda13_plugin", "jax_cuda12_plugin", "jax_rocm7_plugin")
     if find_spec("libtpu") and not tpu_chips() and not any(map(find_spec, others)):
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 
 def _field(argument: str) -> str:
-    """An option in the spelling of the field that it sets: --meta-rm is --meta_rm."""
+    """An option as its field is spelled: --meta-rm becomes --meta_rm."""
     if not argument.startswith("--"):
         return argument
     name, equals, value = argument[2:].partition("=")

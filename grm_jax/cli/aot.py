@@ -1,4 +1,4 @@
-"""`grm aot`: compiles a program for TPUs that are not here, and says what it will cost there."""
+"""`grm aot`: compiles a program for absent TPUs, and says what it will cost there."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from grm_jax.outputs import check_file, json_with, write_whole
 
 
 def run(command: AotCommand) -> int:
-    """Compiles, shows, writes; the status is 1 if it does not fit."""
-    output, save = _places(command)
+    """Compiles, prints and writes; 1 if the program does not fit."""
+    output, save = _outputs(command)
     topology = Topology(command.topology)
     given = PROGRAMS[command.program][0] if command.sequences is None else command.sequences
     work = Work(given, command.length, command.new, command.group, command.microbatches)
@@ -53,11 +53,11 @@ def run(command: AotCommand) -> int:
     return 0 if cost.fits else 1
 
 
-def _places(command: AotCommand) -> tuple[Path | None, Path | None]:
-    """Where the result and the program are written, before minutes go into compiling.
+def _outputs(command: AotCommand) -> tuple[Path | None, Path | None]:
+    """Where the result and the program go, checked before minutes are spent on compiling.
 
     Raises:
-        ValueError: something that is not ours is there.
+        ValueError: a file that is not ours is there.
     """
     cost = json_with("preset", "topology", "program")
     output, save = command.output, command.save
@@ -90,7 +90,7 @@ def show(command: AotCommand, topology: Topology, shape: str, cost: Cost) -> Non
 
 
 def _rows(cost: Cost) -> list[tuple[str, str]]:
-    """What stands in the table of a program that compiled."""
+    """The lines of the table for a program that compiled."""
 
     def seconds(value: float | None) -> str:
         return "–" if value is None else f"{value:.4g} s"

@@ -17,12 +17,12 @@ from grm_jax.outputs import Made, claimed_folder, write_whole
 
 
 def run(command: AotMatrixCommand) -> int:
-    """Compiles what is left, shows, writes the page; the status is 1 if something did not compile.
+    """Compiles what is left, prints, writes the page; 1 if a program did not compile.
 
-    A program that does not fit has compiled: that is a result.
+    One that compiled and does not fit is a result.
     """
     settings = asdict(command)
-    # What is compiled stays right whatever else is asked for, so all of them may change.
+    # A compiled program stays right whatever else is asked for, so every setting may change.
     made = Made("grm aot matrix", settings, free=tuple(settings))
     with claimed_folder(command.output, made, signs=["data.jsonl"]) as output:
         return _fill(command, output)

@@ -1,4 +1,4 @@
-"""The options of every command, each a dataclass; nothing that is imported here starts jax."""
+"""The options of every command, as dataclasses; nothing imported here imports jax."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class JudgeOptions:
         k: Samples per row; their scores are summed.
         meta_rm: A model that rates the samples, of which then only the better ones are summed:
             "tiny-meta" (bundled), a folder, or a hub id.
-        k_meta: How many samples that are; by default half of k.
+        k_meta: How many of them; by default half of k.
         strategy: How tokens are drawn (the paper's temperature for k > 1 is 0.5).
         max_new_tokens: Room for one judgment; by default what the model folder says.
         seed: The seed of orders and tokens; the same seed gives the same verdicts.
-        slots: Samples decoded at once: more is faster, until memory ends.
+        slots: Samples decoded at once: more is faster, as long as memory lasts.
         mesh: Spread over several devices: how many along data, fsdp and tensor. In a job of several
-            processes the rows go over all its devices by default.
+            processes all its devices by default.
     """
 
     model: str = "tiny"
@@ -86,22 +86,22 @@ def check_pairs(options: JudgeOptions, option: str) -> None:
 class JudgeCommand(JudgeOptions):
     """Judge responses: principles, a critique and a score for each, summed over k samples.
 
-    With no options it judges a few bundled questions with the bundled model and shows them.
-    With --input and --output it writes one JSON line per row as it is done, with a verdict or an
-    "error", and at the end puts them in the order of the rows. The same command again does only
-    what is missing: rows that are new, or have changed.
+    Without options it shows how the bundled model judges a few bundled questions.
+    With --input and --output it writes one JSON line per row as soon as it is done, with a verdict
+    or an "error", and finally puts them in the order of the rows. The same command again judges
+    only rows that are new or have changed.
 
     Args:
         input: A file of rows (JSONL, JSON, CSV, TSV or Parquet, also as .gz or .zst), a folder of
-            them, a hub data set, or "-" for standard input; rows such
-            as {"prompt", "responses"} or {"prompt", "chosen", "rejected"}.
+            them, a hub data set, or "-" for standard input. Rows are such as
+            {"prompt", "responses"} or {"prompt", "chosen", "rejected"}.
         output: The JSONL file for the verdicts; without it they are shown on the terminal.
         split: Which split of a folder or a hub data set to read.
         limit: Read only the first so many rows.
         shown: "list" shows the judge all responses at once, "pair" two at a time.
         tokenizer: Take the tokenizer from this folder or hub id, not from the model's.
         dtype: What activations are computed in, float32 or bfloat16; by default float32 on a CPU
-            and elsewhere what the weights are stored in.
+            and elsewhere the type of the weights.
     """
 
     input: str | None = None
@@ -129,7 +129,8 @@ class EvalCommand(JudgeOptions):
 
     Prints its cells with 95 % intervals for Voting@1, 2, 4 .. k, for one greedy judgment of each
     row, and with a meta RM for MetaRM@k and the paired difference; writes report.json, rows.jsonl,
-    samples.jsonl with every critique, and index.html. Stopped, the same command goes on.
+    samples.jsonl with every critique, and index.html. If it is stopped, the same
+    command goes on.
 
     Args:
         benchmark: "world" (the bundled models' own), rewardbench, rewardbench-2, prior-sets,
@@ -138,9 +139,9 @@ class EvalCommand(JudgeOptions):
         data: Where its rows are, a hub id or a path; by default its official place. Without a
             --benchmark, any file of rows with responses and a label.
         output: The folder for all of that; by default runs/eval/BENCHMARK-MODEL.
-        unanswered: Which share of the rows may have no answer (refused by a server, too long for
-            the model); with more, the command ends with 1. None of them is in any number.
-        limit: How many rows to judge, spread evenly over the subsets: a part of the benchmark.
+        unanswered: The share of rows that may have no answer (refused by a server, too long for the
+            model); with more, the command ends with status 1. No number counts such rows.
+        limit: Judge only so many rows, spread evenly over the subsets.
         input: "list" shows all responses at once, "pair" two at a time.
     """
 
@@ -170,7 +171,7 @@ class CompareCommand:
 
     Args:
         a: The folder of the first evaluation.
-        b: The folder of the second one, from which the first is subtracted.
+        b: The folder of the second; differences are second minus first.
         output: The page; by default compare-with-A.html in the second folder.
     """
 

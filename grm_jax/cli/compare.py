@@ -46,7 +46,7 @@ def _show(comparison: Comparison) -> None:
         console.print(f"{count} rows: {before} → {after}", markup=False)
     if comparison.unanswered:
         console.print(
-            f"{rows_had(comparison.unanswered)} no answer from one of the two.", markup=False
+            f"{rows_had(comparison.unanswered)} no answer from one of the two judges.", markup=False
         )
     if not comparison.flips:
         console.print("No verdict on a row has changed.")

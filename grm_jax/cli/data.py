@@ -22,11 +22,12 @@ from grm_jax.outputs import write_whole
 from grm_jax.text.json_line import json_line
 from grm_jax.train.folder import run_folder
 
-SHOWN = 3  # of the rows and questions that fail, so many are shown with the reason
+SHOWN = 3  # failed rows and questions that are shown, with the reason
 
 
 def run(cfg: MathPairsConfig) -> int:
-    """Answers what is not answered yet, and pairs; 1 where no pair or not every answer was had."""
+    """Gets the answers that are missing and makes pairs; 1 without a pair or with problems left
+    unanswered."""
     with run_folder("grm data math-pairs", cfg.output, cfg) as folder:
         return _run(cfg, folder)
 
@@ -52,7 +53,7 @@ def _sources(given: tuple[ItemsConfig, ...] | str) -> tuple[ItemsConfig, ...]:
 
 
 def _problems(cfg: MathPairsConfig, counts: Counter[str]) -> Iterator[Problem]:
-    """The problems of all sources; rows that are none are counted, and some shown."""
+    """The problems of all sources; other rows are counted, and the first ones shown."""
     for items in _sources(cfg.input):
         rows = load_examples(
             items.source, split=items.split, name=items.name, data_dir=items.data_dir
@@ -80,7 +81,7 @@ def _problems(cfg: MathPairsConfig, counts: Counter[str]) -> Iterator[Problem]:
 def _answer(
     cfg: MathPairsConfig, left: list[Problem], answered: _Answers, counts: Counter[str]
 ) -> None:
-    """Asks for the answers that are not there; counts the problems that get none."""
+    """Asks for the missing answers; counts the problems that get none."""
     questions = (Question(p.id, f"{p.text}\n\n{cfg.instruction}".strip()) for p in left)
     with tqdm(total=len(left), unit="problem", mininterval=1) as bar:
         for result in open_answers(cfg).answer_all(questions, cfg.answers):
@@ -129,7 +130,7 @@ def _pairs(
 class _Answers:
     """The file of sampled answers: a line per problem, appended as each is answered.
 
-    places: where the line of each problem begins. A line that a kill cut short is taken away.
+    places: where the line of each problem begins. A line cut short by a kill is removed.
     """
 
     def __init__(self, path: Path, wanted: set[str]):
@@ -162,7 +163,7 @@ class _Answers:
 
 
 def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """A file of lines, which has its name when it is whole."""
+    """Writes JSON lines; the file gets its name when it is complete."""
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8") as file:
         file.writelines(map(json_line, rows))

@@ -1,4 +1,4 @@
-"""`grm eval`: a judge on a benchmark, by its own rules, with intervals and a page to look at."""
+"""`grm eval`: a judge on a benchmark, by the benchmark's own rules, with intervals and a page."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from grm_jax.paths import expanded
 from grm_jax.processes import from_first, is_first, say
 
 ALL = "paper"
-# The options that decide the result, in the order in which a report has them. The others may differ
-# when an evaluation is continued.
+# The options that decide the result, in a report's order. The others may differ when an evaluation
+# is continued.
 DECIDE = (
     *("benchmark", "data", "limit", "model", "judge_kind", "samples", "endpoint", "templates"),
     *("reference", "input", "k", "meta_rm", "k_meta", "strategy", "max_new_tokens", "seed"),
@@ -45,15 +45,15 @@ def folder_of(command: EvalCommand) -> Path:
 
 
 def greedy(command: EvalCommand, judge: CommandJudge) -> SampleSource | None:
-    """The judge without chance, where it is ours and draws tokens."""
+    """The judge at temperature 0, if it is a model of ours that samples."""
     if not isinstance(judge.judge, Judge) or command.strategy.temperature == 0:
         return None
     return judge.shown(Greedy(judge.judge))
 
 
 def run(command: EvalCommand) -> int:
-    """Judges, scores, and writes; 0 where there is a report, and every row has an answer but for
-    the share that may lack one."""
+    """Judges, scores and writes; 0 if there is a report and no more rows than allowed lack an
+    answer."""
     try:
         return _run(command)
     except Unanswered as error:
@@ -123,13 +123,13 @@ def _evaluate(
 
 
 def lacks(report: Mapping[str, Any], share: float) -> bool:
-    """Whether a greater share of the rows than this has no answer."""
+    """Whether more than this share of the rows has no answer."""
     return max(part["unanswered_share"] for part in (report, report["greedy"] or report)) > share
 
 
 def _paper(command: EvalCommand, judge: CommandJudge) -> int:
     """The four benchmarks of Overall, each in a folder of its own."""
-    # Says what is missing before anything is judged; the last first, which is not on the hub.
+    # Names what is missing before anything is judged; the last first, since it is not on the hub.
     for benchmark in reversed(PAPER):
         benchmark.read(command.data)
     paper = folder_of(command) / "paper.json"
@@ -148,7 +148,7 @@ def _paper(command: EvalCommand, judge: CommandJudge) -> int:
 
 
 def _made(command: EvalCommand) -> Made:
-    """All that decides the result, but for the rows, which are looked at one by one."""
+    """Everything that decides the result except the rows, which are compared one by one."""
     options = asdict(command)
     settings = {name: options[name] for name in DECIDE}
     return Made("grm eval", settings, (), from_first(lambda: made_from(settings, JUDGES)))

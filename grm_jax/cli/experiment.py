@@ -49,8 +49,8 @@ _RUN: dict[str, Callable[[Any, Path], Findings]] = {
 
 
 def run(config: Any) -> int:
-    """Samples what is not there yet, measures it, prints the tables and writes the files; 1 where
-    rows had no answer."""
+    """Samples what is missing, measures, prints the tables and writes the files; 1 if rows had no
+    answer."""
     name = next(name for name, kind in EXPERIMENTS.items() if kind is type(config))
     conduct = _RUN[name]
     output = config.output or f"runs/experiments/{name}"
@@ -64,7 +64,7 @@ def run(config: Any) -> int:
 
 
 def _report(findings: Findings, folder: Path) -> int:
-    """Prints the tables and writes the files; 1 where rows had no answer."""
+    """Prints the tables and writes the files; 1 if rows had no answer."""
     lacking = unanswered(folder)
     findings = incomplete(findings, lacking)
     page = write_findings(findings, folder)

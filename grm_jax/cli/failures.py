@@ -1,4 +1,4 @@
-"""What ends a command, as a sentence for the one who typed it, and the exit status."""
+"""What ended a command, as a sentence for its user, and the exit status."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LOST = (
 )
 OUT_OF_MEMORY = (
     "out of memory on the device ({}). Take less at once: a lower --slots or --max-new-tokens "
-    "where a model writes, more --compute.microbatches where one is trained, or a --mesh of more "
-    "devices; `grm aot` says beforehand what fits. What was saved is kept."
+    "for sampling, more --compute.microbatches for training, or a --mesh of more devices; "
+    "`grm aot` tells in advance what fits. What was saved is kept."
 )
 DISK_FULL = (
     "no space is left on the disk{} ({}). Make room, or name an output elsewhere; what was saved "
@@ -27,32 +27,32 @@ DISK_FULL = (
 )
 # What the operating system says of a path, and what to do.
 SYSTEM = {
-    errno.EACCES: "is not open to you: change its permissions, or name another place",
-    errno.EPERM: "is not open to you: change its permissions, or name another place",
-    errno.EROFS: "lies on a disk that can only be read: name another place",
-    errno.ENOENT: "is not there",
-    errno.EEXIST: "is there already: name another place",
+    errno.EACCES: "cannot be opened: change its permissions, or choose another place",
+    errno.EPERM: "cannot be opened: change its permissions, or choose another place",
+    errno.EROFS: "is on a read-only disk: choose another place",
+    errno.ENOENT: "does not exist",
+    errno.EEXIST: "exists already: choose another place",
     errno.EISDIR: "is a folder, where a file is needed",
-    errno.ENOTDIR: "leads through a file as if that were a folder: name another place",
+    errno.ENOTDIR: "has a file in its path where a folder is needed: choose another place",
     errno.ENAMETOOLONG: "has a name that is too long for this disk: shorten it",
     errno.ELOOP: "is a link that leads back to itself",
 }
 
 
 def explain(error: Exception) -> tuple[str, int] | None:
-    """A sentence and the exit status; None for what nobody expects: a fault of ours."""
-    told = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if "jax" in sys.modules:  # else none of its errors, and no other process
+    """A sentence and the exit status; None for an error that is a bug of ours."""
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "jax" in sys.modules:  # otherwise it is none of its errors, and there is no other process
         from grm_jax import processes
 
-        if processes.is_lost(error):  # first, since JAX makes a ValueError of some of these
-            return LOST.format(told), FAILED
+        if processes.is_lost(error):  # first, since JAX turns some of these into ValueErrors
+            return LOST.format(first), FAILED
         if _is_out_of_memory(error):
-            return OUT_OF_MEMORY.format(told), FAILED
+            return OUT_OF_MEMORY.format(first), FAILED
     if (where := _full_disk(error)) is not None:
-        return DISK_FULL.format(where and f" of {where}", told), FAILED
+        return DISK_FULL.format(where and f" of {where}", first), FAILED
     if isinstance(error, MemoryError):
-        return f"out of memory on this machine ({told}). Take less at once.", FAILED
+        return f"out of memory on this machine ({first}). Take less at once.", FAILED
     if isinstance(error, OSError):
         return _of_system(error)
     if isinstance(error, yaml.YAMLError):
@@ -65,10 +65,10 @@ def explain(error: Exception) -> tuple[str, int] | None:
 
 
 def silence() -> None:
-    """Nobody reads what is printed any more (`| head`): the rest goes nowhere, quietly."""
+    """Sends the rest of the output nowhere once its pipe is closed (`| head`)."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # no file at all, as in a notebook
+        with suppress(OSError, ValueError):  # not a file, as in a notebook
             poll = select.poll()
             poll.register(stream.fileno(), 0)
             if poll.poll(0):  # a pipe without a reader
@@ -85,17 +85,17 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether a device had no room: what XLA says of it, when it runs a program or compiles it."""
+    """Whether XLA ran out of a device's memory, running a program or compiling it."""
     from jax.errors import JaxRuntimeError
 
-    told = str(error).lower()
-    return isinstance(error, JaxRuntimeError) and ("out of memory" in told or "exhausted" in told)
+    text = str(error).lower()
+    return isinstance(error, JaxRuntimeError) and ("out of memory" in text or "exhausted" in text)
 
 
 def _full_disk(error: Exception) -> str | None:
-    """The file that found no room on its disk, "" where that is not told; None: it is not so.
+    """The file for which its disk was full, "" if its name is not known; None for other errors.
 
-    Not all that write say it with an OSError: checkpoints are written by tensorstore.
+    A full disk is not always an OSError: checkpoints are written by tensorstore.
     """
     for part in chain(error):
         if isinstance(part, OSError) and part.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -106,7 +106,7 @@ def _full_disk(error: Exception) -> str | None:
 
 
 def _of_system(error: OSError) -> tuple[str, int]:
-    """Our own errors and those of the hub's client are sentences; a system's are a number."""
+    """Errors of ours and of the hub's client are sentences; the system's have a number."""
     if error.errno is None:
         return str(error), BAD_INPUT
     if error.filename is None:
@@ -117,7 +117,7 @@ def _of_system(error: OSError) -> tuple[str, int]:
 
 
 def _named(filename: object) -> str:
-    """A file's name, the middle left out where it is too long to read."""
+    """A file's name, without its middle if it is too long to read."""
     name = "" if filename is None else str(filename)
     with suppress(UnicodeDecodeError, AttributeError):
         name = filename.decode() if isinstance(filename, bytes) else name

@@ -1,4 +1,4 @@
-"""`grm judge`: bundled examples for the eye, or the rows of a file, one JSON line each."""
+"""`grm judge`: shows bundled examples, or writes a JSON line for each row of a file."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from grm_jax.paths import expanded
 from grm_jax.processes import from_first, is_first, say
 from grm_jax.sharding import make_mesh
 
-# Options that may differ when a file is continued: they change what is done, or how fast, and a
-# log-probability by a rounding at most.
+# Options that may differ when a file is continued: they change no verdict, and a log-probability
+# by rounding at most.
 FREE = ("output", "limit", "mesh", "slots")
 
 
@@ -39,26 +39,26 @@ def run(command: JudgeCommand) -> int:
     settings = asdict(command)
     made = Made("grm judge", settings, FREE, from_first(lambda: made_from(settings, JUDGES)))
     with claimed_file(command.output, made, apart=[where]) as path:
-        # Once more: the output may be in a folder that is read.
+        # Again: the output may lie in the folder that is read.
         source = load_examples(where, split=command.split)
         say(source.mapping)
         folder = expanded(where)
         with VerdictFile(path, folder if folder.is_dir() else None) as file:
             if file.done:
-                say(f"{path} is there (rows: {file.done}): those that have not changed stay.")
+                say(f"{path} has {file.done} rows already: those that have not changed stay.")
             _drive(command, source, file)
             say(file.summary())
             return 0 if from_first(lambda: file.verdicts) else 1
 
 
 def _drive(command: JudgeCommand, examples: Source, sink: Showcase | VerdictFile) -> int:
-    """Streams rows through the judge into the sink; holds only the rows that are under way.
+    """Streams rows through the judge into the sink; holds only rows in flight.
 
     Returns:
-        How many verdicts there were; in other processes none, of a judge that the first asks alone.
+        How many verdicts there were; 0 in other processes if only the first one asks the judge.
     """
     if command.mesh is not None:
-        make_mesh(command.mesh)  # one that does not fit is an error, even where it is not used
+        make_mesh(command.mesh)  # a mesh that does not fit is an error even where it is not used
     loading = {"tokenizer": command.tokenizer, "dtype": command.dtype}
     judge = CommandJudge(command, pairs=command.shown == "pair", **loading)
     source = judge.source

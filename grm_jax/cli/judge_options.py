@@ -1,4 +1,4 @@
-"""Which judge a command asks, and how: the options that `grm judge` and `grm eval` share."""
+"""The judge that `grm judge` and `grm eval` ask, from the options that they share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CommandJudge:
         tokenizer, dtype: as for `load_model_folder`.
 
     Attributes:
-        kind: what judges. k: samples per row, one where all would be alike.
+        kind: of judge. k: samples per row; one where all would be alike.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class CommandJudge:
 
     @cached_property
     def judge(self) -> SampleSource:
-        """What writes judgments, as it is."""
+        """The judge itself."""
         options, loading = self._options, self._loading
         return open_judge(self._config, options.model, seed=options.seed, training=False, **loading)
 
     @cached_property
     def source(self) -> SampleSource:
-        """The same, shown what it should be shown, and rated where there is a meta RM."""
+        """The judge, shown pairs if asked for, and rated by the meta RM if there is one."""
         options, source = self._options, self.shown(self.judge)
         if options.meta_rm is None:
             return source
@@ -71,5 +71,5 @@ class CommandJudge:
         return Rated(source, meta_rm)
 
     def shown(self, source: SampleSource) -> SampleSource:
-        """A source that is shown pairs, where the command asks for it."""
+        """The source, shown pairs if the command asks for it."""
         return PairInput(source) if self._pairs else source

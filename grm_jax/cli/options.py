@@ -1,4 +1,4 @@
-"""The options of a command as its dataclasses, and what is wrong with one, in a sentence."""
+"""Reads a command's options into its dataclasses, or says in a sentence what is wrong with one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from grm_jax.cli.renamed import renamed
 from grm_jax.presets import meant
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
-MOST_VALUES = 10_000  # of a file of options, with all that its aliases stand for
+MOST_VALUES = 10_000  # in a file of options, aliases followed
 _SINGLE = {str, int, float, bool, list}
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _TYPE = re.compile(
@@ -26,16 +26,16 @@ _TYPE = re.compile(
 )
 
 
-# What a command takes: dataclasses, whose fields are all options side by side, or such by the name
-# of a subcommand. In the place of a class one of its values has the defaults.
+# What a command takes: dataclasses, whose fields are its options, or a dict of these by subcommand.
+# An instance in place of a class brings other defaults.
 Options = type | tuple[Any, ...] | dict[str, Any]
 
 
 def read_options(options: Options, arguments: Sequence[str], command: str) -> Any:
-    """What the arguments say: a value of each dataclass.
+    """The arguments as a value of each dataclass.
 
     Raises:
-        ValueError: an option, or a file of them, that is none; the sentence says which.
+        ValueError: an option, or a file of options, is wrong; says which, and where it stands.
     """
     parser = ArgumentParser(prog=f"grm {command}", exit_on_error=False)
     try:
@@ -75,7 +75,7 @@ def _add(parser: ArgumentParser, options: Options) -> None:
 
 
 def _values(options: Options, read: Any) -> Any:
-    """The dataclasses, with the values that were read."""
+    """The dataclasses with the values read."""
     if isinstance(options, dict):
         return _values(options[read["subcommand"]], read[read["subcommand"]])
     kinds = [one if isinstance(one, type) else type(one) for one in _each(options)]
@@ -84,8 +84,7 @@ def _values(options: Options, read: Any) -> Any:
 
 
 def _check_groups(options: Options, read: Any, above: str = "") -> None:
-    """Refuses an option that was set to nothing (null) and has to be something, and a group of
-    options that was set to a single value.
+    """Refuses null for an option that needs a value, and a single value for a group of options.
 
     Raises:
         ValueError: names it.
@@ -109,7 +108,7 @@ def _check_groups(options: Options, read: Any, above: str = "") -> None:
             ):
                 first = fields(inner[0])[0].name
                 raise ValueError(
-                    f'Parser key "{above}{name}" is {value!r}, but it has options of its own: give '
+                    f'Parser key "{above}{name}" is {value!r}, but it is a group of options: set '
                     f"{above}{name}.{first} and the like."
                 )
 
@@ -126,8 +125,8 @@ def _summary(options: type | tuple[Any, ...]) -> str:
 def _sentence(
     error: BaseException, files: Sequence[Path], arguments: Sequence[str], names: Sequence[str]
 ) -> str:
-    """What the first error of the chain says. The later ones only quote it, with all options
-    around it, and among those may be what nobody else is to see."""
+    """What the first error of the chain says. Later ones quote it together with all options, some
+    of which may be secret."""
     links = list(chain(error))
     keys = [match[1] for link in links if (match := _KEY.match(str(link)))]
     key = ".".join(dict.fromkeys(keys))
@@ -150,8 +149,8 @@ def _sentence(
 
 
 def _names(parser: Any, arguments: Sequence[str]) -> list[str]:
-    """Every option, --like.this, of the command and of those of its own commands that are named;
-    and the names of these."""
+    """The options, --like.this, of the command and of the subcommands that are given, and all
+    subcommands' names."""
     names, parsers = [], [parser]
     for one in parsers:  # grows
         for action in one._actions:
@@ -173,7 +172,7 @@ def _files(arguments: Sequence[str]) -> list[Path]:
 
 
 def _file_fault(path: Path) -> str | None:
-    """Why a file holds no options; None where it does."""
+    """What is wrong with a file of options; None if nothing is."""
     if not path.exists():
         return f"there is no file {path} (looked from {Path.cwd()})."
     if path.is_dir():
@@ -196,7 +195,7 @@ def _file_fault(path: Path) -> str | None:
 
 
 def _check_aliases(path: Path) -> None:
-    """Refuses a file whose aliases (`&name`, `*name`) would be followed without an end.
+    """Refuses a file whose aliases (`&name`, `*name`) would be followed for ever.
 
     Raises:
         ValueError: names the line. A file that is not YAML is left to the parser.
@@ -205,11 +204,11 @@ def _check_aliases(path: Path) -> None:
         root = yaml.compose(path.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError):
         return
-    sizes: dict[int, int] = {}  # how many values each node stands for, aliases followed
+    sizes: dict[int, int] = {}  # of values that each node stands for
 
     def size(node: yaml.Node) -> int:
         if id(node) not in sizes:
-            sizes[id(node)] = MOST_VALUES + 1  # should it be met again inside itself
+            sizes[id(node)] = MOST_VALUES + 1  # in case it contains itself
             inner = node.value if isinstance(node, yaml.CollectionNode) else ()
             parts = (part for one in inner for part in (one if isinstance(one, tuple) else (one,)))
             sizes[id(node)] = 1 + sum(map(size, parts))
@@ -225,7 +224,7 @@ def _check_aliases(path: Path) -> None:
 
 
 def _line_of(key: str, files: Sequence[Path], arguments: Sequence[str]) -> str:
-    """Where an option was read, as FILE:LINE and a colon; nothing where it was typed."""
+    """Where an option was read, as "FILE:LINE: "; "" if it was typed."""
     if any(argument.partition("=")[0] == f"--{key}" for argument in arguments):
         return ""
     for path in filter(Path.is_file, files):

@@ -1,4 +1,4 @@
-"""Options that had another name before: whoever gives the old one is told the new one."""
+"""Options that were renamed: who gives the old name is told the new one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-# What an option belongs to (the option above it; at the top, the command's last word), the name
-# that it had there, and the name that it has now. "" stands for everything else.
+# By the group an option is in (at the top, the command's last word) and its old name: its new name.
+# "" is any other group.
 RENAMED = {
     ("batch", "rows"): "sequences",
     ("aot", "rows"): "sequences",
@@ -27,7 +27,7 @@ RENAMED = {
 def renamed(
     files: Sequence[Path], arguments: Sequence[str], command: str, names: Sequence[str]
 ) -> str | None:
-    """The sentence on the first option that is given under an old name; None where there is none.
+    """A sentence on the first option given by an old name; None if there is none.
 
     Args:
         files: YAML of options.
@@ -65,8 +65,8 @@ def _given(
 def _leaves(
     node: yaml.Node | None, path: tuple[str, ...], seen: set[int]
 ) -> Iterator[tuple[tuple[str, ...], int]]:
-    """The path and the line of every plain value. Lists add nothing to a path; what an alias
-    repeats is looked at once."""
+    """The path and the line of every plain value. Lists add nothing to a path; an alias is followed
+    once."""
     if id(node) in seen:
         return
     seen.add(id(node))

@@ -1,4 +1,4 @@
-"""Verdicts for the eye: the question, what each response got, and one critique to read."""
+"""Verdicts on the terminal: the question, each response's scores, and one critique."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Showcase:
         pass
 
     def left(self, rows: Iterable[Example | BadRow]) -> Iterator[Example]:
-        """The rows that can be judged; says of the others why not."""
+        """The rows that can be judged; prints why the others cannot."""
         for row in rows:
             if isinstance(row, BadRow):
                 self._print(Refusal(row.id, str(row)), None)
@@ -46,7 +46,7 @@ class Showcase:
         self._print(result, self._under_way.pop(result.id))
 
     def finish(self, *, limited: bool) -> None:
-        """All is shown already."""
+        """Nothing is left to do."""
 
     def _print(self, result: Verdict | Refusal, example: Example | None) -> None:
         title = escape(_plain(result.id if example is None else example.prompt[-1].content))
@@ -64,12 +64,13 @@ class Showcase:
 
 
 def _scores(verdict: Verdict, example: Example) -> Table:
-    """One line per response, best first: mark, text, mean score, bar, what each sample gave (in
-    brackets where the meta RM left the sample out)."""
+    """One line per response, best first: mark, text, mean score, bar, and each sample's score (in
+    brackets if the meta RM left the sample out)."""
     table = Table(box=None, show_header=False, padding=(0, 1))
+    full = max(10, *verdict.mean_scores)  # another scale, or a reward, may go beyond 10
     for index in verdict.ranking:
         mean = verdict.mean_scores[index]
-        bar = "█" * min(round(mean / 10 * BAR), BAR)  # a reward has no upper limit
+        bar = "█" * round(mean / full * BAR)
         votes = [
             _number(j.scores[index]) if j.counted else f"({_number(j.scores[index])})"
             for j in verdict.judgments
@@ -117,11 +118,11 @@ def _gold(verdict: Verdict, label: int) -> Text:
     rank = verdict.ranking.index(label) + 1
     if label in verdict.tied:
         return Text("the labelled best shares the highest sum", style="yellow")
-    return Text(f"the labelled best came in place {rank}", style="red")
+    return Text(f"the labelled best came in at place {rank}", style="red")
 
 
 def _most_typical(verdict: Verdict) -> Judgment | None:
-    """The counted critique nearest to the mean scores, the first of several."""
+    """The counted critique whose scores are nearest to the mean ones."""
 
     def distance(judgment: Judgment) -> float:
         pairs = zip(judgment.scores or (), verdict.mean_scores, strict=True)
@@ -140,7 +141,7 @@ def _critique(judgment: Judgment) -> Text:
 
 
 def _plain(text: str) -> str:
-    """The text without what would steer a terminal: a judged response may hold escape codes."""
+    """The text without control characters: a response may hold escape codes for the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

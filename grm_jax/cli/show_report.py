@@ -18,7 +18,7 @@ Row = Mapping[str, Any]
 
 
 def show_report(report: Row) -> None:
-    """Prints the headline of every vote, every cell of the last one, and counts of the samples."""
+    """Prints the headline of every vote, all cells of the last one, and counts."""
     console = Console()
     console.print(_headline(report))
     last = report["votes"][-1]

@@ -29,7 +29,7 @@ _RUN: dict[type, tuple[Callable[[RunConfig, Any], Path | None], str]] = {
 
 
 def run(options: tuple[RunConfig, Any]) -> int:
-    """Trains; 0 when the result is written, 1 when a signal ended the run before."""
+    """Trains; 0 if the result is written, 1 if a signal ended the run early."""
     train, message = _RUN[type(options[1])]
     result = train(*options)
     if result is None:

@@ -1,4 +1,4 @@
-"""The JSONL file of verdicts: appended line by line, and picked up again after any stop."""
+"""The JSONL file of verdicts: written line by line, and continued after any stop."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from grm_jax.text.messages import Example
 
 
 class VerdictFile:
-    """Writes the verdicts on rows, in the first process; what the file has already is kept.
+    """Writes the verdicts on rows, in the first process; keeps what the file has already.
 
     Args:
         path: the file, which is claimed.
-        folder: the input, if it is a folder: lines then say in which of its files a row is.
+        folder: the input, if it is a folder: each line then names its row's file.
 
     Raises:
         ValueError: the file holds a line that is not ours.
@@ -59,7 +59,7 @@ class VerdictFile:
         self._file.write(result)
 
     def finish(self, *, limited: bool) -> None:
-        """Puts the lines in the order of the rows; `limited`: there may be rows beyond them."""
+        """Puts the lines in the order of the rows; `limited`: there may be more rows than these."""
         self._kept = self._file.finish(limited=limited)
 
     def summary(self) -> str:
@@ -96,8 +96,8 @@ class VerdictLines:
     def digest(self, line: Line) -> str | None:
         if "digest" not in line:
             raise ValueError(
-                "it does not say what was judged: an earlier version of grm, or another program "
-                "has written it"
+                "it does not say what was judged: an earlier version of grm or another program "
+                "wrote it"
             )
         return line["digest"]
 

@@ -33,10 +33,10 @@ def fails(error: BaseException, monkeypatch, capsys) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda at: (at / "no").read_text(), "/no is not there."),
+        (lambda at: (at / "no").read_text(), "/no does not exist."),
         (lambda at: at.read_text(), " is a folder, where a file is needed."),
-        (lambda at: (at / "file" / "in").mkdir(), "/file/in leads through a file as if"),
-        (lambda at: (at / "file").mkdir(), "/file is there already: name another place."),
+        (lambda at: (at / "file" / "in").mkdir(), "/file/in has a file in its path where a folder"),
+        (lambda at: (at / "file").mkdir(), "/file exists already: choose another place."),
         (lambda at: (at / "loop").read_text(), "/loop is a link that leads back to itself."),
         (lambda at: (at / ("x" * 300)).write_text(""), "has a name that is too long for this disk"),
         (
@@ -60,8 +60,8 @@ def test_what_the_system_says_of_a_path(make, says: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("error", "says", "status"),
     [
-        (PermissionError(errno.EACCES, "no", "/a/b"), "/a/b is not open to you", 2),
-        (OSError(errno.EROFS, "no", "/a/b"), "/a/b lies on a disk that can only be read", 2),
+        (PermissionError(errno.EACCES, "no", "/a/b"), "/a/b cannot be opened", 2),
+        (OSError(errno.EROFS, "no", "/a/b"), "/a/b is on a read-only disk", 2),
         (OSError(errno.EIO, "Input/output error", "/a/b"), "/a/b: Input/output error.", 1),
         (OSError(errno.EMFILE, "Too many open files"), "Too many open files", 1),
         (OSError(errno.ENOSPC, "No space left", "/a/b"), "no space is left on the disk of /a/b", 1),
@@ -100,7 +100,7 @@ def test_what_nobody_expects_is_told_as_a_fault_of_ours(monkeypatch, capsys) -> 
     assert "Traceback" in told
     assert "AttributeError: no such thing" in told
     assert re.fullmatch(
-        r"grm judge: this is a fault in grm_jax \S+, .* report it, with the lines above\.",
+        r"grm judge: this is a bug in grm_jax \S+, .* report it, with the lines above\.",
         told.splitlines()[-1],
     )
 

@@ -63,7 +63,7 @@ def test_a_second_run_does_only_what_is_missing(rows: Path, tmp_path: Path, caps
     # A kill in the middle of a line: two whole ones are kept, the torn one is written anew.
     output.write_text("\n".join(whole[:2]) + "\n" + whole[2][: len(whole[2]) // 2])
     assert judge("--input", rows, "--output", output) == 0
-    assert "is there (rows: 2)" in capsys.readouterr().err
+    assert "has 2 rows already" in capsys.readouterr().err
     again = output.read_text().splitlines()
     assert again == whole
     assert judge("--input", rows, "--output", output) == 0

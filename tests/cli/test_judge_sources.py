@@ -13,8 +13,10 @@ from grm_jax.cli.evaluate import DECIDE
 from grm_jax.data.sources import load_examples
 from grm_jax.judging.answer import Answer, Token
 from grm_jax.judging.config import JudgeConfig
+from grm_jax.judging.judgment import Sampled
 from grm_jax.judging.kinds import Kind
 from grm_jax.judging.sources import open_judge
+from grm_jax.text.messages import Example
 
 SAME = ("--k", "2", "--slots", "8")
 
@@ -99,7 +101,9 @@ def test_a_judge_that_writes_is_asked_and_read_as_its_kind_says(
 def test_a_scalar_head_is_read_as_the_kind_says(rows: Path, kind: Kind) -> None:
     found = judge("--output", "v.jsonl", "--judge-kind", kind, "--model", "tiny-meta")
     source = open_judge(JudgeConfig(model="tiny-meta", kind=kind, slots=8), "tiny-meta", seed=0)
-    for sampled in source.sample_all(load_examples(str(rows)), 1):
+    examples = [row for row in load_examples(str(rows)) if isinstance(row, Example)]
+    for sampled in source.sample_all(examples, 1):
+        assert isinstance(sampled, Sampled)
         line = found[sampled.example.id]
         assert line["k"] == 1, "all its judgments are alike"
         assert line["scores"] == pytest.approx(sampled.judgments[0].scores)
