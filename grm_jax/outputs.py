@@ -1,4 +1,4 @@
-"""Outputs: whose a file or a folder is, what it was made by, and whether a process is in it.
+"""Outputs: whose a file or folder is, what made it, and whether a process is writing it.
 
 Every command claims what it writes before it touches anything. A file of settings, the mark, lies
 beside an output file (FILE.yaml) or in an output folder. It says which command made the output,
@@ -24,7 +24,7 @@ from grm_jax.paths import expanded
 from grm_jax.processes import from_first, say
 from grm_jax.text.json_line import plain
 
-FACT = "#: "  # a comment for YAML, and for us what is no setting
+FACT = "#: "  # a comment in YAML; we read facts from it that are not settings
 # What a shell may be writing into a new folder while the command starts.
 LOGS = (".log", ".out", ".err")
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
@@ -37,8 +37,8 @@ class Made:
     Attributes:
         command: such as "grm judge".
         settings: all of them, in JSON's types.
-        free: those that may change when an output is continued, by their dotted names; a name
-            stands for all below it.
+        free: dotted names of those that may change when an output is continued, with all below
+            them.
         reads: fingerprints of the files that decide the result, by the names of their settings.
     """
 
@@ -60,7 +60,8 @@ def claimed_file(
         apart: inputs, none of which may be the output.
 
     Raises:
-        ValueError: it is not ours, was made otherwise, is an input, or another process is in it.
+        ValueError: it is not ours, is an input, was made with other settings, or another process is
+            writing it.
     """
     path = _local(output)
     mark = path.with_name(f"{path.name}.yaml")
@@ -113,11 +114,11 @@ def claimed_folder(
 
 
 def check_file(output: str | Path, ours: Callable[[Path], bool], what: str) -> Path:
-    """The path of a file that is written in one go, if it is new, empty, or an earlier one of ours.
+    """The path of a file that is written at once, if it is new, empty, or an earlier one of ours.
 
     Args:
         ours: whether the file that is there is such a file.
-        what: it is, for people.
+        what: a name for such a file, for the error.
 
     Raises:
         ValueError: another kind of file is there, or a folder.
@@ -160,7 +161,7 @@ def differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, st
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a text file so that it is there whole or not at all."""
+    """Writes a text file completely or not at all."""
     part = path.with_name(f"{path.name}.part")
     part.write_text(text, encoding="utf-8")
     os.replace(part, path)
@@ -201,7 +202,7 @@ def _held(
 
 
 def hold(path: Path, stack: ExitStack) -> None:
-    """Locks a file in a folder that is there, until the stack is closed.
+    """Locks a file in an existing folder, until the stack is closed.
 
     Raises:
         ValueError: another process has it.
@@ -216,7 +217,7 @@ def _lock_of(path: Path) -> Path:
 def _lock(lock: Path, path: Path, stack: ExitStack) -> None:
     held = FileLock(lock, fallback_to_soft=False)
     try:
-        # Not at once: who lets go takes the file of the lock away, and we may have opened that one.
+        # With a timeout: whoever releases the lock deletes its file, which we may just have opened.
         held.acquire(timeout=0.5)
     except Timeout:
         raise ValueError(
@@ -228,16 +229,16 @@ def _lock(lock: Path, path: Path, stack: ExitStack) -> None:
             raise
         lock.unlink(missing_ok=True)
         say(
-            f"The file system of {path} has no locks: see to it yourself that no other process "
+            f"The file system of {path} has no locks: make sure yourself that no other process "
             "writes there."
         )
         return
     stack.callback(held.release)
-    stack.callback(lock.unlink, missing_ok=True)  # before it is let go
+    stack.callback(lock.unlink, missing_ok=True)  # before it is released
 
 
 def _foreign(folder: Path) -> Iterator[Path]:
-    """What a folder that is not ours holds, but for hidden files and logs."""
+    """What a folder holds except hidden files and logs."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if not path.name.startswith(".") and path.suffix not in LOGS:
             yield path
@@ -260,18 +261,18 @@ def _check_mark(mark: Path, path: Path, made: Made, *, compare: bool) -> None:
         raise ValueError(
             f"{path} was made by {command}, and this is {made.command}: name another output."
         )
-    # An option that an earlier version did not have says nothing.
+    # An option that an earlier version did not have is not compared.
     now = {name: value for name, value in plain(made.settings).items() if name in settings}
     changed = [
-        told
-        for name, told in differences(settings, now)
+        sentence
+        for name, sentence in differences(settings, now)
         if not any(name == free or name.startswith(f"{free}.") for free in made.free)
     ]
     before = facts.get("reads") or {}
     changed += [
         f"the files of {name} are not what they were"
         for name, now in made.reads.items()
-        if before.get(name, now) != now and not any(told.startswith(name) for told in changed)
+        if before.get(name, now) != now and not any(one.startswith(name) for one in changed)
     ]
     if changed:
         raise ValueError(
@@ -303,11 +304,11 @@ def _read_mark(mark: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _write_mark(mark: Path, made: Made) -> None:
     facts = {"command": made.command, "reads": dict(made.reads)}
-    told = "".join(FACT + line for line in _yaml(facts).splitlines(True))
+    comment = "".join(FACT + line for line in _yaml(facts).splitlines(True))
     head = (
-        f"# The settings of this output, for --config. What {FACT.strip()} says is not to edit.\n"
+        f"# The settings of this output, for --config. Leave the lines with {FACT.strip()} alone.\n"
     )
-    write_whole(mark, head + told + _yaml(plain(made.settings)))
+    write_whole(mark, head + comment + _yaml(plain(made.settings)))
 
 
 def _yaml(value: Any) -> str:

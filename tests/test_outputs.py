@@ -198,7 +198,7 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(FileLock, "acquire", no_locks)
     with claimed_folder(tmp_path / "run", MADE):
         pass
-    assert "has no locks: see to it yourself" in capsys.readouterr().err
+    assert "has no locks: make sure yourself" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

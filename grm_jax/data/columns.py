@@ -1,6 +1,6 @@
 """What one column of a row holds, as text, a number, a label or the answer of a model.
 
-Values are converted where their meaning is clear; what is not raises ValueError with a sentence.
+Values are converted where their meaning is clear; otherwise ValueError says what is wrong.
 """
 
 import json
@@ -32,9 +32,9 @@ def too_deep(value: Any, depth: int = DEEPEST) -> bool:
 
 
 def as_text(value: Any) -> str | None:
-    """Any value as a judge can be shown it; None for one that says nothing.
+    """Any value as text for a judge; None for an empty one.
 
-    Numbers are written as such, the items of a list one a line, and objects as JSON.
+    Lists have an item per line; objects become JSON.
     """
     value = plain(value)
     if empty(value):
@@ -47,14 +47,14 @@ def as_text(value: Any) -> str | None:
 def _line(value: Any) -> str:
     if isinstance(value, str):
         return value
-    # In a column with gaps Parquet makes 85.0 of 85.
+    # Parquet turns 85 into 85.0 in a column with gaps.
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         value = int(value)
     return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def take_text(row: Row, *names: str) -> str | None:
-    """The first of the columns that says something, as text, taken out of the row."""
+    """The first of the columns that is not empty, as text, removed from the row."""
     for name in names:
         if not empty(row.get(name)):
             return as_text(row.pop(name))
@@ -80,8 +80,8 @@ def answer(value: Any, name: str) -> str:
 
 
 def integer(value: Any, name: str) -> int:
-    """The value as an integer; so are 1.0, which Parquet makes of 1 in a column with gaps, and "1",
-    which CSV makes of it."""
+    """The value as an integer; 1.0 counts (Parquet writes it for 1 in a column with gaps), and "1"
+    (CSV)."""
     if isinstance(value, str) and WHOLE.fullmatch(value):
         value = int(value.split(".")[0])
     if isinstance(value, float) and value.is_integer():

@@ -1,4 +1,4 @@
-"""Which rows are read and how they become batches, in settings; nothing here needs jax."""
+"""Settings: which rows are read, and how they become batches; nothing here needs jax."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Noise:
                 raise ValueError(f"noise.{name} is {rate}; it is a probability: give 0 to 1.")
 
     def times(self, factor: float) -> Noise:
-        """Every rate, so many times as high."""
+        """All rates, multiplied by a factor."""
         return Noise(**{name: rate * factor for name, rate in vars(self).items()})
 
 
@@ -46,12 +46,12 @@ class SourceConfig:
             the path of a JSONL file with rows {prompt, completion} or {messages}.
         weight: its share of the mix, relative to the other sources.
         noise: how often the world's demonstrations go wrong; only for the first three.
-        principles, reference: what the world's prompts show besides, see `World`; only for "world"
-            and "choices".
+        principles, reference: what else the world's prompts show, see `World`; only for "world" and
+            "choices".
         templates: prompt templates for these demonstrations, by default those of the run; likewise.
 
     Raises:
-        ValueError: a weight that is not positive, or for another source what only the world has.
+        ValueError: a weight that is not positive, or a setting of the world for another source.
     """
 
     source: str = WORLD
@@ -88,7 +88,7 @@ class ItemsConfig:
         limit: how many to take at most; the world has no end and needs a limit.
 
     Raises:
-        ValueError: a number out of its range, a world without a limit or of no such split.
+        ValueError: a number out of its range; a world without a limit, or with an unknown split.
     """
 
     source: str = WORLD

@@ -59,14 +59,14 @@ def dialogue(value: Any) -> list[dict[str, str]]:
 def with_what_comes_before(prompt: Any, row: Row) -> tuple[Message, ...]:
     """The prompt's turns and, before them, what the columns of PLACES hold, taken out of the row.
 
-    What the prompt shows already is not shown twice; what is of no known form is left in the row.
+    What the prompt shows already is not repeated; what has no known form stays in the row.
     """
     turns = as_messages(prompt)
     # A dialogue in one string, the last turn of which is the one to write.
     if (found := as_messages(dialogue(prompt))) and found[-1] == Message("assistant", ""):
         turns = found[:-1]
     if not any(turn.content.strip() for turn in turns if turn.role != "system"):
-        return turns  # an empty prompt is refused, whatever stands before it
+        return turns  # an empty prompt is refused, whatever comes before it
     systems = [text for name in SYSTEM if (text := _taken(row, name, _text))]
     earlier = tuple(turn for name in (*HISTORY, *CONTEXT) for turn in _taken(row, name, _turns))
     contexts = [text for name in CONTEXT if (text := _taken(row, name, _texts))]
@@ -84,7 +84,7 @@ def with_what_comes_before(prompt: Any, row: Row) -> tuple[Message, ...]:
         joined = "\n\n".join((*contexts, turns[place].content))
         turns = (*turns[:place], Message("user", joined), *turns[place + 1 :])
     system = "\n\n".join((*systems, *(turn.content for turn in own)))
-    # A system turn has its place only before a user turn.
+    # A system turn may only come before a user turn.
     first = next(iter(turns), None)
     role = "system" if first and first.role == "user" else "user"
     return (Message(role, system), *turns) if system else turns
@@ -94,7 +94,7 @@ Read = TypeVar("Read", str, tuple[Message, ...])
 
 
 def _taken(row: Row, name: str, read: Callable[[Any], Read]) -> Read:
-    """The column as `read` has it, taken out of the row; what that cannot read stays there."""
+    """The column as `read` returns it, removed from the row; if it cannot be read, it stays."""
     found = read(None if empty(row.get(name)) else row[name])
     if found:
         del row[name]
@@ -106,7 +106,7 @@ def _text(value: Any) -> str:
 
 
 def _texts(value: Any) -> str:
-    """Text, or a list of texts, such as the passages that were found."""
+    """Text, or a list of texts, such as retrieved passages."""
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return "\n\n".join(value)
     return _text(value)

@@ -53,14 +53,14 @@ def open_source(
 
 
 def encode(tokenizer: Tokenizer, prompt: tuple[Message, ...], completion: str) -> TokenRow:
-    """The chat with the completion as the model's turn, which alone is to be learned."""
+    """The chat with the completion as the model's turn; only that is learned."""
     head = tokenizer.encode_chat(prompt)
     ids = np.array([*head, *tokenizer.encode_completion(completion)], np.int32)
     return TokenRow(ids, np.arange(len(ids)) >= len(head))
 
 
 class WorldRows:
-    """Lessons of the synthetic world, each made when it is asked for."""
+    """Lessons of the synthetic world, made on demand."""
 
     def __init__(self, world: World, tokenizer: Tokenizer, templates: Templates):
         self.world, self.tokenizer, self.templates = world, tokenizer, templates
@@ -112,10 +112,10 @@ class AnswerRows:
 
 
 class ComparisonRows:
-    """Answers to the world's questions held against the right ones, as critiques do it.
+    """Answers to the world's questions compared with the right ones, as in critiques.
 
-    To see that two answers are the same is what a small model is slowest to learn from critiques,
-    where it is a few tokens among many; and all of a verdict depends on it.
+    To see whether two answers agree is what a small model is slowest to learn from critiques,
+    where it takes a few tokens among many; and the whole verdict depends on it.
     """
 
     def __init__(self, world: World, tokenizer: Tokenizer):
@@ -155,7 +155,7 @@ class JsonlRows:
         self.lines = np.array(list(self._check_lines()), np.int64)
         if not len(self.lines):
             raise ValueError(f"{path} is empty: {ROW_SHAPES}.")
-        # Mapped, since threads read it, and a file has but one position.
+        # Mapped, because threads read it, and a file has only one position.
         self.bytes = np.memmap(path, np.uint8, "r")
 
     def _check_lines(self) -> Iterator[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""One row as an Example: its id, what a judge is shown of it, and what is left of it."""
+"""One row as an Example: its id, what a judge is shown of it, and what is not shown."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ class Reading:
     """A row that was read.
 
     row: its columns. says: how its shape is read. before: the columns that are shown before the
-    prompt. unshown: those that say something which no judge is shown. values: the arguments of
+    prompt. unshown: columns with content that no judge is shown. values: the arguments of
     Example.
     """
 
@@ -51,7 +51,7 @@ def read_row(row: Any) -> Reading:
             "array must be called .json)"
         )
     if too_deep(row):
-        raise ValueError(f"lists and objects in the row are more than {DEEPEST} deep in each other")
+        raise ValueError(f"lists and objects in the row are nested more than {DEEPEST} deep")
     whole = {repair_surrogates(str(name)): value for name, value in row.items()}
     whole = {name: value for name, value in whole.items() if value is not None}
     shape, left = shape_of(whole), dict(whole)
@@ -101,7 +101,7 @@ def _renamed(name: str) -> str:
 
 
 def _refuse_empty(responses: list[str]) -> None:
-    """An empty response is judged like any other, but not where there is no other."""
+    """Raises ValueError if all responses are empty; one among others is judged like any other."""
     if not responses:
         raise ValueError("the row has no responses: at least one is needed")
     if not any(response.strip() for response in responses):

@@ -1,4 +1,4 @@
-"""Which files of a folder hold rows, and which were put there by a program for itself."""
+"""Which files of a folder hold rows, and which a program keeps there for itself."""
 
 import re
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Pairs of a right and a wrong answer to a problem whose answer is known: labelled Examples.
 
-How the paper makes judgments of MATH: answers are sampled, and matched with the gold one by a rule.
+As the paper does for MATH: answers are sampled, and compared with the gold answer by a rule.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SOLUTIONS = ("solution", "ground_truth", "reference", "gt_cot", "answer")
 GOLD = ("gold", "gt", "final_answer", "answer", *SOLUTIONS)
 ANSWERS = ("answers", "responses", "completions", "response", "code")
 KEPT = ("level", "type", "subject")
-# How long an answer may be that is given without the solution that leads to it.
+# The longest answer, in characters, that may stand without a solution.
 LONGEST = 200
 
 
@@ -86,8 +86,8 @@ def pairs_of(
 ) -> Iterator[dict[str, Any]]:
     """Up to `most` rows {prompt, chosen, rejected}, each with a right and a wrong answer.
 
-    An answer stands in one pair at most; which ones do is drawn by the seed and the problem. An
-    answer that gives no final one is neither right nor wrong, and is left. `counts` counts all.
+    An answer is in one pair at most; the seed and the problem decide in which. A text without a
+    final answer is neither right nor wrong, and left out. `counts` counts all.
     """
     sides: dict[str, list[tuple[str, str | None]]] = {"right": [], "wrong": []}
     texts = dict.fromkeys(answers)

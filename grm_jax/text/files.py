@@ -1,4 +1,4 @@
-"""Files that a user names: a path or a hub id; a JSON object, or a sentence that says why not."""
+"""Files that a user names: paths or hub ids, and JSON objects, read or refused in a sentence."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ def read_object(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{path}:{error.lineno} is not JSON ({error.msg}, column {error.colno}). Was the file "
-            "cut off, or edited? Get it anew."
+            "cut off or edited? Get it again."
         ) from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8.") from None
-    except (ValueError, RecursionError) as error:  # a number too long, lists too deep
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # a number that is too long, lists nested too deep
         raise ValueError(f"{path} cannot be read as JSON: {error}.") from None
     if not isinstance(content, dict):
         raise ValueError(
@@ -46,7 +49,7 @@ def is_hub_id(source: str) -> bool:
 
 
 def refuse_pointer(path: Path) -> None:
-    """Raises ValueError if the file is but git-LFS's note of where the real one lies."""
+    """Raises ValueError if the file is only git-LFS's pointer to the real one."""
     with path.open("rb") as file:
         if file.read(len(_LFS)) == _LFS:
             raise ValueError(

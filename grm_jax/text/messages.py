@@ -52,10 +52,10 @@ def kind(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as an error quotes it: cut where it is long, and safe to print."""
+    """A value as errors quote it: shortened, and safe to print."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # more digits, or deeper, than Python writes
+    except (ValueError, RecursionError):  # more digits or levels than Python writes
         return f"{kind(value)} beyond all bounds"
     return text if len(text) <= 80 else f"{text[:77]}..."
 

@@ -2,8 +2,8 @@ r"""What a sampled judgment says: principles, critique and scores, or the reason
 
 Models print other boxes and numbers before their scores, and quote what a response says. So the
 scores are those of the judge's own result line at the end (`result_line`): the last `\boxed{}`, as
-in the paper's extraction (equation 7), unless that one is a part of the critique. Around the box
-the parser is tolerant; inside it is strict.
+in the paper's extraction (equation 7), unless it is part of the critique. Around the box the
+parser is tolerant; inside it is strict.
 
 Reasons: `no_box`; `box_elsewhere`, there are boxes, but none in the result line; `open_box`, its
 box is not closed; `wrong_count`, not one integer per response; `not_integer`; `out_of_range`.
@@ -83,7 +83,7 @@ def _numbers(
         return None, "wrong_count"
     if not all(INTEGER.fullmatch(item) for item in items):
         return None, "not_integer"
-    # Digits beyond any scale are not converted: Python refuses integers of thousands of digits.
+    # Only 20 digits are converted, more than any scale has: Python refuses thousands of them.
     numbers = tuple(int(item[:20]) for item in items)
     if not all(low <= number <= high for number in numbers):
         return None, "out_of_range"
@@ -91,10 +91,9 @@ def _numbers(
 
 
 def _sections(text: str, end: int) -> tuple[str, str]:
-    """The principles, and the critique: what stands between the headers, as far as they are there.
+    """The principles, and the critique: the text between the headers that are there.
 
-    Without an analysis header, the critique is all that comes before the result, which begins at
-    `end`.
+    Without an analysis header, the critique is everything before the result, which begins at `end`.
     """
     criteria = CRITERIA.search(text, 0, end)
     analysis = ANALYSIS.search(text, criteria.end() if criteria else 0, end)

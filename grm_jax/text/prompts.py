@@ -1,10 +1,10 @@
 r"""Templates (text files with named fields) and the prompts that they make of an Example.
 
-A template file holds sections, each begun by a line `=== name ===`; what stands before the first
+A template file holds sections, each begun by a line `=== name ===`; text before the first
 such line is the section `prompt`. `SECTIONS` lists them with their fields. `{name}` is a field;
-LaTeX such as `\boxed{x}` is left alone. An optional block (`{reference}`, `{principles}`,
-`{hint}`) that has nothing to show takes its line away with it. The sections that the tasks share
-are in blocks.txt. A user's file may leave sections out: they are then ours.
+LaTeX such as `\boxed{x}` is left alone. The line of an optional block (`{reference}`,
+`{principles}`, `{hint}`) with nothing to show is left out. The sections that the tasks share
+are in blocks.txt. Sections that a user's file leaves out are ours.
 """
 
 import re
@@ -84,8 +84,8 @@ class Template:
     def fill(self, section: str, **values: str) -> str:
         """The section with its fields filled in, in one pass: values are never read for fields.
 
-        A line that is nothing but an optional block with no value is left out, and with it the
-        blank line before it.
+        A line that is only an optional block without a value is left out, together with the blank
+        line before it.
         """
         lines: list[str] = []
         for line in self.sections[section].splitlines():
@@ -126,7 +126,7 @@ def load_templates(path: str | Path | None = None) -> Templates:
     """The built-in templates, with the sections that the user's files hold instead of ours.
 
     path: a folder with some of blocks.txt, grm.txt, single.txt, judge.txt, meta.txt, one such file,
-    or the name of one that comes along (`presets.templates`). Raises FileNotFoundError
+    or the name of a bundled one (`presets.templates`). Raises FileNotFoundError
     or ValueError with a sentence.
     """
     tasks = [field.name for field in fields(Templates)]
@@ -256,7 +256,7 @@ def render(
         if block and not template.has(name):
             raise ValueError(
                 f"{template.name} has no field {{{name}}} in its prompt, and there is a {name} "
-                "to show: add the field where it is to stand"
+                "to show: add the field where it should appear"
             )
     text = template.fill(
         "prompt",
@@ -279,7 +279,7 @@ def render(
 
 def render_meta(example: Example, template: Template, judgment: str) -> list[Message]:
     """The chat turns that the meta RM scores: the request, and a judgment as the model's turn."""
-    # The judged text may have talked the judge into writing delimiters.
+    # A response may have talked the judge into writing delimiters.
     answer = template.delimiters.quote(judgment)
     return [*render(example, template), Message("assistant", answer)]
 

@@ -1,7 +1,7 @@
 """Checkpoints: weights, optimiser and the position in the data, saved together or not at all.
 
-Each is sealed with checksums before it gets its name, and looked at before it is read: the newest
-sound one counts, and a broken one is named and kept.
+Each is sealed with checksums before it gets its name, and checked before it is read: the newest
+intact one counts; a broken one is reported and kept.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _WRITING = "*.orbax-checkpoint-tmp"  # what Orbax calls a checkpoint that is not
 class Checkpoints:
     """The checkpoints that a run writes into a folder, one subfolder per step.
 
-    A save copies the arrays and returns; writing goes on behind the next steps. A checkpoint has
-    its name only when it is whole, so that one cut off by a crash does not exist. Those that were
-    broken since are put aside when the folder is opened.
+    A save copies the arrays and returns; writing goes on during the next steps. A checkpoint gets
+    its name only when it is complete, so that a crash leaves no partial one. Those that were
+    damaged later are moved aside when the folder is opened.
 
     Raises:
-        ValueError: there are checkpoints, but none is sound.
+        ValueError: there are checkpoints, but none is intact.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Checkpoints:
         # Any, because Orbax's own policies do not fit the annotation of its own arguments.
         due: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(config.every)
         kept: Any = ocp.training.preservation_policies.LatestN(config.keep)
-        # It is called when all is written and nothing has its name yet, in the first process.
+        # Called in the first process when everything is written and nothing has its name yet.
         context = ocp.Context()
         context.asynchronous.post_finalization_callback = self._seal
         self._checkpointer = ocp.training.Checkpointer(
@@ -73,7 +73,7 @@ class Checkpoints:
 
     @property
     def latest(self) -> int | None:
-        """The step of the newest checkpoint; when the folder has just been opened, a sound one."""
+        """The step of the newest checkpoint; it is intact when the folder has just been opened."""
         newest = self._checkpointer.latest
         return None if newest is None else newest.step
 
@@ -94,8 +94,8 @@ class Checkpoints:
             return
         rest = {"step": state.step, "opt_state": state.opt_state}
         if stream is not None:
-            # As a text, which is there once: Grain itself writes a file for each process, and
-            # could not go on with fewer or more of them.
+            # As text, once: Grain itself writes a file per process, and could not continue with
+            # another number of processes.
             rest["stream"] = json.dumps(stream.get_state())
         parts = {"params": state.params, "rest": rest}
         self._checkpointer.save_checkpointables_async(
@@ -145,10 +145,10 @@ def saved_model(folder: Path) -> Model:
 
 
 def load_params(folder: Path, abstract: Any) -> Any:
-    """The weights alone of the newest sound checkpoint in a folder, in which nothing is changed.
+    """The weights of the newest intact checkpoint in a folder, which is not changed.
 
     Raises:
-        ValueError: none is sound.
+        ValueError: none is intact.
     """
     step = from_first(lambda: _newest_sound(folder, "an older one is used"))
     path = folder.absolute() / str(step)
@@ -167,7 +167,7 @@ def _newest_sound(folder: Path, outcome: str) -> int | None:
     one what is wrong with it, and the `outcome`.
 
     Raises:
-        ValueError: there are checkpoints, but none is sound.
+        ValueError: there are checkpoints, but none is intact.
     """
     faults = []
     for path in _steps(folder):
@@ -179,15 +179,15 @@ def _newest_sound(folder: Path, outcome: str) -> int | None:
         faults.append(f"checkpoint {path} {fault}")
     if faults:
         raise ValueError(
-            "no checkpoint is sound:\n  " + "\n  ".join(faults) + f"\nPut back copies of them; or "
-            f"delete or rename {folder}, and what follows from it starts anew."
+            "no checkpoint is intact:\n  " + "\n  ".join(faults) + f"\nRestore copies of them; or "
+            f"delete or rename {folder}, and what follows from it starts over."
         )
     return None
 
 
 def _put_broken_aside(folder: Path) -> None:
     """Moves checkpoints that are newer than the newest sound one into a folder beside it."""
-    sound = _newest_sound(folder, f"it is put into {folder / BROKEN}, and an older one is used")
+    sound = _newest_sound(folder, f"it is moved to {folder / BROKEN}, and an older one is used")
     for path in _steps(folder):
         if sound is not None and int(path.name) > sound:
             aside = folder / BROKEN / path.name

@@ -1,4 +1,4 @@
-"""Checksums of a checkpoint's files: written with it, and looked at before it is read."""
+"""Checksums of a checkpoint's files: written with it, and checked before it is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COMPLETED = "commit_timestamp_nsecs"
 
 
 def seal(folder: Path) -> None:
-    """Writes the checksums of all that the folder holds into it, as `checksums.json`."""
+    """Writes the checksums of all files in the folder into its `checksums.json`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     with ThreadPoolExecutor() as pool:
         written = {

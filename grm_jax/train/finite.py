@@ -1,4 +1,4 @@
-"""Weights that are numbers: what is looked at before weights are trained on, and written."""
+"""Refuses weights that are not finite, before they are trained on and before they are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's output folder: it holds one run, and the resolved settings that made it."""
+"""A run's output folder: one run, with the resolved settings that made it."""
 
 from __future__ import annotations
 

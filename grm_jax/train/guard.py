@@ -15,7 +15,7 @@ KEPT = 10  # batches that are kept to be looked at, in all
 
 
 class Guard:
-    """Keeps the batches of skipped steps, and stops a run that skips one after the other.
+    """Keeps the batches of skipped steps, and stops a run that skips too many in a row.
 
     While steps are skipped nothing is to be saved: if it was the last update that spoilt the
     weights, checkpoints from before it must not make room for what came after.
@@ -50,7 +50,7 @@ class Guard:
         """Takes note that there is no step after this one.
 
         Raises:
-            ValueError: it was skipped, so that nothing says that the weights are good.
+            ValueError: it was skipped, so nothing shows that the weights are good.
         """
         if self.in_row:
             self._stop(step)

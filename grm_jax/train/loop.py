@@ -45,7 +45,8 @@ Draw = Callable[[TrainState, int], Drawn]  # of the state and how many steps are
 
 
 class Interruption(AbstractContextManager):
-    """Turns the first SIGTERM or Ctrl-C into a request to stop after the step; the second stops.
+    """Turns the first SIGTERM or Ctrl-C into a request to stop after the step; a second one stops
+    at once.
 
     In a job of several processes a request to one stops all. JAX's preemption service is not used
     for that: it agrees on the number of a step, and every stage counts its steps anew.

@@ -14,7 +14,7 @@ SETTINGS = {-1: 2**31 - 1, -2: 2**28, -4: 0, -8: 1}
 
 
 def keep_freed_memory() -> bool:
-    """Lets malloc keep what XLA frees after each step, where a CPU is all that JAX will find.
+    """Lets malloc keep what XLA frees after each step, if JAX will run on a CPU.
 
     A step's temporaries are a few hundred MB, which glibc maps afresh for every step, and whose
     pages the kernel then zeroes one by one: 36% of the time of the tiny model's update. To be

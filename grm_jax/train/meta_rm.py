@@ -132,7 +132,7 @@ def _check_classes(train: Iterable[Sampled]) -> None:
     classes = {right for row in train for right in labels(row)}
     if not {True, False} <= classes:
         raise ValueError(
-            "the judgments to learn from are all right, all wrong or all unreadable: sample more "
+            "the judgments to train on are all right, all wrong or all unreadable: sample more "
             "items, or at a higher temperature."
         )
 
@@ -140,7 +140,7 @@ def _check_classes(train: Iterable[Sampled]) -> None:
 def _report(
     cfg: MetaRMConfig, output: Path, folder: Path, sides: dict[bool, list[Sampled]]
 ) -> None:
-    """Rates the held-out judgments with the written model, and says how well."""
+    """Rates the held-out judgments with the written model, and reports how well."""
     judge = MetaRM(load_model_folder(folder), slots=cfg.judge.slots)
     rated = [row for row in judge.rate_all(sides[True]) if isinstance(row, Sampled)]
     ranking = rank([(_rated(row)) for row in rated])

@@ -31,7 +31,7 @@ from grm_jax.train.step import check_batch
 
 @dataclass(frozen=True)
 class Run:
-    """An open run: its settings, and what a stage makes of them before it trains.
+    """An open run: its settings, and what is loaded before a stage trains.
 
     `output` is held by this process; `templates` is None for the built-in ones.
     """
@@ -83,7 +83,7 @@ def open_run(
         command: such as "grm train sft".
         training: the stage's settings; all of them are written into the folder.
         sequences: of a batch.
-        templates: in the place of the run's own ones.
+        templates: instead of the run's own.
 
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.

@@ -68,8 +68,8 @@ def _run(run: Run, cfg: ScalarConfig) -> Path | None:
     heldout = [item for item in items if is_heldout(item.id, cfg.heldout_share)]
     if not train or not heldout:
         raise ValueError(
-            f"of {len(items)} items with two or more responses {len(train)} are to learn from and "
-            f"{len(heldout)} to measure with: give more items, or another heldout_share."
+            f"of {len(items)} items with two or more responses {len(train)} are to train on and "
+            f"{len(heldout)} to measure on: give more items, or another heldout_share."
         )
     rows = make_rows(run, cfg, train)
     if not len(rows):
@@ -113,7 +113,7 @@ def pair_loss(model: Model, *, remat: bool = False) -> SumLoss:
 
 
 def apart(batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The two sequences of each segment, apart: [B, T] each.
+    """Separates the two sequences of each segment: [B, T] each.
 
     Returns:
         For each token of a loser the index of the best one's last token (0 elsewhere); positions,
@@ -209,7 +209,7 @@ def _critiques(
 def _report(
     run: Run, cfg: ScalarConfig, folder: Path, items: int, rows: int, heldout: list[Example]
 ) -> None:
-    """Judges the held-out items with the written folder, and says how often it is right."""
+    """Judges the held-out items with the written model, and reports how often it is right."""
     judge = open_judge(
         JudgeConfig(model=str(folder), strategy=cfg.strategy, slots=cfg.slots),
         str(folder),

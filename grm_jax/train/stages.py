@@ -16,7 +16,7 @@ from grm_jax.train.config import OptimizerConfig, TrainingConfig, check_warmup
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One pass of training: so many updates on a mix of sources, with an optimiser of its own.
+    """One pass of training: a number of updates on a mix of sources, with its own optimiser.
 
     Raises:
         ValueError: no step, or no source.
@@ -195,9 +195,9 @@ class ScorerConfig(TrainingConfig):
     """Training of a model with a scalar head.
 
     Args:
-        grow: pairs of layers put on top of the trunk, which begin as next to nothing. A trunk that
-            predicts a token with its last layer has no layer left to compare it with what came.
-        heldout_share: of the items, kept out of the training to measure it.
+        grow: pairs of layers added on top of the trunk, which begin almost as the identity. Where
+            the last layer predicts the next token, none is left to compare it with what came.
+        heldout_share: the share of the items kept out of training, to measure on.
         steps: updates. batch: its shape; `pack` puts several judgments or pairs into a sequence.
 
     Raises:
@@ -230,9 +230,9 @@ class MetaRMConfig(ScorerConfig):
         items: labelled items for fresh judgments, `n` each by `judge`.
         judge: the GRM that it will guide; by default the model in `start`.
         n: fresh judgments per item (0: none).
-        supervise: "last", the score at the judgment's last token alone, which is what is used; or
-            "all", the scores at all its tokens (a verifier as of Cobbe et al., arXiv 2110.14168:
-            many more places where an error can be noticed).
+        supervise: "last", only the score at the judgment's last token, which is the one used; or
+            "all", the scores at all its tokens (as the verifiers of Cobbe et al., arXiv 2110.14168:
+            many more positions at which an error can be noticed).
         balance: "natural", right and wrong judgments as they come; or "equal", as many of each.
 
     Raises:
@@ -262,9 +262,9 @@ class ScalarConfig(ScorerConfig):
     Args:
         objective: "bt", a reward for each response alone; "pair", a margin for two responses read
             together; "cloud", a reward for each response with a critique of it.
-        items: labelled items; those of a single response have no pair and are left.
+        items: labelled items; those with a single response make no pair and are left out.
         critic: of cloud: the model folder that writes critiques (`grm train sft` makes one); by
-            default the model in `start`. It goes into the written folder.
+            default the model in `start`. It is copied into the written folder.
         n: of cloud: critiques of each response to learn from.
         strategy: of cloud: how critiques are drawn.
         k: judgments of each held-out item to measure with: opposite orders of pair, critiques of
@@ -325,9 +325,9 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class SPCTConfig:
-    """The whole of SPCT. `null` in the place of a stage leaves it out (an ablation).
+    """The whole of SPCT. `null` for a stage leaves it out (an ablation).
 
-    Each stage has a folder in `output` and starts from what the one before has made. The meta RM
+    Each stage has a folder in `output` and starts from the model of the one before. The meta RM
     also learns from RFT's plain judgments.
     """
 

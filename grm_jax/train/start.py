@@ -28,7 +28,7 @@ def start_tokenizer(start: str, tokenizer: str | None) -> Tokenizer:
     """The tokenizer given, or that of the model folder in `start`, checked against its weights.
 
     Raises:
-        ValueError: none is given and `start` has none; or not the one the weights were made with.
+        ValueError: there is none, or it is not the one that the weights were trained with.
     """
     if start.startswith(NEW) or is_checkpoints(Path(start)):
         if tokenizer is None:
@@ -64,7 +64,7 @@ def start_settings(start: str) -> dict[str, Any]:
 
 
 def learned_kind(start: str, kind: Learns | None) -> Learns:
-    """What is trained to judge: the kind given, or that of the model in `start`, else "grm".
+    """The kind of judge to train: the one given, or that of the model in `start`, else "grm".
 
     Raises:
         ValueError: the start is a judge with a scalar head.

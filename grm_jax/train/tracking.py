@@ -42,7 +42,7 @@ class TrackingConfig:
 
 
 class Tracker:
-    """Writes every step's numbers once, also over interruptions: what came after `start` is cut.
+    """Writes every step's numbers once, even over interruptions: lines after `start` are dropped.
 
     Args:
         folder: of the run; None writes and shows nothing (every process but the first).
@@ -81,8 +81,8 @@ class Tracker:
             self._progress = _Lines(name, start, total, config.print_every)
 
     def log(self, step: int, numbers: Numbers, samples: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Records the numbers of a step, and samples of it for rollouts.jsonl; on disk when it
-        returns, as far as a kill is concerned."""
+        """Records the numbers of a step, and samples of it for rollouts.jsonl; a kill after it
+        returns loses neither."""
         if self._file is None or self._progress is None:
             return
         self.before = numbers
@@ -105,8 +105,8 @@ class Tracker:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl, where null is a number that was not finite; a last line that a
-    kill tore is left out."""
+    """The rows of a metrics.jsonl, where null is a number that was not finite; a last line cut
+    short by a kill is left out."""
     return [row for row, _ in _rows(path)]
 
 
@@ -156,7 +156,7 @@ class _Tally:
         if step == self.first:  # compiling is no part of the speed
             self.began = now
         else:
-            # What is trained on; where the tokens are written first, those.
+            # The tokens that are trained on; in RL those that are sampled.
             self.tokens += numbers[TARGET_TOKENS if REWARD in numbers else TOKENS]
             spent = max(now - self.began, 1e-9)
             self.seconds_left = spent / (step - self.first) * (self.total - step)

@@ -38,7 +38,10 @@ from grm_jax.cli.renamed import renamed
         ("judge --config itself.yaml", "itself.yaml:1: an alias here stands for itself, or for"),
         ("judge --config doubled.yaml", "doubled.yaml:14: an alias here stands for itself, or for"),
         ("judge --config null.yaml", "null.yaml:1: k is empty (null): leave it out, or give a"),
-        ("train rft --config single.yaml", "single.yaml:1: batch is 8, but it is a group of options"),
+        (
+            "train rft --config single.yaml",
+            "single.yaml:1: batch is 8, but it is a group of options",
+        ),
         ("train spct --config inner.yaml", "inner.yaml:2: meta_rm.optimizer is empty (null): "),
         ("judge --config typo.yaml", "typo.yaml:3: there is no option kk."),
         ("judge --config type.yaml", "type.yaml:4: strategy.temperature is 'warm'; give a number."),

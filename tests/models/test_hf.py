@@ -415,7 +415,7 @@ def adapter(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (cut_index, r"index\.json:2 is not JSON \(Unterminated string.*Get it anew"),
+        (cut_index, r"index\.json:2 is not JSON \(Unterminated string.*Get it again"),
         (lambda folder: (folder / INDEX).write_text("[]"), r"index\.json holds a list, where"),
         (lambda folder: (folder / INDEX).write_text("{}"), r"index\.json has no weight_map"),
         (

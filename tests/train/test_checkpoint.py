@@ -220,7 +220,7 @@ def test_no_sound_checkpoint_is_a_sentence_and_nothing_is_touched(two, model, tm
         os.truncate(largest(folder / step), 10)
     before = sorted(folder.rglob("*"))
     for use in (Checkpoints, lambda f: load_params(f, model.abstract())):
-        with pytest.raises(ValueError, match="no checkpoint is sound") as caught:
+        with pytest.raises(ValueError, match="no checkpoint is intact") as caught:
             use(folder)
         assert all(f"{folder / step} has 10 bytes in" in str(caught.value) for step in ("4", "6"))
     assert sorted(folder.rglob("*")) == before
