@@ -1,8 +1,8 @@
 """The numbers that the paper prints (arXiv 2504.02495v3), and its Overall.
 
 `assets/paper/*.csv` holds a table or figure each, named tableNN_... and figureN_... after it. Its
-totals follow from its cells by the same functions that sum up an evaluation here, but for a few
-rows in which the paper disagrees with itself (`AT_ODDS`).
+totals follow from its cells by the same functions that sum up an evaluation here, except in a few
+rows in which the paper disagrees with itself (tests/evals/test_paper.py lists them).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from grm_jax.evals.benchmarks import PAPER, ppe, reward_bench, rmb
+from grm_jax.evals.benchmarks import PAPER
 from grm_jax.evals.benchmarks.averages import mean_of
 
 Row = Mapping[str, Any]
@@ -42,25 +42,6 @@ NAMES = {
     "harm_pair": "Harmlessness, pairs",
 }
 
-# How each of the paper's totals follows from other cells of its row.
-TOTALS = {
-    "Overall": lambda cells: overall(cells),
-    "RewardBench": reward_bench.total,
-    "PPE Correctness": ppe.total,
-    "RMB": rmb.total,
-}
-
-# (table, setting, method) of the rows that are no check: their total is not what their cells give,
-# or they repeat another row.
-AT_ODDS = {
-    ("table08_rewardbench", "greedy", "DeepSeek-BTRM-27B"),  # swapped with PairRM's cells
-    ("table08_rewardbench", "greedy", "DeepSeek-PairRM-27B"),
-    ("table08_rewardbench", "greedy", "CLoud-Gemma-2-27B"),  # its cells are the judge's
-    ("table07_ablation_detail", "greedy", "RFT w/o Hinted Sampling (1)"),
-    ("table15_generalization", "", "DeepSeek-GRM-27B w/o MATH"),
-    ("table10_rmb", "voting@8", "LLM-as-a-Judge w/ TokenProb"),  # the judge's row again
-}
-
 
 @cache
 def table(name: str) -> tuple[Row, ...]:
@@ -84,12 +65,6 @@ def table(name: str) -> tuple[Row, ...]:
 def overall(cells: Mapping[str, float]) -> float:
     """The unweighted mean of RewardBench, PPE Preference, PPE Correctness and RMB."""
     return mean_of(cells, (benchmark.headline for benchmark in PAPER))
-
-
-def at_odds(name: str, row: Row) -> bool:
-    """Whether the row of a table is one in which the paper disagrees with itself."""
-    method = row.get("method", row.get("model"))
-    return (name, row.get("setting", ""), method) in AT_ODDS
 
 
 def _cell(text: str) -> str | float | None:
