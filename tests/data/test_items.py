@@ -40,7 +40,7 @@ def test_splits_of_the_world_share_no_question():
 
 def test_sources_follow_each_other(tmp_path):
     file = write(tmp_path / "a.jsonl", [pair(name, chosen=name) for name in "abcd"])
-    part = ItemsConfig(file.rows, start=1, limit=2)
+    part = ItemsConfig(file.source, start=1, limit=2)
     items = load_items((part, ItemsConfig(limit=2)), 0)
     assert [item.id for item in items] == ["b", "c", "train-0-0", "train-0-1"]
     assert all(item.label is not None for item in items)
@@ -60,7 +60,7 @@ def test_start_and_limit_count_labelled_rows(tmp_path):
     tie = {"prompt": "q", "responses": ["a", "b"]}
     rows = [{"nothing": 1}, pair("a"), tie, pair("b", chosen="c"), tie, pair("c", chosen="d")]
     file = write(tmp_path / "a.jsonl", rows)
-    items = load_items((ItemsConfig(file.rows, start=1, limit=1),), 0)
+    items = load_items((ItemsConfig(file.source, start=1, limit=1),), 0)
     assert [item.id for item in items] == ["b"]
 
 
@@ -140,7 +140,7 @@ def test_what_a_hub_set_needs_reaches_the_hubs_library(monkeypatch):
 def test_a_row_that_names_another_split_is_not_taken(tmp_path, capsys):
     """HelpSteer2 has the rows of both splits in one file, in its folder `preference`."""
     rows = [pair(name, chosen=name, split=name) for name in ("train", "val", "easy")]
-    file = write(tmp_path / "preference.jsonl", rows).rows
+    file = write(tmp_path / "preference.jsonl", rows).source
     items = load_items((ItemsConfig(str(tmp_path), "train"),), 0)
     assert [item.id for item in items] == ["train", "easy"]
     assert "1 of another split" in capsys.readouterr().err
