@@ -40,6 +40,8 @@ RUN = {
 }
 # What the processes of a job do together; the others are for one machine.
 TOGETHER = ("judge", "eval", "train", "experiment")
+# What compiles for its users; `aot` and `bench` are there to compile, and `compare` never does.
+KEEPING = (*TOGETHER, "data")
 CLOSED = 141  # what a shell says of a process that SIGPIPE ended
 # In the place of a traceback's last line, where nobody expected the error.
 BUG = (
@@ -90,6 +92,10 @@ def _run(arguments: list[str]) -> int:
         given = by_name(command, [*map(_field, rest)])
         settings = read_options(OPTIONS[command], given, command)
         run = import_module(RUN[command]).run
+        if command != "compare":
+            from grm_jax.cli.programs import forget_programs, keep_programs
+
+            keep_programs() if command in KEEPING else forget_programs()
         if command in TOGETHER:
             from grm_jax import processes
 
