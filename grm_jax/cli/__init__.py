@@ -23,7 +23,7 @@ SUMMARY = {
     "data": "make rows to train on: grm data math-pairs, of problems with known answers",
     "experiment": "one of the paper's experiments: data, a table, a figure and a page",
     "aot": "compile for a TPU slice, without it, and say the cost (many: grm aot matrix FILE)",
-    "bench": "measure speed on this machine, as ratios",
+    "bench": "measure speed here: grm bench sampler, judge or train",
 }
 # Where the `run` of each command is. It is imported when the options are right, since it starts
 # jax: a --help and a typo wait for no library.
@@ -36,7 +36,7 @@ RUN = {
     "experiment": "grm_jax.cli.experiment",
     "aot": "grm_jax.cli.aot",
     "aot matrix": "grm_jax.cli.aot_matrix",
-    "bench": "grm_jax.bench.decode",
+    "bench": "grm_jax.cli.bench",
 }
 # What the processes of a job do together; the others are for one machine.
 TOGETHER = ("judge", "eval", "train", "experiment")
@@ -87,6 +87,8 @@ def _run(arguments: list[str]) -> int:
             rest = ["--config", *rest]
     if command == "compare" and len(rest) > 1 and not any(r.startswith("-") for r in rest[:2]):
         rest = ["--a", rest[0], "--b", *rest[1:]]
+    if command == "bench" and not {"sampler", "judge", "train", "-h", "--help"}.intersection(rest):
+        rest = ["sampler", *rest]
     _look_for_no_tpu()
     try:
         given = by_name(command, [*map(_field, rest)])

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from grm_jax.aot.config import PROGRAMS
 from grm_jax.aot.matrix import GroupConfig
-from grm_jax.bench.config import BenchCommand
+from grm_jax.bench.config import JudgeBench, SamplerBench, TrainBench
 from grm_jax.data.config import WORLD, ItemsConfig
 from grm_jax.evals.experiments import config as configs
 from grm_jax.judging.judgment import check_samples
@@ -327,5 +327,5 @@ OPTIONS: dict[str, Any] = {
     "experiment": EXPERIMENTS,
     "aot": AotCommand,
     "aot matrix": AotMatrixCommand,
-    "bench": BenchCommand,
+    "bench": {"sampler": SamplerBench, "judge": JudgeBench, "train": TrainBench},
 }
