@@ -31,7 +31,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 COMMANDS = {
     "": (1, "--k 2 --prompt 9 --new 3"),
     "sampler": (1, "--k 2 --prompt 9 --new 3"),
-    "train": (3, "--prompts 1 --group 2 --prompt 9 --new 3"),
+    "train": (1, "--stages [grpo] --prompts 1 --group 2 --prompt 9 --new 3"),
 }
 
 
