@@ -107,7 +107,13 @@ def apart(
 
 def summarize(runs: Runs, base: str, tokens: int) -> dict[str, dict[str, Any]]:
     """Of each row the times, and their ratio to the base's in the same round: median and range.
-    The first answer of each row is for its compiler."""
+    The first answer of each row is for its compiler.
+
+    Raises:
+        Disagreement: the base has no times.
+    """
+    if base not in runs:
+        raise Disagreement(f"{base} failed, and there is nothing to compare with.")
     timed = {name: [a["seconds"] for a in answers[1:]] for name, answers in runs.items()}
     summary = {}
     for name, seconds in timed.items():

@@ -62,6 +62,8 @@ def test_rows_are_asked_in_turn_and_one_that_fails_is_left_out(worker: Worker) -
         "slow": [0, 1, 2],
     }
     assert [line for line in said if "no such way" in line] == [said[2]]
+    with pytest.raises(Disagreement, match="nothing to compare"):
+        summarize({"slow": runs["slow"]}, "ours", tokens=12)
     summary = summarize(runs, "ours", tokens=12)
     assert summary["slow"]["ratio"] == 3.0
     assert summary["slow"]["ratio_range"] == [3.0, 3.0]

@@ -112,7 +112,7 @@ def logits(prompt: int) -> Answer:
 
 def sample(way: str, k: int, prompt: int, new: int, seed: int) -> Answer:
     """k samples: to its sampler they are k prompts."""
-    size = prompt + new
+    size = (1 << (prompt - 1).bit_length()) + new  # it pads prompts to a power of two
     if size not in SAMPLERS:
         cache = tunix_sampler.CacheConfig(
             size, SHAPE.num_hidden_layers, SHAPE.num_key_value_heads, SHAPE.head_dim
