@@ -3,6 +3,8 @@ size, the drawing alone, with lengths as real rows have them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from grm_jax.bench.config import JudgeBench
@@ -17,6 +19,7 @@ from grm_jax.judging.judge import Judge
 from grm_jax.judging.judgment import Sampled
 from grm_jax.models.model import Model
 from grm_jax.sampling.sampler import Request
+from grm_jax.text.messages import Example
 
 # Of 2,000 rows of LLMBar and RewardBench, judged by real models: the mean of critiques, whose
 # lengths are close to geometric.
@@ -39,8 +42,17 @@ def run(command: JudgeBench) -> None:
 
 
 def measure(judge: Judge, command: JudgeBench) -> Row:
-    """Judges held-out items of the small world; tokens are those that were written."""
-    items = load_items((ItemsConfig(WORLD, split="heldout", limit=command.rows),), 0)
+    """Judges held-out items of the small world."""
+    return measure_items(judge, held_out(command.rows), command)
+
+
+def held_out(count: int) -> list[Example]:
+    """So many held-out items of the small world."""
+    return load_items((ItemsConfig(WORLD, split="heldout", limit=count),), 0)
+
+
+def measure_items(judge: Judge, items: Sequence[Example], command: JudgeBench) -> Row:
+    """Judges these; tokens are those that were written."""
     judged: list[Sampled] = []
 
     def judge_all() -> None:
@@ -55,7 +67,7 @@ def measure(judge: Judge, command: JudgeBench) -> Row:
         for order in {judgment.order for judgment in row.judgments}
     ]
     work = file_work(judge.folder.model, prompts, written, slots_of(judge.sampler))
-    name = f"{command.model}: {command.rows} rows, k = {command.k}"
+    name = f"{command.model}: {len(items)} rows, k = {command.k}"
     return Row(name, written, timing, (work,))
 
 
