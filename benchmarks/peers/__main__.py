@@ -54,6 +54,7 @@ SAMPLER = {
 }
 TRAIN = {
     BASE: Row("ours", "ours"),
+    "ours, remat": Row("ours", "ours", "remat"),  # as the others do
     "plain JAX": Row("plain", "ours"),
     "TRL": Row("hf", "hf"),
     "Tunix": Row("tunix", "tunix"),
