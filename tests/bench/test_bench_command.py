@@ -12,6 +12,7 @@ import pytest
 from grm_jax.bench import judging, limits, shapes
 from grm_jax.bench.config import JudgeBench
 from grm_jax.bench.judging import measure_random
+from grm_jax.bench.report import check_output
 from grm_jax.bench.shapes import random_params, shape_of
 from grm_jax.bench.updates import draw_tokens, make_update
 from grm_jax.cli import main
@@ -29,8 +30,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 COMMANDS = {
-    "": (1, "--k 2 --prompt 9 --new 3"),
-    "sampler": (1, "--k 2 --prompt 9 --new 3"),
+    "": (1, "--k 2 --prompt 9 --new 3"),  # the sampler
     "train": (1, "--stages [grpo] --prompts 1 --group 2 --prompt 9 --new 3"),
 }
 
@@ -55,9 +55,15 @@ def test_rows_have_all_their_numbers(command: str, tmp_path: Path, capsys) -> No
             assert row[name] > 0
     shown = capsys.readouterr().out
     assert "GFLOP/s" in shown
-    assert main(["bench", *arguments]) == 0  # a result of its own may be replaced
-    output.write_text("{}")
-    assert main(["bench", *arguments]) == 2
+    assert check_output(str(output)) == output  # a result of its own may be replaced
+
+
+def test_a_file_that_is_no_result_is_left_alone(tmp_path: Path, capsys) -> None:
+    (tmp_path / "other.json").write_text("{}")
+    for command in ("sampler", "judge", "train"):
+        assert main(["bench", command, "--output", str(tmp_path / "other.json")]) == 2
+        assert "a result of grm bench" in capsys.readouterr().err
+    assert (tmp_path / "other.json").read_text() == "{}"
 
 
 def test_bad_options_are_refused_in_a_sentence(capsys) -> None:
