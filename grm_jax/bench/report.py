@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,26 +83,28 @@ def to_json(row: Row, limits: Limits) -> dict[str, Any]:
 
 
 def table(told: dict[str, Any]) -> Table:
-    """The result for people."""
-    machine, limits = told["machine"], told["limits"]
-    shown = Table(
-        "",
-        *("seconds (range)", "tokens/s", "of bandwidth", "of FLOP/s", "of the floor"),
-        *("compiling", "peak memory"),
-        title=f"{machine['device']}: {limits['bandwidth'] / 1e9:.1f} GB/s in place, "
-        f"{limits['flops'] / 1e9:.0f} GFLOP/s, both measured here",
-    )
+    """The result for people: a column for each row, since a terminal is narrow."""
+    limits = told["limits"]
+    shown = Table("", title=told["machine"]["device"], caption="Shares are of limits measured here")
     for row in told["rows"]:
-        times = row["all_seconds"]
-        shown.add_row(
-            row["name"],
-            f"{row['seconds']:.3g} ({min(times):.3g} to {max(times):.3g})",
-            f"{row['tokens_per_second']:.0f}",
-            *map(_percent, (row["bandwidth_share"], row["flop_share"], row["floor_share"])),
-            f"{row['compile_seconds']:.1f} s",
-            f"{row['peak_bytes'] / 2**30:.2f} GiB",
-        )
+        shown.add_column(row["name"], justify="right")
+    lines: dict[str, Callable[[dict[str, Any]], str]] = {
+        "seconds": lambda row: f"{row['seconds']:.3g}",
+        "from, to": lambda row: "{:.3g}, {:.3g}".format(*_range(row["all_seconds"])),
+        "tokens/s": lambda row: f"{row['tokens_per_second']:,.0f}",
+        f"of {limits['bandwidth'] / 1e9:,.1f} GB/s": lambda row: _percent(row["bandwidth_share"]),
+        f"of {limits['flops'] / 1e9:,.0f} GFLOP/s": lambda row: _percent(row["flop_share"]),
+        "of the floor": lambda row: _percent(row["floor_share"]),
+        "compiling": lambda row: f"{row['compile_seconds']:.1f} s",
+        "peak memory": lambda row: f"{row['peak_bytes'] / 2**30:.2f} GiB",
+    }
+    for name, tell in lines.items():
+        shown.add_row(name, *map(tell, told["rows"]))
     return shown
+
+
+def _range(times: Sequence[float]) -> tuple[float, float]:
+    return min(times), max(times)
 
 
 def _percent(share: float | None) -> str:
