@@ -13,7 +13,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-comp
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
 
-.PHONY: help demo smoke test test-all test-big test-faults docs linkcheck lint bench clean
+.PHONY: help demo smoke test test-all test-big test-faults docs linkcheck lint bench bench-peers clean
 
 # A worker for each core; the files with the longest tests come first, see tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
@@ -49,8 +49,14 @@ lint: $(VENV)/dev.stamp  ## style, types, floors
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo
 
-bench: $(VENV)/runtime.stamp  ## speed and memory, measured here
-	$(BIN)/grm bench
+bench: $(VENV)/runtime.stamp  ## speed and memory, as shares of this machine's limits
+	$(BIN)/grm bench sampler
+	$(BIN)/grm bench judge
+	$(BIN)/grm bench train
+
+bench-peers: $(VENV)/runtime.stamp  ## the same work by transformers, TRL, Tunix, gemma: hours
+	$(BIN)/python -m benchmarks.peers sampler
+	$(BIN)/python -m benchmarks.peers train
 
 clean:  ## remove the environment and all caches
 	rm -rf $(VENV) .venv311 dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

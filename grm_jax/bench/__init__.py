@@ -1,1 +1,1 @@
-"""Floor 5: speed, measured on the machine at hand and told as ratios of one run."""
+"""Floor 6: speed, as a share of what this machine can do, which is measured in the same run."""

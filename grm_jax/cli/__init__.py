@@ -23,7 +23,7 @@ SUMMARY = {
     "data": "make rows to train on: grm data math-pairs, of problems with known answers",
     "experiment": "one of the paper's experiments: data, a table, a figure and a page",
     "aot": "compile for a TPU slice without having one; what it costs (many: grm aot matrix FILE)",
-    "bench": "measure speed on this machine, as ratios",
+    "bench": "measure speed here: grm bench sampler, judge or train",
 }
 # The module with the `run` of each command. It imports jax, so it is imported only once the
 # options are known to be right: a --help and a typo are answered at once.
@@ -36,10 +36,12 @@ RUN = {
     "experiment": "grm_jax.cli.experiment",
     "aot": "grm_jax.cli.aot",
     "aot matrix": "grm_jax.cli.aot_matrix",
-    "bench": "grm_jax.bench.decode",
+    "bench": "grm_jax.cli.bench",
 }
 # Commands that all processes of a job run together; the others run on one machine.
 TOGETHER = ("judge", "eval", "train", "experiment")
+# What compiles for its users; `aot` and `bench` are there to compile, and `compare` never does.
+KEEPING = (*TOGETHER, "data")
 CLOSED = 141  # what a shell says of a process that SIGPIPE ended
 # The last line after the traceback of an error that nobody expected.
 BUG = "this is a bug in grm_jax {}, not a mistake of yours: please report it, with the lines above."
@@ -82,11 +84,17 @@ def _run(arguments: list[str]) -> int:
             rest = ["--config", *rest]
     if command == "compare" and len(rest) > 1 and not any(r.startswith("-") for r in rest[:2]):
         rest = ["--a", rest[0], "--b", *rest[1:]]
+    if command == "bench" and not {"sampler", "judge", "train", "-h", "--help"}.intersection(rest):
+        rest = ["sampler", *rest]
     _skip_tpu_search()
     try:
         given = by_name(command, [*map(_field, rest)])
         settings = read_options(OPTIONS[command], given, command)
         run = import_module(RUN[command]).run
+        if command != "compare":
+            from grm_jax.cli.programs import forget_programs, keep_programs
+
+            keep_programs() if command in KEEPING else forget_programs()
         if command in TOGETHER:
             from grm_jax import processes
 

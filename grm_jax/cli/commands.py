@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from grm_jax.aot.config import AotCommand, AotMatrixCommand
-from grm_jax.bench.config import BenchCommand
+from grm_jax.bench.config import JudgeBench, SamplerBench, TrainBench
 from grm_jax.data.config import WORLD, ItemsConfig
 from grm_jax.evals.experiments import config as configs
 from grm_jax.judging.judgment import check_samples
@@ -265,5 +265,5 @@ OPTIONS: dict[str, Any] = {
     "experiment": EXPERIMENTS,
     "aot": AotCommand,
     "aot matrix": AotMatrixCommand,
-    "bench": BenchCommand,
+    "bench": {"sampler": SamplerBench, "judge": JudgeBench, "train": TrainBench},
 }

@@ -1,0 +1,1 @@
+"""What is measured by hand, and long: beside others (`peers`), and along an axis (`curves`)."""

@@ -1,0 +1,68 @@
+"""An environment for each peer, made once: what one needs, another cannot have."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+# None: this project's own. The files hold every package and are installed as they are: gemma's do
+# not resolve, and a resolver would take other versions next month. Only torch brings packages
+# that differ between machines.
+REQUIREMENTS = {"ours": None, "hf": "hf.txt", "tunix": "tunix.txt", "gemma": "gemma.txt",
+                "vllm": "vllm.txt"}  # fmt: skip
+RESOLVED = ("hf", "vllm")
+JAX_ON_GPU = "jax[cuda13]==0.10.2"  # the version of the files
+
+
+def folder() -> Path:
+    """Where environments, models and logs are: $PEERS_CACHE, or a folder of the user's cache."""
+    given = os.environ.get("PEERS_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(given or f"{base}/grm_jax/peers").expanduser()
+
+
+def has_gpu() -> bool:
+    """Whether there is a GPU, by its driver's own command."""
+    return shutil.which("nvidia-smi") is not None
+
+
+def python_of(name: str, *, gpu: bool) -> str:
+    """The interpreter of an environment, which is made if it is not there as it should be.
+
+    Raises:
+        ValueError: vLLM where there is no GPU.
+        CalledProcessError: pip could not install it.
+    """
+    if name == "vllm" and not gpu:
+        raise ValueError("vllm is measured only where a GPU is.")
+    if (file := REQUIREMENTS[name]) is None:
+        return sys.executable
+    place = folder() / "environments" / name
+    python, stamp = place / "bin" / "python", place / "installed"
+    requirements = HERE / "requirements" / file
+    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest() + f" gpu={gpu}"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print(f"Installing {name} into {place}: once, some minutes.", file=sys.stderr)
+        install(place, requirements, resolved=name in RESOLVED)
+        if gpu and name not in RESOLVED:
+            subprocess.run([python, "-m", "pip", "install", "-q", JAX_ON_GPU], check=True)
+        stamp.write_text(wanted)
+    return str(python)
+
+
+def install(place: Path, requirements: Path, *, resolved: bool) -> None:
+    """A fresh environment with these packages, by uv where it is, else by venv and pip."""
+    exact = [] if resolved else ["--no-deps"]
+    if uv := shutil.which("uv"):
+        subprocess.run([uv, "venv", "-q", "--clear", "--seed", "--python", sys.executable, place],
+                       check=True)  # fmt: skip
+        pip = [uv, "pip", "install", "-q", "--python", place / "bin" / "python"]
+    else:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
+        pip = [place / "bin" / "python", "-m", "pip", "install", "-q"]
+    subprocess.run([*pip, *exact, "-r", requirements], check=True)

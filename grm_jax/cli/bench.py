@@ -1,0 +1,20 @@
+"""`grm bench`: the measurement that the options are of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from grm_jax.bench import decode, judging, training
+from grm_jax.bench.config import JudgeBench, SamplerBench, TrainBench
+
+_RUN: dict[type, Callable[[Any], None]] = {
+    SamplerBench: decode.run,
+    JudgeBench: judging.run,
+    TrainBench: training.run,
+}
+
+
+def run(command: SamplerBench | JudgeBench | TrainBench) -> None:
+    """Measures, shows the table, writes the JSON."""
+    _RUN[type(command)](command)
