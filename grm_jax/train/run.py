@@ -76,6 +76,7 @@ def open_run(
     training: TrainingConfig,
     *,
     rows: int,
+    name: str = "batch.rows",
     templates: Path | None = None,
 ) -> Iterator[Run]:
     """Checks what a run needs and holds its folder.
@@ -83,7 +84,7 @@ def open_run(
     Args:
         command: such as "grm train sft".
         training: the stage's settings; all of them are written into the folder.
-        rows: of a batch.
+        rows: of a batch, each of which one device has whole. name: what they are called.
         templates: in the place of the run's own ones.
 
     Raises:
@@ -91,7 +92,7 @@ def open_run(
     """
     keep_freed_memory()
     mesh = make_mesh(training.compute.mesh)
-    check_rows(rows, training.compute.microbatches, mesh)
+    check_rows(rows, training.compute.microbatches, mesh, name)
     tokenizer = start_tokenizer(run.start, run.tokenizer)
     templates = templates or start_templates(run.start, run.templates)
     with run_folder(command, run.output, run, training) as output:

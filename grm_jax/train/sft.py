@@ -14,9 +14,9 @@ from grm_jax.data.demonstrations import open_source
 from grm_jax.data.pipeline import Batch, make_stream
 from grm_jax.judging.kinds import Learns
 from grm_jax.metric_names import TARGET_TOKENS, TOKENS, TOO_LONG
+from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
-from grm_jax.objectives.logprobs import token_logprobs
-from grm_jax.objectives.rft import rft_loss
+from grm_jax.objectives.logprobs import token_loss
 from grm_jax.train.config import RunConfig
 from grm_jax.train.loop import train_stage
 from grm_jax.train.run import Run, export, open_run
@@ -52,16 +52,24 @@ def train(
     return export(run, *trained, kind=kind)
 
 
-def sft_loss(model: Model, *, chunk: int, remat: bool = False) -> SumLoss:
+def sft_loss(model: Model, *, chunk: int, remat: Remat = "none") -> SumLoss:
     """The loss of `make_step`: summed negative log-likelihood of the batch's target tokens."""
 
     def loss(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Metrics]:
         hidden = model.hidden(params, batch.tokens, batch.positions, batch.segments, remat=remat)
-        scored = token_logprobs(model, params, hidden, batch.targets, chunk=chunk)
-        nll, count = rft_loss(scored.logprob, batch.mask)
-        total = count.sum()
+        nll, _ = token_loss(
+            model,
+            params,
+            hidden,
+            batch.targets,
+            batch.mask,
+            lambda scored, _: (-scored.logprob, ()),
+            (),
+            chunk=chunk,
+        )
+        total = jnp.sum(batch.mask, dtype=nll.dtype)
         return (
-            nll.sum(),
+            nll,
             total,
             {
                 TOKENS: jnp.sum(batch.positions >= 0),

@@ -81,8 +81,10 @@ def batch_sharding(mesh: Mesh, rules: Rules = TRAIN_RULES) -> NamedSharding:
     return NamedSharding(mesh, spec_for(("batch",), rules))
 
 
-def check_rows(rows: int, microbatches: int, mesh: Mesh) -> None:
+def check_rows(rows: int, microbatches: int, mesh: Mesh, name: str = "batch.rows") -> None:
     """Refuses a batch that the mesh or the micro-batches do not divide.
+
+    name: what a person calls the rows.
 
     Raises:
         ValueError: names the numbers and what would fit.
@@ -90,8 +92,8 @@ def check_rows(rows: int, microbatches: int, mesh: Mesh) -> None:
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     if microbatches < 1 or rows % (microbatches * ways):
         raise ValueError(
-            f"batch.rows is {rows}, to be cut into {microbatches} micro-batches over data x fsdp = "
-            f"{ways} devices: rows must be a multiple of {max(microbatches, 1) * ways}, and "
+            f"{name} is {rows}, to be cut into {microbatches} micro-batches over data x fsdp = "
+            f"{ways} devices: {name} must be a multiple of {max(microbatches, 1) * ways}, and "
             "microbatches 1 or more."
         )
 
