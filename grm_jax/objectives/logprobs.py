@@ -207,6 +207,7 @@ def _loop(
         at = jax.lax.dynamic_slice_in_dim(order, index * columns, columns, axis=1)
         seen = index * columns + jnp.arange(columns) < count[:, None]
         part = jnp.take_along_axis(hidden, at[..., None], axis=1)
+        part = jnp.where(seen[..., None], part, 0)  # whatever stands on padding
         return part, seen, jax.tree.map(lambda x: jnp.take_along_axis(x, at, axis=1), given)
 
     shapes = jax.eval_shape(lambda: turn(carry, *take(jnp.int32(0)))[1:])

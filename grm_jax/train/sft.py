@@ -16,7 +16,7 @@ from grm_jax.judging.kinds import Learns
 from grm_jax.metric_names import TARGET_TOKENS, TOKENS, TOO_LONG
 from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
-from grm_jax.objectives.logprobs import token_loss
+from grm_jax.objectives.rft import rft_loss
 from grm_jax.train.config import RunConfig
 from grm_jax.train.loop import train_stage
 from grm_jax.train.run import Run, export, open_run
@@ -57,17 +57,7 @@ def sft_loss(model: Model, *, chunk: int, remat: Remat = "none") -> SumLoss:
 
     def loss(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Metrics]:
         hidden = model.hidden(params, batch.tokens, batch.positions, batch.segments, remat=remat)
-        nll, _ = token_loss(
-            model,
-            params,
-            hidden,
-            batch.targets,
-            batch.mask,
-            lambda scored, _: (-scored.logprob, ()),
-            (),
-            chunk=chunk,
-        )
-        total = jnp.sum(batch.mask, dtype=nll.dtype)
+        nll, total = rft_loss(model, params, hidden, batch.targets, batch.mask, chunk=chunk)
         return (
             nll,
             total,
