@@ -202,7 +202,7 @@ class _Counter:
         elif i.operation == "convolution":
             counts.flops += _convolution(i, body)
         elif i.operation == "custom-call" and _target(i) == "tpu_custom_call":
-            counts.flops += splash_flops(i.name, _sizes(i, 0, body), _sizes(i, 2, body))
+            counts.flops += splash_flops(i.name, _sizes(i, 0, body), _sizes(i, 2, body), i.rest)
         reserved = i.operation == "custom-call" and _target(i) == "AllocateBuffer"
         if i.operation not in FREE and not reserved and not i.operation.endswith("-done"):
             counts.hbm += self._moved(i, body)

@@ -17,14 +17,16 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from grm_jax.aot.config import PROGRAMS
-from grm_jax.aot.flops import TRAINING, decode_flops, forward_flops, head_size, training_flops
+from grm_jax.aot.flops import KEPT, decode_flops, forward_flops, head_size, training_flops
 from grm_jax.data.pipeline import Batch
 from grm_jax.judging.rater import rate
 from grm_jax.mesh import MeshConfig
 from grm_jax.models.cache import PROMPT_AXES
-from grm_jax.models.config import Gemma2Config
+from grm_jax.models.config import Gemma2Config, Remat
 from grm_jax.models.model import Model
+from grm_jax.models.splash import Group
 from grm_jax.objectives.config import GRPOLossConfig
+from grm_jax.objectives.logprobs import chunk_columns
 from grm_jax.sampling.generate import prefill, start
 from grm_jax.sampling.programs import PREFILL, lower_decode
 from grm_jax.sampling.sampler import GROUPS
@@ -48,8 +50,9 @@ from grm_jax.train.sft import sft_loss
 from grm_jax.train.state import abstract_state, state_shardings
 from grm_jax.train.step import SumLoss, batch_sharding, check_rows, compile_step, make_step
 
-CHUNK = 256  # positions whose logits are in memory at once
+CHUNK = 256  # tokens whose logits a device holds at once
 STOPS = 2
+GROUP = 4  # G of the paper
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,13 @@ class Work:
     Args:
         rows: sequences; of prefill and decode: samples that are drawn at once.
         length: tokens of a sequence; of prefill and decode: of a prompt.
-        new: tokens that decode draws per sample.
-        group: of prefill and decode: samples of one prompt; 0: as many as there are.
-        microbatches: parts of a step; 0: so many that a device has one row at a time.
+        new: tokens that decode draws per sample; so many of GRPO's sequences (half of them at
+            most) were written by the policy.
+        group: samples of one prompt; 0: the paper's 4 of GRPO, and of prefill and decode as many as
+            there are.
+        microbatches: parts of a step; 0: so many that a device has one row, or of GRPO one prompt
+            with its sequences, at a time.
+        remat: what a step computes again to save memory, see `ComputeConfig`.
     """
 
     rows: int
@@ -69,6 +76,7 @@ class Work:
     new: int = 1024
     group: int = 0
     microbatches: int = 0
+    remat: Remat = "full"
 
     def __post_init__(self) -> None:
         for name in ("rows", "length", "new"):
@@ -77,6 +85,18 @@ class Work:
         for name in ("group", "microbatches"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 (by itself) or more.")
+
+    def grouped(self) -> tuple[int, int, Group]:
+        """Of GRPO: prompts, sequences of each, and the tokens of both parts.
+
+        Raises:
+            ValueError: the sequences are not so many groups.
+        """
+        group = self.group or GROUP
+        if self.rows % group:
+            raise ValueError(f"rows is {self.rows}, in groups of {group}: give a multiple of it.")
+        new = min(self.new, self.length // 2)
+        return self.rows // group, group, Group(self.length - new, new)
 
 
 @dataclass(frozen=True)
@@ -124,7 +144,8 @@ def build(
     work = work or Work(rows)
     if shape is None:
         slices = len({getattr(device, "slice_index", 0) for device in devices})
-        count, rows = len(devices) // slices, work.rows // slices
+        whole = work.grouped()[0] if name.startswith("grpo") else work.rows
+        count, rows = len(devices) // slices, whole // slices
         one = train_mesh(config, count, rows) if training else decode_mesh(config, count)
         shape = replace(one, data=slices * one.data)
     return _MAKE[name](config, make_mesh(shape, devices), work)
@@ -157,40 +178,64 @@ def decode_mesh(config: Gemma2Config, devices: int) -> MeshConfig:
 
 def _rft_step(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     model = _trained(config)
-    return _step(model, sft_loss(model, chunk=CHUNK, remat=True), _batch(mesh, work), mesh, work)
+    loss = sft_loss(model, chunk=CHUNK, remat=work.remat)
+    return _step(model, loss, _batch(mesh, work), mesh, work)
 
 
 def _meta_step(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     model = _trained(config).as_head("scalar")
-    return _step(model, label_loss(model, remat=True), _batch(mesh, work), mesh, work)
+    return _step(model, label_loss(model, remat=work.remat), _batch(mesh, work), mesh, work)
 
 
 def _grpo_step(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     model = _trained(config)
-    loss = policy_loss(model, GRPOLossConfig(), on_policy=True, chunk=CHUNK, remat=True)
+    loss = policy_loss(
+        model, GRPOLossConfig(), on_policy=True, chunk=CHUNK, remat=work.remat
+    )
     # The frozen reference stays in memory beside the update: bf16, sharded as the weights.
     reference = _size(_stored(config), mesh, TRAIN_RULES)
-    return _step(model, loss, _rollouts(mesh, work), mesh, work, resident=reference)
+    prompts, group, row = work.grouped()
+    length = row.prompt + group * row.completion
+    return _step(
+        model,
+        loss,
+        _rollouts(mesh, work),
+        mesh,
+        work,
+        resident=reference,
+        shape=(prompts, length, prompts * group * row.completion, row),
+    )
+
+
+# Rows, their tokens, how many of all have logits, whether rows are groups.
+Shape = tuple[int, int, int, Group | None]
 
 
 def _step(
-    model: Model, loss: SumLoss, batch: Any, mesh: Mesh, work: Work, resident: int = 0
+    model: Model,
+    loss: SumLoss,
+    batch: Any,
+    mesh: Mesh,
+    work: Work,
+    resident: int = 0,
+    shape: Shape | None = None,
 ) -> Program:
     """An update as the trainer compiles it: weights and moments in f32, arithmetic in bf16."""
     schedule = make_schedule(OptimizerConfig(), 900)
     optimizer = make_optimizer(OptimizerConfig(), schedule, model.axes())
     places = state_shardings(model, optimizer, mesh)
-    step = make_step(loss, optimizer, schedule, microbatches=_parts(mesh, work))
-    tokens = work.rows * work.length
-    head = 2.0 * tokens * head_size(model)
-    # Logits that fit into one chunk are not made a second time.
-    again = TRAINING if work.length > CHUNK and model.head == "lm" else TRAINING - 1
+    rows, length, scored, group = shape or (work.rows, work.length, work.rows * work.length, None)
+    parts = _parts(mesh, work, rows)
+    step = make_step(loss, optimizer, schedule, microbatches=parts)
+    head = KEPT * 2.0 * scored * head_size(model)
+    trained = training_flops(model, rows, length, remat=work.remat, group=group)
     return Program(
         _jitted(compile_step(step, places, mesh), abstract_state(model, optimizer, places), batch),
         mesh,
-        tokens,
-        training_flops(model, work.rows, work.length) + again * head,
-        useful=3 * (forward_flops(model, work.rows, work.length, logits=0) + head),
+        work.rows * work.length,
+        trained + head,
+        useful=3 * forward_flops(model, rows, length, logits=0, group=group) + head,
+        trips=_chunks(mesh, rows // parts, scored // rows),
         resident=resident,
     )
 
@@ -198,18 +243,27 @@ def _step(
 def _grpo_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     """The reference's log-probabilities; the policy with its moments lies beside."""
     model = _stored(config)
-    parts = _parts(mesh, work)
+    prompts, group, row = work.grouped()
+    parts = _parts(mesh, work, prompts)
     compute = ComputeConfig(microbatches=parts, logits_chunk=CHUNK, dtype="bfloat16")
-    tokens = work.rows * work.length
+    written = group * row.completion
     return Program(
         _jitted(
             make_scorer(model, compute), _params(model, mesh, TRAIN_RULES), _rollouts(mesh, work)
         ),
         mesh,
-        tokens,
-        forward_flops(model, work.rows, work.length, logits=tokens),
+        work.rows * work.length,
+        forward_flops(
+            model, prompts, row.prompt + written, logits=prompts * written, group=row
+        ),
+        trips=_chunks(mesh, prompts // parts, written),
         resident=3 * _size(_trained(config), mesh, TRAIN_RULES),
     )
+
+
+def _chunks(mesh: Mesh, rows: int, length: int) -> int:
+    """In how many chunks the head takes a micro-batch where every token counts."""
+    return -(-length // chunk_columns(CHUNK, rows, length, mesh.size))
 
 
 def _meta_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
@@ -311,11 +365,11 @@ def _size(model: Model, mesh: Mesh, rules: Rules) -> int:
     return sum(math.prod(shape) * size for shape, size in shards)
 
 
-def _parts(mesh: Mesh, work: Work) -> int:
-    """Micro-batches of the work, checked."""
+def _parts(mesh: Mesh, work: Work, rows: int) -> int:
+    """Micro-batches of the work, checked; rows: what is not cut."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    parts = work.microbatches or max(work.rows // ways, 1)
-    check_rows(work.rows, parts, mesh)
+    parts = work.microbatches or max(rows // ways, 1)
+    check_rows(rows, parts, mesh, "rows" if rows == work.rows else "rows / group")
     return parts
 
 
@@ -367,14 +421,15 @@ def _rollouts(mesh: Mesh, work: Work) -> RolloutBatch:
     def of(dtype: Any, *shape: int) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh))
 
-    shape = (work.rows, work.length)
-    ids, numbers = of(jnp.int32, *shape), of(jnp.float32, *shape)
+    prompts, group, row = work.grouped()
+    prompt, written = (prompts, row.prompt), (prompts, group, row.completion)
+    numbers = of(jnp.float32, *written)
     return RolloutBatch(
-        tokens=ids,
-        targets=ids,
-        mask=of(jnp.bool_, *shape),
-        positions=ids,
-        advantage=of(jnp.float32, work.rows),
+        prompts=of(jnp.int32, *prompt),
+        prompt_positions=of(jnp.int32, *prompt),
+        tokens=of(jnp.int32, *written),
+        positions=of(jnp.int32, *written),
+        advantage=of(jnp.float32, prompts, group),
         sampled_logprob=numbers,
         old_logprob=numbers,
         reference_logprob=numbers,

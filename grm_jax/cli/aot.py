@@ -24,7 +24,9 @@ def run(command: AotCommand) -> int:
     output, save = _places(command)
     topology = Topology(command.topology)
     rows = PROGRAMS[command.program][0] if command.rows is None else command.rows
-    work = Work(rows, command.length, command.new, command.group, command.microbatches)
+    work = Work(
+        rows, command.length, command.new, command.group, command.microbatches, command.remat
+    )
     devices = topology.devices()
     program = build(command.program, PRESETS[command.preset], devices, work, command.mesh)
     shape = " ".join(f"{name}={size}" for name, size in program.mesh.shape.items())
@@ -44,6 +46,7 @@ def run(command: AotCommand) -> int:
             "rows": rows,
             "group": command.group,
             "length": command.length,
+            "remat": command.remat,
             "new": command.new if command.program == "decode" else None,
             **cost.to_json(),
         }

@@ -14,7 +14,7 @@ from grm_jax.judging.judgment import check_samples
 from grm_jax.judging.kinds import Kind
 from grm_jax.judging.server import EndpointConfig
 from grm_jax.mesh import MeshConfig
-from grm_jax.models.config import PRESETS
+from grm_jax.models.config import PRESETS, Remat
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.train.config import RunConfig
 from grm_jax.train.stages import (
@@ -248,9 +248,11 @@ class AotCommand:
             prefill, decode.
         rows: Sequences of one run, by default the paper's; of prefill and decode: k.
         length: Tokens of a sequence; of prefill and decode: of a prompt.
-        new: Tokens that decode draws per sample.
-        group: Of prefill and decode: samples of one prompt; 0: as many as there are.
-        microbatches: Parts of a training step; 0: so many that a chip has one row at a time.
+        new: Tokens that decode draws per sample; of GRPO: so many of a sequence were drawn.
+        group: Samples of one prompt; 0: 4 of GRPO; of prefill and decode as many as there are.
+        microbatches: Parts of a training step; 0: so many that a chip has one row at a time, of
+            GRPO one group.
+        remat: What a step computes again to save memory: none, attention, dots or full.
         mesh: Devices along data, fsdp and tensor; by default what divides the model.
         output: A JSON file for the result.
         save: A file for the compiled program, for `grm_jax.aot.saved.load_program` on the slice.
@@ -264,6 +266,7 @@ class AotCommand:
     new: int = 1024
     group: int = 0
     microbatches: int = 0
+    remat: Remat = "full"
     mesh: MeshConfig | None = None
     output: str | None = None
     save: str | None = None

@@ -26,7 +26,7 @@ from grm_jax.models.config import Gemma2Config, Remat
 from grm_jax.models.group_attention import group_attention
 from grm_jax.models.layers import INIT_SCALE, Block, rms_norm
 from grm_jax.models.remat import rematerialized
-from grm_jax.sharding import constrain, divides
+from grm_jax.sharding import constrain, divides, for_tpu
 
 Params = dict[str, Any]
 ACTIVATION = ("batch", None, None)
@@ -137,7 +137,7 @@ def _trunk(
 ) -> Float[Array, "B T D"]:
     """All layers but the final norm."""
     graph, _ = _split_block(config)
-    if remat == "attention":
+    if remat == "attention" and not for_tpu():  # splash keeps no weights anyway
         attends = {name: jax.checkpoint(attend, prevent_cse=False) for name, attend in attends.items()}
 
     def body(x: Array, pair: Params) -> tuple[Array, None]:

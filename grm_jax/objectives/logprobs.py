@@ -98,10 +98,8 @@ def token_loss(
     Raises:
         ValueError: chunk is not positive.
     """
-    if chunk < 1:
-        raise ValueError(f"chunk is {chunk}; it counts tokens: give 1 or more.")
     devices = max(jax.sharding.get_abstract_mesh().size, 1)
-    columns = min(max(chunk * devices // hidden.shape[0], 1), hidden.shape[1])
+    columns = chunk_columns(chunk, *mask.shape, devices)
 
     def read(table: Array, hidden: Array, seen: Array, given: Any) -> tuple[Array, Any]:
         targets, data = given
@@ -115,6 +113,17 @@ def token_loss(
 
     with jax.named_scope("token_loss"):
         return _sum(read, columns, params["embed"], hidden, mask, (targets, data))
+
+
+def chunk_columns(chunk: int, rows: int, length: int, devices: int) -> int:
+    """How many positions of every row are taken at once.
+
+    Raises:
+        ValueError: chunk is not positive.
+    """
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}; it counts tokens: give 1 or more.")
+    return min(max(chunk * devices // rows, 1), length)
 
 
 def _score(logits: Array, targets: Array, entropy: bool, temperature: float) -> TokenLogprobs:
