@@ -189,9 +189,7 @@ def _meta_step(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
 
 def _grpo_step(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     model = _trained(config)
-    loss = policy_loss(
-        model, GRPOLossConfig(), on_policy=True, chunk=CHUNK, remat=work.remat
-    )
+    loss = policy_loss(model, GRPOLossConfig(), on_policy=True, chunk=CHUNK, remat=work.remat)
     # The frozen reference stays in memory beside the update: bf16, sharded as the weights.
     reference = _size(_stored(config), mesh, TRAIN_RULES)
     prompts, group, row = work.grouped()
@@ -253,9 +251,7 @@ def _grpo_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
         ),
         mesh,
         work.rows * work.length,
-        forward_flops(
-            model, prompts, row.prompt + written, logits=prompts * written, group=row
-        ),
+        forward_flops(model, prompts, row.prompt + written, logits=prompts * written, group=row),
         trips=_chunks(mesh, prompts // parts, written),
         resident=3 * _size(_trained(config), mesh, TRAIN_RULES),
     )

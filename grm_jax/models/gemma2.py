@@ -2,7 +2,8 @@
 
 The scanned body is one pair, so masks are static, nothing branches, and the program is as small
 for 46 layers as for two. Four forms over the same weights: `hidden` (training, scoring),
-`group_hidden` (the same, of several completions of a prompt), `prefill` (hidden, and the cache of the prompt) and `decode` (one token of every sample).
+`group_hidden` (the same, of several completions of one prompt), `prefill` (hidden, and the cache of
+the prompt) and `decode` (one token of every sample).
 
 Letters: B batch, T query time, S key time, N heads, K key-value heads, G = N/K, H head size,
 D model, F feed-forward, V vocabulary, P pairs, R samples of one prompt.
@@ -138,7 +139,9 @@ def _trunk(
     """All layers but the final norm."""
     graph, _ = _split_block(config)
     if remat == "attention" and not for_tpu():  # splash keeps no weights anyway
-        attends = {name: jax.checkpoint(attend, prevent_cse=False) for name, attend in attends.items()}
+        attends = {
+            name: jax.checkpoint(attend, prevent_cse=False) for name, attend in attends.items()
+        }
 
     def body(x: Array, pair: Params) -> tuple[Array, None]:
         for name, attend in attends.items():

@@ -26,7 +26,7 @@ def params():
 
 
 def groups(prompts, completions, s=12, t=9, seed=0):
-    """Prompts of these lengths on the right of S, completions on the left of T; the rest rubbish."""
+    """Prompts of these lengths at the end of S, completions at the start of T; else rubbish."""
     rng = np.random.default_rng(seed)
     p, g = np.shape(completions)
     ids = rng.integers(0, VOCAB, (p, s)).astype(np.int32)
@@ -113,7 +113,9 @@ def test_what_stands_on_padding_changes_nothing(params):
     other = np.where(at < 0, rng.integers(0, VOCAB, at.shape), ids).astype(np.int32)
     rubbish = np.where(positions < 0, rng.integers(0, VOCAB, tokens.shape), tokens)
     changed = (other, at, rubbish.astype(np.int32), positions)
-    found, wanted = (np.asarray(grouped(MODEL, params, x))[positions >= 0] for x in (changed, UNEVEN))
+    found, wanted = (
+        np.asarray(grouped(MODEL, params, x))[positions >= 0] for x in (changed, UNEVEN)
+    )
     np.testing.assert_array_equal(found, wanted)
 
 

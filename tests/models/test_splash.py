@@ -92,7 +92,7 @@ ROW = Group(150, 50)
 
 
 def group_rows():
-    """Positions [2, 300]: prompts of 150 and 90 tokens, completions of 50, 1 and 20; 7, 0 and 50."""
+    """Positions of prompts of 150 and 90 tokens, completions of 50, 1, 20 and of 7, 0, 50."""
     row = np.full((2, 300), -1, np.int32)
     for i, (prompt, own) in enumerate(((150, (50, 1, 20)), (90, (7, 0, 50)))):
         row[i, 150 - prompt : 150] = np.arange(prompt)

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model
-from grm_jax.mesh import MeshConfig
 from grm_jax.objectives.logprobs import token_logprobs, token_loss
 from grm_jax.sharding import make_mesh
 
@@ -42,17 +42,20 @@ def derive(table, hidden, targets, weights, temperature=1.0):
 
 def objective(table, hidden, targets, weights, chunk, temperature=1.0, mask=None):
     """The sum of weighted log-probabilities, doubled outside."""
-    return 2 * token_loss(
-        MODEL,
-        {"embed": table},
-        hidden,
-        targets,
-        jnp.ones(targets.shape, bool) if mask is None else mask,
-        lambda scored, weights: (weights / 2 * scored.logprob, ()),
-        weights,
-        chunk=chunk,
-        temperature=temperature,
-    )[0]
+    return (
+        2
+        * token_loss(
+            MODEL,
+            {"embed": table},
+            hidden,
+            targets,
+            jnp.ones(targets.shape, bool) if mask is None else mask,
+            lambda scored, weights: (weights / 2 * scored.logprob, ()),
+            weights,
+            chunk=chunk,
+            temperature=temperature,
+        )[0]
+    )
 
 
 # Tokens: of 3 rows one column each, 3, and 8 of 10; then all at once.

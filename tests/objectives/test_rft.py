@@ -8,7 +8,6 @@ from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model
 from grm_jax.objectives.rft import rft_loss
 
-
 # Hidden states of one number h give the logits h and 0 of two words, under a cap far away.
 TWO = Model(Gemma2Config(2, 2, 1, 1, 1, 1, 2, 1.0, final_logit_softcap=1e6))
 WORDS = {"embed": jnp.array([[1.0], [0.0]])}
@@ -36,7 +35,7 @@ def test_padding_cannot_spoil_value_or_gradient():
         hidden = states([[0.25, 0.5]]).at[0, 1].set(poison)
 
         def value(hidden):
-            return rft_loss(TWO, WORDS, hidden, targets, mask, chunk=2)[0]  # noqa: B023
+            return rft_loss(TWO, WORDS, hidden, targets, mask, chunk=2)[0]
 
         np.testing.assert_allclose(value(hidden), np.log(4), rtol=1e-5)
         np.testing.assert_allclose(jax.grad(value)(hidden)[..., 0], [[-0.75, 0.0]], rtol=1e-5)
