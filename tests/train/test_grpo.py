@@ -347,6 +347,12 @@ def test_values_out_of_range_are_refused(cfg, changes, message):
         change(cfg, **changes)
 
 
+def test_micro_batches_cut_between_prompts(cfg, tmp_path):
+    compute = ComputeConfig(MeshConfig(1, 1, 1), microbatches=3)
+    with one_device(), pytest.raises(ValueError, match=r"prompts is 4, .* a multiple of 3"):
+        grpo.run(*change(cfg, compute=compute, output=str(tmp_path)))
+
+
 def test_a_batch_counts_outputs_or_prompts(cfg):
     assert replace(cfg.cfg, batch=16).prompts == 4
     assert replace(cfg.cfg, batch=16, batch_unit="prompts").prompts == 16
