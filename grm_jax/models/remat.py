@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 import jax
 
 from grm_jax.models.config import Remat
 
-Body = TypeVar("Body", bound=Callable)
-
 # The name under which splash's outputs can be kept, so that its kernel need not run again.
 ATTENTION = "attention"
 
 
-def rematerialized(body: Body, remat: Remat) -> Body:
+def rematerialized(body: Callable[..., Any], remat: Remat) -> Callable[..., Any]:
     """The body of a scan over layers, which keeps what the policy says for its gradient.
 
     "dots" keeps the products with weight matrices, and what splash gives: all that is made again

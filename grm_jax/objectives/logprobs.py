@@ -150,8 +150,7 @@ def _score(logits: Array, targets: Array, entropy: bool, temperature: float) -> 
 Read = Callable[[Array, Array, Array, Any], tuple[Array, Any]]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _sum(
+def _plain_sum(
     read: Read, columns: int, table: Array, hidden: Array, mask: Array, given: Any
 ) -> tuple[Array, Any]:
     """The sum and the reports of all chunks of so many columns."""
@@ -188,6 +187,7 @@ def _sum_backward(
     return slope * d_table, slope.astype(d_hidden.dtype) * d_hidden, None, None
 
 
+_sum = jax.custom_vjp(_plain_sum, nondiff_argnums=(0, 1))
 _sum.defvjp(_sum_forward, _sum_backward)
 
 
