@@ -99,7 +99,8 @@ def token_loss(
         ValueError: chunk is not positive.
     """
     devices = max(jax.sharding.get_abstract_mesh().size, 1)
-    columns = chunk_columns(chunk, *mask.shape, devices)
+    rows, length = mask.shape
+    columns = chunk_columns(chunk, rows, length, devices)
 
     def read(table: Array, hidden: Array, seen: Array, given: Any) -> tuple[Array, Any]:
         targets, data = given
