@@ -61,7 +61,7 @@ def test_all_counts_of_groups_are_the_blocks_that_the_kernel_runs(group, count, 
         name, shape = f"splash_mha_{phase}_any.3", info.block_mask.shape
         found = splash_flops(name, shape, (2, length, 64), scope)
         assert found == 2 * products * 2 * 64 * pairs
-    assert attended(real, window or length, group) == pairs < length**2
+    assert attended(real, window or length, group) == pairs
 
 
 def test_rows_that_fill_no_block_count_as_padded():
