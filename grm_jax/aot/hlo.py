@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from grm_jax.aot.kernels import splash_flops
+from grm_jax.aot.kernels import Pairs, splash_flops
 
 BITS = {
     "pred": 8, "s4": 4, "u4": 4, "s8": 8, "u8": 8, "s16": 16, "u16": 16, "bf16": 16, "f16": 16,
@@ -95,17 +95,18 @@ class Counts:
             self.collectives[kind] = self.collectives.get(kind, 0) + times * count
 
 
-def count(text: str, trips: int = 1) -> Counts:
+def count(text: str, trips: int = 1, pairs: Pairs | None = None) -> Counts:
     """The counts of an optimised module, from its text.
 
     Args:
         trips: of loops whose trip count is not in the text.
+        pairs: of query and key, of attention kernels for rows that are not simply causal.
 
     Raises:
         ValueError: the text has no entry computation.
     """
     computations, entry = parse(text)
-    return _Counter(computations, trips).of(entry)
+    return _Counter(computations, trips, pairs).of(entry)
 
 
 def parse(text: str) -> tuple[dict[str, dict[str, Instruction]], str]:
@@ -165,8 +166,10 @@ def _shapes(text: str) -> Iterator[Shape]:
 class _Counter:
     """Counts computations, each once."""
 
-    def __init__(self, computations: dict[str, dict[str, Instruction]], trips: int):
-        self.computations, self.trips = computations, trips
+    def __init__(
+        self, computations: dict[str, dict[str, Instruction]], trips: int, pairs: Pairs | None
+    ):
+        self.computations, self.trips, self.pairs = computations, trips, pairs
         self.done: dict[str, Counts] = {}
 
     def of(self, name: str) -> Counts:
@@ -202,7 +205,7 @@ class _Counter:
         elif i.operation == "convolution":
             counts.flops += _convolution(i, body)
         elif i.operation == "custom-call" and _target(i) == "tpu_custom_call":
-            counts.flops += splash_flops(i.name, _sizes(i, 0, body), _sizes(i, 2, body), i.rest)
+            counts.flops += splash_flops(i.name, _sizes(i, 0, body), _queries(i, body), self.pairs)
         reserved = i.operation == "custom-call" and _target(i) == "AllocateBuffer"
         if i.operation not in FREE and not reserved and not i.operation.endswith("-done"):
             counts.hbm += self._moved(i, body)
@@ -321,6 +324,12 @@ def _parameter(place: int, body: dict[str, Instruction]) -> str:
 
 def _sizes(i: Instruction, place: int, body: dict[str, Instruction]) -> tuple[int, ...]:
     return body[i.operands[place]].shapes[0].sizes
+
+
+def _queries(i: Instruction, body: dict[str, Instruction]) -> tuple[int, ...]:
+    """The shape of a kernel's queries: its first operand that is no table of integers."""
+    shapes = (body[name].shapes[0] for name in i.operands)
+    return next((s.sizes for s in shapes if s.kind in ("bf16", "f32")), ())
 
 
 def _dot(i: Instruction, body: dict[str, Instruction]) -> float:

@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from grm_jax.aot.config import PROGRAMS
 from grm_jax.aot.flops import KEPT, decode_flops, forward_flops, head_size, training_flops
+from grm_jax.aot.kernels import Pairs, group_pairs
 from grm_jax.data.pipeline import Batch
 from grm_jax.judging.rater import rate
 from grm_jax.mesh import MeshConfig
@@ -109,6 +110,7 @@ class Program:
         resident: bytes per device that lie in memory beside it while it runs.
         tokens: tokens that one run trains on, scores or draws, over all devices.
         flops: the analytic count of one run over all devices, see `flops`.
+        pairs: of query and key in a row, by attention kernel, where rows are groups.
         useful: those of them that are not made a second time to save memory; 0: all.
     """
 
@@ -119,6 +121,7 @@ class Program:
     useful: float = 0.0
     trips: int = 1
     resident: int = 0
+    pairs: Pairs | None = None
 
 
 def build(
@@ -235,6 +238,7 @@ def _step(
         useful=3 * forward_flops(model, rows, length, logits=0, group=group) + head,
         trips=_chunks(mesh, rows // parts, scored // rows),
         resident=resident,
+        pairs=group and group_pairs(length, group, (model.config.sliding_window, None)),
     )
 
 
@@ -253,6 +257,7 @@ def _grpo_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
         work.rows * work.length,
         forward_flops(model, prompts, row.prompt + written, logits=prompts * written, group=row),
         trips=_chunks(mesh, prompts // parts, written),
+        pairs=group_pairs(row.prompt + written, row, (config.sliding_window, None)),
         resident=3 * _size(_trained(config), mesh, TRAIN_RULES),
     )
 

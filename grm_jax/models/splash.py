@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +23,6 @@ from grm_jax.sharding import TRAIN_RULES, spec_for
 LANES = 128  # of a TPU's registers: blocks are multiples of it
 BLOCK = 512  # queries and keys of a block at most: 1 MiB of f32 logits, of 16 MiB of fast memory
 PADDING = -1
-PAIRS = "splash_pairs_"  # of query and key, of one head of one row; 0: as of a causal row
 
 
 class Group(NamedTuple):
@@ -68,14 +66,6 @@ def block_size(length: int) -> int:
     return math.gcd(length + -length % LANES, BLOCK)
 
 
-@cache
-def computed_pairs(length: int, group: Group, window: int | None) -> int:
-    """Pairs of query and key in all blocks that the kernel for such rows does not leave out."""
-    mask, block = GroupMask(length, group, window), block_size(length)
-    blocks = [slice(first, first + block) for first in range(0, length, block)]
-    return block**2 * sum(bool(mask[query, key].any()) for query in blocks for key in blocks)
-
-
 def splash_attention(
     q: Float[Array, "B T N H"],
     k: Float[Array, "B T K H"],
@@ -111,10 +101,7 @@ def splash_attention(
         q, k, v = (
             jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, -t % LANES), (0, 0))) for x in (q, k, v)
         )
-        # In a compiled program nothing but the name says how much the kernel computes.
-        pairs = 0 if group is None else computed_pairs(q.shape[2], group, window)
-        with jax.named_scope(f"{PAIRS}{pairs}"):
-            out = jax.vmap(kernel)(q, k, v, splash.SegmentIds(segments, segments))
+        out = jax.vmap(kernel)(q, k, v, splash.SegmentIds(segments, segments))
         return out[:, :, :t].swapaxes(1, 2)
 
     if jax.sharding.get_abstract_mesh().empty:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from grm_jax.aot.flops import attended
-from grm_jax.aot.kernels import splash_flops
-from grm_jax.models.splash import PAIRS, Group, block_size, computed_pairs, row_kernel
+from grm_jax.aot.kernels import group_pairs, splash_flops
+from grm_jax.models.splash import Group, block_size, row_kernel
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_all_counts_of_groups_are_the_blocks_that_the_kernel_runs(group, count, 
         ("dkv", kernel.dkv_mask_info, 4),
     ):
         assert (np.asarray(info.block_mask) > 0).sum() == blocks
-        scope = f'op_name="jit(step)/{PAIRS}{computed_pairs(length, group, window)}/splash"'
         name, shape = f"splash_mha_{phase}_any.3", info.block_mask.shape
-        found = splash_flops(name, shape, (2, length, 64), scope)
+        known = group_pairs(real, group, (window,))
+        found = splash_flops(name, shape, (2, length, 64), known)
         assert found == 2 * products * 2 * 64 * pairs
     assert attended(real, window or length, group) == pairs
 
