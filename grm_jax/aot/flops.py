@@ -17,9 +17,9 @@ ATTENTION_KEPT, ATTENTION_MADE_AGAIN = 4.5, 5.5
 
 
 def forward_flops(
-    model: Model, rows: int, length: int, *, logits: int, group: Group | None = None
+    model: Model, sequences: int, length: int, *, logits: int, group: Group | None = None
 ) -> float:
-    """Rows of `length` tokens through the trunk, and `logits` of their positions to the head.
+    """Sequences of `length` tokens through the trunk, and `logits` of their positions to the head.
 
     group: the rows are groups.
     """
@@ -28,7 +28,7 @@ def forward_flops(
 
 
 def training_flops(
-    model: Model, rows: int, length: int, *, remat: Remat = "full", group: Group | None = None
+    model: Model, sequences: int, length: int, *, remat: Remat = "full", group: Group | None = None
 ) -> float:
     """An update's passes over the trunk; the head is not counted."""
     matrices, attention = _trunk(model, rows, length, group)
@@ -37,14 +37,14 @@ def training_flops(
     return KEPT * matrices + ATTENTION_KEPT * attention
 
 
-def _trunk(model: Model, rows: int, length: int, group: Group | None) -> tuple[float, float]:
+def _trunk(model: Model, sequences: int, length: int, group: Group | None) -> tuple[float, float]:
     """Forward operations of the weights, and of attention: q k^T and the sum of values."""
     c = model.config
     heads = (2 * c.num_heads + 2 * c.num_kv_heads) * c.head_dim
     weights = c.num_layers * c.embed_dim * (heads + 3 * c.mlp_dim)
     seen = (attended(length, window, group) for window in (c.sliding_window, length))
     pairs = c.num_layers // 2 * sum(seen)
-    return 2.0 * rows * length * weights, 2.0 * rows * pairs * 2 * c.num_heads * c.head_dim
+    return 2.0 * sequences * length * weights, 2.0 * sequences * pairs * 2 * c.num_heads * c.head_dim
 
 
 def attended(length: int, window: int, group: Group | None = None) -> int:

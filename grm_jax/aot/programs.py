@@ -49,7 +49,7 @@ from grm_jax.train.rollout import RolloutBatch
 from grm_jax.train.scorer import label_loss
 from grm_jax.train.sft import sft_loss
 from grm_jax.train.state import abstract_state, state_shardings
-from grm_jax.train.step import SumLoss, batch_sharding, check_rows, compile_step, make_step
+from grm_jax.train.step import SumLoss, batch_sharding, check_batch, compile_step, make_step
 
 CHUNK = 256  # tokens whose logits a device holds at once
 STOPS = 2
@@ -61,7 +61,7 @@ class Work:
     """How much one run of a program does, over all devices.
 
     Args:
-        rows: sequences; of prefill and decode: samples that are drawn at once.
+        sequences: of one run; of prefill and decode: samples that are drawn at once.
         length: tokens of a sequence; of prefill and decode: of a prompt.
         new: tokens that decode draws per sample; so many of GRPO's sequences (half of them at
             most) were written by the policy.
@@ -72,7 +72,7 @@ class Work:
         remat: what a step computes again to save memory, see `ComputeConfig`.
     """
 
-    rows: int
+    sequences: int
     length: int = 4096
     new: int = 1024
     group: int = 0
@@ -80,7 +80,7 @@ class Work:
     remat: Remat = "full"
 
     def __post_init__(self) -> None:
-        for name in ("rows", "length", "new"):
+        for name in ("sequences", "length", "new"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
         for name in ("group", "microbatches"):
@@ -139,36 +139,36 @@ def build(
         shape: of the mesh; by default `train_mesh` or `decode_mesh`.
 
     Raises:
-        ValueError: no such program; the mesh does not divide the model or the rows.
+        ValueError: no such program; the mesh does not divide the model or the sequences.
     """
     if name not in PROGRAMS:
         raise ValueError(f"program is {name!r}; the programs are {', '.join(PROGRAMS)}.")
-    rows, training = PROGRAMS[name]
-    work = work or Work(rows)
+    sequences, training = PROGRAMS[name]
+    work = work or Work(sequences)
     if shape is None:
         slices = len({getattr(device, "slice_index", 0) for device in devices})
-        whole = work.grouped()[0] if name.startswith("grpo") else work.rows
+        whole = work.grouped()[0] if name.startswith("grpo") else work.sequences
         count, rows = len(devices) // slices, whole // slices
         one = train_mesh(config, count, rows) if training else decode_mesh(config, count)
         shape = replace(one, data=slices * one.data)
     return _MAKE[name](config, make_mesh(shape, devices), work)
 
 
-def train_mesh(config: Gemma2Config, devices: int, rows: int) -> MeshConfig:
-    """As many ways to split weights and rows (fsdp) as fit; `data`, then `tensor` take the rest.
+def train_mesh(config: Gemma2Config, devices: int, sequences: int) -> MeshConfig:
+    """As many ways to split weights and sequences (fsdp) as fit; `data`, then `tensor` take the rest.
 
     Raises:
         ValueError: nothing divides.
     """
     sizes = [n for n in range(devices, 0, -1) if devices % n == 0 and config.embed_dim % n == 0]
     for fsdp in sizes:
-        if rows % devices == 0:
+        if sequences % devices == 0:
             return MeshConfig(devices // fsdp, fsdp, 1)
-        if rows % fsdp == 0 and config.num_kv_heads % (devices // fsdp) == 0:
+        if sequences % fsdp == 0 and config.num_kv_heads % (devices // fsdp) == 0:
             return MeshConfig(1, fsdp, devices // fsdp)
     raise ValueError(
-        f"{rows} rows and a model dimension of {config.embed_dim} cannot be split over {devices} "
-        "devices: give rows, or mesh.data, mesh.fsdp and mesh.tensor."
+        f"{sequences} sequences and a model dimension of {config.embed_dim} cannot be split over {devices} "
+        "devices: give sequences, or mesh.data, mesh.fsdp and mesh.tensor."
     )
 
 
@@ -225,7 +225,7 @@ def _step(
     schedule = make_schedule(OptimizerConfig(), 900)
     optimizer = make_optimizer(OptimizerConfig(), schedule, model.axes())
     places = state_shardings(model, optimizer, mesh)
-    rows, length, scored, group = shape or (work.rows, work.length, work.rows * work.length, None)
+    rows, length, scored, group = shape or (work.sequences, work.length, work.sequences * work.length, None)
     parts = _parts(mesh, work, rows)
     step = make_step(loss, optimizer, schedule, microbatches=parts)
     head = KEPT * 2.0 * scored * head_size(model)
@@ -233,7 +233,7 @@ def _step(
     return Program(
         _jitted(compile_step(step, places, mesh), abstract_state(model, optimizer, places), batch),
         mesh,
-        work.rows * work.length,
+        work.sequences * work.length,
         trained + head,
         useful=3 * forward_flops(model, rows, length, logits=0, group=group) + head,
         trips=_chunks(mesh, rows // parts, scored // rows),
@@ -254,7 +254,7 @@ def _grpo_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
             make_scorer(model, compute), _params(model, mesh, TRAIN_RULES), _rollouts(mesh, work)
         ),
         mesh,
-        work.rows * work.length,
+        work.sequences * work.length,
         forward_flops(model, prompts, row.prompt + written, logits=prompts * written, group=row),
         trips=_chunks(mesh, prompts // parts, written),
         pairs=group_pairs(row.prompt + written, row, (config.sliding_window, None)),
@@ -269,15 +269,15 @@ def _chunks(mesh: Mesh, rows: int, length: int) -> int:
 
 def _meta_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     model = _stored(config).as_head("scalar")
-    shape = (work.rows, work.length)
+    shape = (work.sequences, work.length)
     ids = _array(mesh, shape, jnp.int32, DECODE_RULES)
     return Program(
         _jitted(
             jax.jit(rate, static_argnums=0), model, _params(model, mesh, DECODE_RULES), ids, ids
         ),
         mesh,
-        work.rows * work.length,
-        forward_flops(model, work.rows, work.length, logits=work.rows),
+        work.sequences * work.length,
+        forward_flops(model, work.sequences, work.length, logits=work.sequences),
     )
 
 
@@ -320,7 +320,7 @@ def _decode(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     )
 
 
-# Name: how it is made, the paper's rows, whether it belongs to training.
+# Name: how it is made, the paper's sequences, whether it belongs to training.
 _MAKE: dict[str, Callable[[Gemma2Config, Mesh, Work], Program]] = {
     "rft-step": _rft_step,
     "grpo-step": _grpo_step,
@@ -370,23 +370,23 @@ def _parts(mesh: Mesh, work: Work, rows: int) -> int:
     """Micro-batches of the work, checked; rows: what is not cut."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     parts = work.microbatches or max(rows // ways, 1)
-    check_rows(rows, parts, mesh, "rows" if rows == work.rows else "rows / group")
+    check_batch(rows, parts, mesh, "rows" if rows == work.sequences else "rows / group")
     return parts
 
 
 def _prompts(mesh: Mesh, work: Work) -> Prompts:
-    """The sampler's batch of `rows` samples: in chunks of one prompt, as it would cut them."""
+    """The sampler's batch of `sequences` samples: in chunks of one prompt, as it would cut them."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    most = min(work.group or work.rows, work.rows)
-    group = next((g for g in GROUPS if g <= most and work.rows // g % ways == 0), None)
+    most = min(work.group or work.sequences, work.sequences)
+    group = next((g for g in GROUPS if g <= most and work.sequences // g % ways == 0), None)
     if group is None:
         raise ValueError(
-            f"rows is {work.rows}, but the mesh splits the batch over {ways} devices: give a "
+            f"sequences is {work.sequences}, but the mesh splits the batch over {ways} devices: give a "
             f"multiple of {ways}."
         )
 
     def of(*shape: int, dtype: Any) -> Any:
-        return _array(mesh, (work.rows // group, *shape), dtype, DECODE_RULES)
+        return _array(mesh, (work.sequences // group, *shape), dtype, DECODE_RULES)
 
     return Prompts(
         tokens=of(work.length, dtype=jnp.int32),
@@ -407,14 +407,14 @@ def _batch(mesh: Mesh, work: Work) -> Batch:
     def of(dtype: Any, *shape: int) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh))
 
-    ids = of(jnp.int32, work.rows, work.length)
+    ids = of(jnp.int32, work.sequences, work.length)
     return Batch(
         tokens=ids,
         targets=ids,
-        mask=of(jnp.bool_, work.rows, work.length),
+        mask=of(jnp.bool_, work.sequences, work.length),
         positions=ids,
         segments=ids,
-        too_long=of(jnp.int32, work.rows),
+        too_long=of(jnp.int32, work.sequences),
     )
 
 

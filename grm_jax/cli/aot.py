@@ -23,7 +23,7 @@ def run(command: AotCommand) -> int:
     """Compiles, shows, writes; the status is 1 if it does not fit."""
     output, save = _places(command)
     topology = Topology(command.topology)
-    rows = PROGRAMS[command.program][0] if command.rows is None else command.rows
+    given = PROGRAMS[command.program][0] if command.sequences is None else command.sequences
     work = Work(
         rows, command.length, command.new, command.group, command.microbatches, command.remat
     )
@@ -43,7 +43,7 @@ def run(command: AotCommand) -> int:
             "topology": command.topology,
             "program": command.program,
             "mesh": dict(program.mesh.shape),
-            "rows": rows,
+            "sequences": given,
             "group": command.group,
             "length": command.length,
             "remat": command.remat,

@@ -81,7 +81,7 @@ def batch_sharding(mesh: Mesh, rules: Rules = TRAIN_RULES) -> NamedSharding:
     return NamedSharding(mesh, spec_for(("batch",), rules))
 
 
-def check_rows(rows: int, microbatches: int, mesh: Mesh, name: str = "batch.rows") -> None:
+def check_batch(sequences: int, microbatches: int, mesh: Mesh, name: str = "batch.sequences") -> None:
     """Refuses a batch that the mesh or the micro-batches do not divide.
 
     name: what a person calls the rows.
@@ -90,7 +90,7 @@ def check_rows(rows: int, microbatches: int, mesh: Mesh, name: str = "batch.rows
         ValueError: names the numbers and what would fit.
     """
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    if microbatches < 1 or rows % (microbatches * ways):
+    if microbatches < 1 or sequences % (microbatches * ways):
         raise ValueError(
             f"{name} is {rows}, to be cut into {microbatches} micro-batches over data x fsdp = "
             f"{ways} devices: {name} must be a multiple of {max(microbatches, 1) * ways}, and "
