@@ -109,7 +109,7 @@ def test_presets_are_configs(path):
     assert cfg.grpo is not None
     assert cfg.meta_rm is not None
     rows = ((cfg.rft, cfg.rft.batch.sequences), (cfg.meta_rm, cfg.meta_rm.batch.sequences))
-    for stage, count in (*rows, (cfg.grpo, cfg.grpo.prompts * cfg.grpo.group)):
+    for stage, count in (*rows, (cfg.grpo, cfg.grpo.prompts)):
         mesh = stage.compute.mesh
         shape = (mesh.data, max(mesh.fsdp, 1), mesh.tensor)
         check_batch(count, stage.compute.microbatches, AbstractMesh(shape, MESH_AXES))

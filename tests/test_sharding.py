@@ -64,7 +64,7 @@ def train_program(model, params, tokens, positions):
     """Logits, and the gradient of the mean log-probability of the next token."""
 
     def loss(params):
-        logits = model.logits(params, model.hidden(params, tokens, positions, remat=True))
+        logits = model.logits(params, model.hidden(params, tokens, positions, remat="full"))
         logprobs = jax.nn.log_softmax(logits[:, :-1])
         return jnp.take_along_axis(logprobs, tokens[:, 1:, None], -1).mean(), logits
 
@@ -144,7 +144,7 @@ def test_no_device_holds_the_activations_of_the_whole_batch():
     """
 
     def loss(params, tokens, positions):
-        return jnp.square(MODEL.hidden(params, tokens, positions, remat=True)).sum()
+        return jnp.square(MODEL.hidden(params, tokens, positions, remat="full")).sum()
 
     mesh = mesh_of((1, 4, 2))
     shardings = shardings_of(MODEL.axes(), mesh, TRAIN_RULES)

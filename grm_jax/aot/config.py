@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from grm_jax.aot.topology import Topology
 from grm_jax.mesh import MeshConfig
-from grm_jax.models.config import PRESETS
+from grm_jax.models.config import PRESETS, Remat
 
 # Each program with the sequences of one run, by default the paper's, and whether it trains.
 PROGRAMS: dict[str, tuple[int, bool]] = {
@@ -35,9 +35,11 @@ class AotCommand:
             prefill, decode.
         sequences: Of one run, by default the paper's; of prefill and decode: k.
         length: Tokens of a sequence; of prefill and decode: of a prompt.
-        new: Tokens that decode draws per sample.
-        group: Of prefill and decode: samples of one prompt; 0: as many as there are.
-        microbatches: Parts of a training step; 0: so many that a chip has one sequence at a time.
+        new: Tokens that decode draws per sample; of GRPO: so many of a sequence were drawn.
+        group: Samples of one prompt; 0: 4 of GRPO; of prefill and decode as many as there are.
+        microbatches: Parts of a training step; 0: so many that a chip has one sequence at a time,
+            of GRPO one group.
+        remat: What a step computes again to save memory: none, attention, dots or full.
         mesh: Devices along data, fsdp and tensor; by default what divides the model.
         output: A JSON file for the result.
         save: A file for the compiled program, for `grm_jax.aot.saved.load_program` on the slice.
@@ -51,6 +53,7 @@ class AotCommand:
     new: int = 1024
     group: int = 0
     microbatches: int = 0
+    remat: Remat = "full"
     mesh: MeshConfig | None = None
     output: str | None = None
     save: str | None = None

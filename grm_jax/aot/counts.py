@@ -24,7 +24,7 @@ from grm_jax.aot.hlo import (
     sizes,
     target,
 )
-from grm_jax.aot.kernels import splash_flops
+from grm_jax.aot.kernels import Pairs, splash_flops
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 # Neither of these moves anything by itself.
@@ -65,24 +65,25 @@ class Counts:
             self.collectives[kind] = self.collectives.get(kind, 0) + times * count
 
 
-def count(text: str, trips: int = 1) -> Counts:
+def count(text: str, trips: int = 1, pairs: Pairs | None = None) -> Counts:
     """The counts of an optimised module, from its text.
 
     Args:
         trips: of loops whose trip count is not in the text.
+        pairs: of query and key, of attention kernels for rows that are not simply causal.
 
     Raises:
         ValueError: the text has no entry computation.
     """
     computations, entry = parse(text)
-    return _Counter(computations, trips).of(entry)
+    return _Counter(computations, trips, pairs).of(entry)
 
 
 class _Counter:
     """Counts computations, each once."""
 
-    def __init__(self, computations: dict[str, Computation], trips: int):
-        self.computations, self.trips = computations, trips
+    def __init__(self, computations: dict[str, Computation], trips: int, pairs: Pairs | None):
+        self.computations, self.trips, self.pairs = computations, trips, pairs
         self.done: dict[str, Counts] = {}
 
     def of(self, name: str) -> Counts:
@@ -117,7 +118,7 @@ class _Counter:
         elif i.operation == "convolution":
             counts.flops += _convolution(i, body)
         elif i.operation == "custom-call" and target(i) == "tpu_custom_call":
-            counts.flops += splash_flops(i.name, sizes(i, 0, body), sizes(i, 2, body))
+            counts.flops += splash_flops(i.name, sizes(i, 0, body), _queries(i, body), self.pairs)
         reserved = i.operation == "custom-call" and target(i) == "AllocateBuffer"
         if i.operation not in FREE and not reserved and not i.operation.endswith("-done"):
             counts.hbm += self._moved(i, body)
@@ -153,7 +154,7 @@ class _Counter:
         for use in body.values():
             if name not in use.operands:
                 continue
-            if use.operation in ("dynamic-slice", "gather") and use.operands[0] == name:
+            if use.operation in ("dynamic-slice", "slice", "gather") and use.operands[0] == name:
                 taken += sum(s.bytes for s in use.shapes)
             elif use.operation in ("bitcast", "reshape"):
                 taken += self._read(use.name, body)
@@ -176,6 +177,12 @@ def _bytes(name: str, body: Computation) -> float:
 
 def _whole(name: str, body: Computation) -> float:
     return sum(s.bytes for s in body[name].shapes)
+
+
+def _queries(i: Instruction, body: Computation) -> tuple[int, ...]:
+    """The shape of a kernel's queries: its first operand that is no table of integers."""
+    shapes = (body[name].shapes[0] for name in i.operands)
+    return next((s.sizes for s in shapes if s.kind in ("bf16", "f32")), ())
 
 
 def _dot(i: Instruction, body: Computation) -> float:

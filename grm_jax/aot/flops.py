@@ -5,49 +5,77 @@ Two operations per multiply-add; embedding look-ups, norms and softmax are left 
 
 from __future__ import annotations
 
+from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
-from grm_jax.models.splash import block_size
+from grm_jax.models.splash import Group, block_size
 
-# Forward, forward once more for the backward pass (remat), and twice as much backward.
-TRAINING = 4
-# Of attention's 2 products: those, both once more, and 7 backward, because each of the two kernels
-# there (for queries; for keys and values) makes the logits and their gradient by itself.
-ATTENTION_TRAINING = 5.5
+# Forward, and twice as much backward; once more forward where nothing of a layer is kept.
+KEPT, MADE_AGAIN = 3, 4
+# Attention's forward has 2 products. Its backward has 7, because each of the two kernels there (for
+# queries; for keys and values) makes the logits and their gradient by itself.
+ATTENTION_KEPT, ATTENTION_MADE_AGAIN = 4.5, 5.5
 
 
-def forward_flops(model: Model, sequences: int, length: int, *, logits: int) -> float:
-    """Sequences of `length` tokens through the trunk, `logits` of their positions to the head."""
-    matrices, attention = _trunk(model, sequences, length)
+def forward_flops(
+    model: Model, sequences: int, length: int, *, logits: int, group: Group | None = None
+) -> float:
+    """Sequences of `length` tokens through the trunk, and `logits` of their positions to the head.
+
+    group: the rows are groups.
+    """
+    matrices, attention = _trunk(model, sequences, length, group)
     return matrices + attention + 2.0 * logits * head_size(model)
 
 
-def training_flops(model: Model, sequences: int, length: int) -> float:
+def training_flops(
+    model: Model, sequences: int, length: int, *, remat: Remat = "full", group: Group | None = None
+) -> float:
     """An update's passes over the trunk; the head is not counted."""
-    matrices, attention = _trunk(model, sequences, length)
-    return TRAINING * matrices + ATTENTION_TRAINING * attention
+    matrices, attention = _trunk(model, sequences, length, group)
+    if remat == "full":
+        return MADE_AGAIN * matrices + ATTENTION_MADE_AGAIN * attention
+    return KEPT * matrices + ATTENTION_KEPT * attention
 
 
-def _trunk(model: Model, sequences: int, length: int) -> tuple[float, float]:
+def _trunk(model: Model, sequences: int, length: int, group: Group | None) -> tuple[float, float]:
     """Forward operations of the weights, and of attention: q k^T and the sum of values."""
     c = model.config
     heads = (2 * c.num_heads + 2 * c.num_kv_heads) * c.head_dim
     weights = c.num_layers * c.embed_dim * (heads + 3 * c.mlp_dim)
-    pairs = c.num_layers // 2 * (attended(length, c.sliding_window) + attended(length, length))
+    seen = (attended(length, window, group) for window in (c.sliding_window, length))
+    pairs = c.num_layers // 2 * sum(seen)
     return (
         2.0 * sequences * length * weights,
         2.0 * sequences * pairs * 2 * c.num_heads * c.head_dim,
     )
 
 
-def attended(length: int, window: int) -> int:
+def attended(length: int, window: int, group: Group | None = None) -> int:
     """Pairs of query and key that the kernel computes in a row: all of each block with a pair in it
     that is seen."""
     block = block_size(length)
+    if group is not None:
+        return _attended_in_group(length, window, group, block)
     pairs = 0
     for first in range(0, length, block):  # a block of queries; its first one sees the oldest key
         oldest = max(first - window + 1, 0)
         pairs += block * (first + block - oldest // block * block)
     return pairs
+
+
+def _attended_in_group(length: int, window: int, group: Group, block: int) -> int:
+    """The same of a prompt and its completions: what each query sees are two stretches of keys."""
+    met = set()
+    for query in range(-(-length // block) * block):
+        inside = (query - group.prompt) % group.completion
+        own, ago = (query - inside, group.prompt + inside) if query >= group.prompt else (0, query)
+        for first, last in (
+            (max(own, query - window + 1), query),
+            (max(ago - window + 1, 0), min(ago, group.prompt - 1)),
+        ):
+            keys = range(first // block, last // block + 1) if first <= last else ()
+            met |= {(query // block, key) for key in keys}
+    return len(met) * block**2
 
 
 def decode_flops(model: Model, samples: int, prompt: int, new: int) -> float:

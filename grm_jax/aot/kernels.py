@@ -8,13 +8,39 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from grm_jax.models.splash import LANES, Group, GroupMask, block_size
 
 # Products of a block of queries with one of keys: logits and output; logits, their gradient and
 # that of the queries; the same and the gradients of keys and values.
 PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
 
 
-def splash_flops(name: str, grid: tuple[int, ...], queries: tuple[int, ...]) -> float:
+# Pairs of query and key that a kernel computes in a row, by its phase and its grid.
+Pairs = Mapping[tuple[str, tuple[int, ...]], int]
+
+
+def group_pairs(length: int, group: Group, windows: tuple[int | None, ...]) -> Pairs:
+    """The pairs of all kernels for rows that are groups, which no shape of their calls says."""
+    length += -length % LANES
+    block, pairs = block_size(length), {}
+    blocks = [slice(first, first + block) for first in range(0, length, block)]
+    for window in windows:
+        mask = GroupMask(length, group, window)
+        met = np.array([[mask[query, key].any() for key in blocks] for query in blocks])
+        rows = (1, len(blocks), int(met.sum(1).max()))
+        columns = (1, int(met.sum(0).max()), len(blocks))
+        for phase, grid in (("fwd", rows), ("dq", rows), ("dkv", columns)):
+            pairs[phase, grid] = int(met.sum()) * block**2
+    return pairs
+
+
+def splash_flops(
+    name: str, grid: tuple[int, ...], queries: tuple[int, ...], pairs: Pairs | None = None
+) -> float:
     """Operations of one call, two per multiply-add.
 
     Args:
@@ -23,6 +49,7 @@ def splash_flops(name: str, grid: tuple[int, ...], queries: tuple[int, ...]) -> 
             way round). Blocks are square and the mask is causal, so the first block of queries
             meets one block of keys, the second at most two, and so on.
         queries: rows (unless it is one), heads, positions, head size.
+        pairs: of rows that are not simply causal.
 
     Raises:
         ValueError: another kernel.
@@ -36,5 +63,5 @@ def splash_flops(name: str, grid: tuple[int, ...], queries: tuple[int, ...]) -> 
     blocks, width = (grid[2], grid[1]) if found[1] == "dkv" else grid[1:]
     met = sum(min(n + 1, width) for n in range(blocks))
     *rows_and_heads, length, size = queries
-    pairs = met * (length / blocks) ** 2
-    return 2.0 * PRODUCTS[found[1]] * math.prod(rows_and_heads) * pairs * size
+    computed = (pairs or {}).get((found[1], grid), met * (length / blocks) ** 2)
+    return 2.0 * PRODUCTS[found[1]] * math.prod(rows_and_heads) * computed * size

@@ -90,7 +90,7 @@ def measure(program: Program, topology: Topology) -> tuple[Cost, Any | None]:
         )
     spent = time.monotonic() - began
     memory = compiled.memory_analysis()
-    counts = count(compiled.as_text(), program.trips)
+    counts = count(compiled.as_text(), program.trips, program.pairs)
     output = memory.output_size_in_bytes - memory.alias_size_in_bytes
     peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes + output
     seconds = {

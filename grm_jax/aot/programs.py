@@ -17,18 +17,26 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from grm_jax.aot.config import PROGRAMS
-from grm_jax.aot.flops import TRAINING, decode_flops, forward_flops, head_size, training_flops
+from grm_jax.aot.flops import KEPT, decode_flops, forward_flops, head_size, training_flops
+from grm_jax.aot.kernels import Pairs, group_pairs
 from grm_jax.data.pipeline import Batch
 from grm_jax.judging.rater import rate
 from grm_jax.mesh import MeshConfig
-from grm_jax.models.cache import PROMPT_AXES
-from grm_jax.models.config import Gemma2Config
+from grm_jax.models.config import Gemma2Config, Remat
 from grm_jax.models.model import Model
+from grm_jax.models.splash import Group
 from grm_jax.objectives.config import GRPOLossConfig
-from grm_jax.sampling.generate import prefill, start
-from grm_jax.sampling.programs import PREFILL, lower_decode
-from grm_jax.sampling.sampler import GROUPS
-from grm_jax.sampling.state import Prompts
+from grm_jax.objectives.logprobs import chunk_columns
+from grm_jax.sampling.generate import extend
+from grm_jax.sampling.programs import ADVANCE
+from grm_jax.sampling.state import (
+    Prompts,
+    Queue,
+    empty_prompts,
+    empty_slots,
+    prompt_axes,
+    slot_axes,
+)
 from grm_jax.sharding import (
     DECODE_RULES,
     TRAIN_RULES,
@@ -48,8 +56,10 @@ from grm_jax.train.sft import sft_loss
 from grm_jax.train.state import abstract_state, state_shardings
 from grm_jax.train.step import SumLoss, batch_sharding, check_batch, compile_step, make_step
 
-CHUNK = 256  # positions whose logits are in memory at once
+CHUNK = 256  # tokens whose logits a device holds at once
 STOPS = 2
+PIECE = 512  # tokens of a prompt that are prefilled at a time
+GROUP = 4  # G of the paper
 
 
 @dataclass(frozen=True)
@@ -59,9 +69,13 @@ class Work:
     Args:
         sequences: of one run; of prefill and decode: samples that are drawn at once.
         length: tokens of a sequence; of prefill and decode: of a prompt.
-        new: tokens that decode draws per sample.
-        group: of prefill and decode: samples of one prompt; 0: as many as there are.
-        microbatches: parts of a step; 0: so many that a device has one sequence at a time.
+        new: tokens that decode draws per sample; so many of GRPO's sequences (half of them at
+            most) were written by the policy.
+        group: samples of one prompt; 0: the paper's 4 of GRPO, and of prefill and decode as many as
+            there are.
+        microbatches: parts of a step; 0: so many that a device has one row, or of GRPO one prompt
+            with its sequences, at a time.
+        remat: what a step computes again to save memory, see `ComputeConfig`.
     """
 
     sequences: int
@@ -69,6 +83,7 @@ class Work:
     new: int = 1024
     group: int = 0
     microbatches: int = 0
+    remat: Remat = "full"
 
     def __post_init__(self) -> None:
         for name in ("sequences", "length", "new"):
@@ -77,6 +92,20 @@ class Work:
         for name in ("group", "microbatches"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 (by itself) or more.")
+
+    def grouped(self) -> tuple[int, int, Group]:
+        """Of GRPO: prompts, sequences of each, and the tokens of both parts.
+
+        Raises:
+            ValueError: the sequences are not so many groups.
+        """
+        group = self.group or GROUP
+        if self.sequences % group:
+            raise ValueError(
+                f"sequences is {self.sequences}, in groups of {group}: give a multiple of it."
+            )
+        new = min(self.new, self.length // 2)
+        return self.sequences // group, group, Group(self.length - new, new)
 
 
 @dataclass(frozen=True)
@@ -89,6 +118,7 @@ class Program:
         resident: bytes per device that lie in memory beside it while it runs.
         tokens: tokens that one run trains on, scores or draws, over all devices.
         flops: the analytic count of one run over all devices, see `flops`.
+        pairs: of query and key in a row, by attention kernel, where rows are groups.
         useful: those of them that are not made a second time to save memory; 0: all.
     """
 
@@ -99,6 +129,7 @@ class Program:
     useful: float = 0.0
     trips: int = 1
     resident: int = 0
+    pairs: Pairs | None = None
 
 
 def build(
@@ -124,8 +155,9 @@ def build(
     work = work or Work(sequences)
     if shape is None:
         slices = len({getattr(device, "slice_index", 0) for device in devices})
-        count, sequences = len(devices) // slices, work.sequences // slices
-        one = train_mesh(config, count, sequences) if training else decode_mesh(config, count)
+        whole = work.grouped()[0] if name.startswith("grpo") else work.sequences
+        count, rows = len(devices) // slices, whole // slices
+        one = train_mesh(config, count, rows) if training else decode_mesh(config, count)
         shape = replace(one, data=slices * one.data)
     return _MAKE[name](config, make_mesh(shape, devices), work)
 
@@ -157,59 +189,91 @@ def decode_mesh(config: Gemma2Config, devices: int) -> MeshConfig:
 
 def _rft_step(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     model = _trained(config)
-    return _step(model, sft_loss(model, chunk=CHUNK, remat=True), _batch(mesh, work), mesh, work)
+    loss = sft_loss(model, chunk=CHUNK, remat=work.remat)
+    return _step(model, loss, _batch(mesh, work), mesh, work)
 
 
 def _meta_step(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     model = _trained(config).as_head("scalar")
-    return _step(model, label_loss(model, remat=True), _batch(mesh, work), mesh, work)
+    return _step(model, label_loss(model, remat=work.remat), _batch(mesh, work), mesh, work)
 
 
 def _grpo_step(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     model = _trained(config)
-    loss = policy_loss(model, GRPOLossConfig(), on_policy=True, chunk=CHUNK, remat=True)
+    loss = policy_loss(model, GRPOLossConfig(), on_policy=True, chunk=CHUNK, remat=work.remat)
     # The frozen reference stays in memory beside the update: bf16, sharded as the weights.
     reference = _size(_stored(config), mesh, TRAIN_RULES)
-    return _step(model, loss, _rollouts(mesh, work), mesh, work, resident=reference)
+    prompts, group, row = work.grouped()
+    length = row.prompt + group * row.completion
+    return _step(
+        model,
+        loss,
+        _rollouts(mesh, work),
+        mesh,
+        work,
+        resident=reference,
+        shape=(prompts, length, prompts * group * row.completion, row),
+    )
+
+
+# Rows, their tokens, how many of all have logits, whether rows are groups.
+Shape = tuple[int, int, int, Group | None]
 
 
 def _step(
-    model: Model, loss: SumLoss, batch: Any, mesh: Mesh, work: Work, resident: int = 0
+    model: Model,
+    loss: SumLoss,
+    batch: Any,
+    mesh: Mesh,
+    work: Work,
+    resident: int = 0,
+    shape: Shape | None = None,
 ) -> Program:
     """An update as the trainer compiles it: weights and moments in f32, arithmetic in bf16."""
     schedule = make_schedule(OptimizerConfig(), 900)
     optimizer = make_optimizer(OptimizerConfig(), schedule, model.axes())
     places = state_shardings(model, optimizer, mesh)
-    step = make_step(loss, optimizer, schedule, microbatches=_parts(mesh, work))
     tokens = work.sequences * work.length
-    head = 2.0 * tokens * head_size(model)
-    # Logits that fit into one chunk are not made a second time.
-    again = TRAINING if work.length > CHUNK and model.head == "lm" else TRAINING - 1
+    rows, length, scored, group = shape or (work.sequences, work.length, tokens, None)
+    parts = _parts(mesh, work, rows)
+    step = make_step(loss, optimizer, schedule, microbatches=parts)
+    head = KEPT * 2.0 * scored * head_size(model)
+    trained = training_flops(model, rows, length, remat=work.remat, group=group)
     return Program(
         _jitted(compile_step(step, places, mesh), abstract_state(model, optimizer, places), batch),
         mesh,
         tokens,
-        training_flops(model, work.sequences, work.length) + again * head,
-        useful=3 * (forward_flops(model, work.sequences, work.length, logits=0) + head),
+        trained + head,
+        useful=3 * forward_flops(model, rows, length, logits=0, group=group) + head,
+        trips=_chunks(mesh, rows // parts, scored // rows),
         resident=resident,
+        pairs=group and group_pairs(length, group, (model.config.sliding_window, None)),
     )
 
 
 def _grpo_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     """The reference's log-probabilities; the policy with its moments lies beside."""
     model = _stored(config)
-    parts = _parts(mesh, work)
+    prompts, group, row = work.grouped()
+    parts = _parts(mesh, work, prompts)
     compute = ComputeConfig(microbatches=parts, logits_chunk=CHUNK, dtype="bfloat16")
-    tokens = work.sequences * work.length
+    written = group * row.completion
     return Program(
         _jitted(
             make_scorer(model, compute), _params(model, mesh, TRAIN_RULES), _rollouts(mesh, work)
         ),
         mesh,
-        tokens,
-        forward_flops(model, work.sequences, work.length, logits=tokens),
+        work.sequences * work.length,
+        forward_flops(model, prompts, row.prompt + written, logits=prompts * written, group=row),
+        trips=_chunks(mesh, prompts // parts, written),
+        pairs=group_pairs(row.prompt + written, row, (config.sliding_window, None)),
         resident=3 * _size(_trained(config), mesh, TRAIN_RULES),
     )
+
+
+def _chunks(mesh: Mesh, rows: int, length: int) -> int:
+    """In how many chunks the head takes a micro-batch where every token counts."""
+    return -(-length // chunk_columns(CHUNK, rows, length, mesh.size))
 
 
 def _meta_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
@@ -227,40 +291,59 @@ def _meta_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
 
 
 def _prefill(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
-    model, prompts = _stored(config), _prompts(mesh, work)
+    model, (lanes, rows, _) = _stored(config), _lanes(mesh, work)
+    prompts = _state(
+        partial(empty_prompts, model, lanes, rows, work.length), prompt_axes(model), mesh
+    )
+    piece = min(PIECE, work.length)
+    pieces = -(-work.length // piece) * rows
+
+    def run(params: Any, prompts: Prompts, tokens: Any, where: Any) -> Any:
+        """The engine's program for every piece of every prompt, one after the other."""
+        return jax.lax.map(lambda x: extend(model, params, prompts, x[0], *x[1]), (tokens, where))
+
     return Program(
-        _jitted(PREFILL, model, _params(model, mesh, DECODE_RULES), prompts),
+        _jitted(
+            jax.jit(run),
+            _params(model, mesh, DECODE_RULES),
+            prompts,
+            _spread(mesh, (pieces, lanes, piece), jnp.int32),
+            (_spread(mesh, (pieces, lanes), jnp.int32),) * 3,
+        ),
         mesh,
-        prompts.tokens.size,
-        forward_flops(model, prompts.tokens.shape[0], work.length, logits=0),
+        lanes * rows * work.length,
+        forward_flops(model, lanes * rows, work.length, logits=0),
     )
 
 
 def _decode(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
-    model, prompts = _stored(config), _prompts(mesh, work)
-    last, cache = jax.eval_shape(partial(prefill, model), model.abstract(), prompts)
-    state = jax.eval_shape(partial(start, model, max_new_tokens=work.new), last, prompts.active)
+    model, (lanes, rows, places) = _stored(config), _lanes(mesh, work)
+    slots = rows * places
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def scalar(dtype: Any, *shape: int) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=everywhere)
 
+    def waiting(dtype: Any) -> Any:
+        return _array(mesh, (lanes, slots), dtype, DECODE_RULES)
+
+    numbers, names, flags = waiting(jnp.int32), waiting(jnp.uint32), waiting(jnp.bool_)
+    tail = _array(mesh, (lanes,), jnp.int32, DECODE_RULES)
     arguments = (
         _params(model, mesh, DECODE_RULES),
-        _placed(cache, PROMPT_AXES, mesh, DECODE_RULES),
-        state,
-        prompts.item,
-        prompts.sample,
+        _state(partial(empty_prompts, model, lanes, rows, work.length), prompt_axes(model), mesh),
+        _state(partial(empty_slots, model, lanes, slots, work.new), slot_axes(model), mesh),
+        Queue(numbers, numbers, names, names, flags, flags, tail),
         scalar(jnp.uint32),
         (scalar(jnp.float32), scalar(jnp.int32), scalar(jnp.float32)),
         scalar(jnp.int32, STOPS),
+        scalar(jnp.int32),
     )
-    samples = prompts.sample.size
     return Program(
-        lambda: lower_decode(model, mesh, *arguments),
+        lambda: ADVANCE.lower(model, *arguments, steps=work.new, places=places),
         mesh,
-        samples * work.new,
-        decode_flops(model, samples, work.length, work.new),
+        lanes * slots * work.new,
+        decode_flops(model, lanes * slots, work.length, work.new),
         trips=work.new,
     )
 
@@ -311,35 +394,40 @@ def _size(model: Model, mesh: Mesh, rules: Rules) -> int:
     return sum(math.prod(shape) * size for shape, size in shards)
 
 
-def _parts(mesh: Mesh, work: Work) -> int:
-    """Micro-batches of the work, checked."""
+def _parts(mesh: Mesh, work: Work, rows: int) -> int:
+    """Micro-batches of the work, checked; rows: what is not cut."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    parts = work.microbatches or max(work.sequences // ways, 1)
-    check_batch(work.sequences, parts, mesh)
+    parts = work.microbatches or max(rows // ways, 1)
+    check_batch(rows, parts, mesh, "sequences" if rows == work.sequences else "sequences / group")
     return parts
 
 
-def _prompts(mesh: Mesh, work: Work) -> Prompts:
-    """The sampler's batch of `sequences` samples: in chunks of one prompt, as it would cut them."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    most = min(work.group or work.sequences, work.sequences)
-    group = next((g for g in GROUPS if g <= most and work.sequences // g % ways == 0), None)
-    if group is None:
+def _lanes(mesh: Mesh, work: Work) -> tuple[int, int, int]:
+    """Lanes, prompts of a lane, and samples of a prompt, for an engine of so many slots.
+
+    Raises:
+        ValueError: the lanes do not divide the samples.
+    """
+    lanes = mesh.shape["data"] * mesh.shape["fsdp"]
+    if work.sequences % lanes:
         raise ValueError(
-            f"sequences is {work.sequences}, but the mesh splits the batch over {ways} devices: "
-            f"give a multiple of {ways}."
+            f"sequences is {work.sequences}, but the mesh splits the batch over {lanes} devices: "
+            f"give a multiple of {lanes}."
         )
+    slots = work.sequences // lanes
+    places = min(work.group or slots, slots)
+    return lanes, -(-slots // places), places
 
-    def of(*shape: int, dtype: Any) -> Any:
-        return _array(mesh, (work.sequences // group, *shape), dtype, DECODE_RULES)
 
-    return Prompts(
-        tokens=of(work.length, dtype=jnp.int32),
-        positions=of(work.length, dtype=jnp.int32),
-        item=of(dtype=jnp.uint32),
-        sample=of(group, dtype=jnp.uint32),
-        active=of(group, dtype=jnp.bool_),
-    )
+def _state(make: Callable[[], Any], axes: Any, mesh: Mesh) -> Any:
+    """What the engine keeps on the devices."""
+    return _placed(jax.eval_shape(make), axes, mesh, DECODE_RULES)
+
+
+def _spread(mesh: Mesh, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Pieces after each other, each over the lanes."""
+    sharding = NamedSharding(mesh, spec_for((None, "batch"), DECODE_RULES))
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
 
 def _array(mesh: Mesh, shape: tuple[int, ...], dtype: Any, rules: Rules) -> Any:
@@ -367,14 +455,15 @@ def _rollouts(mesh: Mesh, work: Work) -> RolloutBatch:
     def of(dtype: Any, *shape: int) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh))
 
-    shape = (work.sequences, work.length)
-    ids, numbers = of(jnp.int32, *shape), of(jnp.float32, *shape)
+    prompts, group, row = work.grouped()
+    prompt, written = (prompts, row.prompt), (prompts, group, row.completion)
+    numbers = of(jnp.float32, *written)
     return RolloutBatch(
-        tokens=ids,
-        targets=ids,
-        mask=of(jnp.bool_, *shape),
-        positions=ids,
-        advantage=of(jnp.float32, work.sequences),
+        prompts=of(jnp.int32, *prompt),
+        prompt_positions=of(jnp.int32, *prompt),
+        tokens=of(jnp.int32, *written),
+        positions=of(jnp.int32, *written),
+        advantage=of(jnp.float32, prompts, group),
         sampled_logprob=numbers,
         old_logprob=numbers,
         reference_logprob=numbers,

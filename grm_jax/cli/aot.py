@@ -23,7 +23,9 @@ def run(command: AotCommand) -> int:
     output, save = _outputs(command)
     topology = Topology(command.topology)
     given = PROGRAMS[command.program][0] if command.sequences is None else command.sequences
-    work = Work(given, command.length, command.new, command.group, command.microbatches)
+    work = Work(
+        given, command.length, command.new, command.group, command.microbatches, command.remat
+    )
     devices = topology.devices()
     program = build(command.program, PRESETS[command.preset], devices, work, command.mesh)
     shape = " ".join(f"{name}={size}" for name, size in program.mesh.shape.items())
@@ -43,6 +45,7 @@ def run(command: AotCommand) -> int:
             "sequences": given,
             "group": command.group,
             "length": command.length,
+            "remat": command.remat,
             "new": command.new if command.program == "decode" else None,
             **cost.to_json(),
         }

@@ -74,7 +74,7 @@ def attention(
 ) -> Float[Array, "B T N H"]:
     """softmax(softcap * tanh(q k^T / softcap)) v with grouped heads; q comes scaled; f32 inside."""
     b, t, n, h = q.shape
-    folded = _fold_heads(q, k.shape[2])
+    folded = fold_heads(q, k.shape[2])
     logits = jnp.einsum("bkqh,bskh->bkqs", folded, k, preferred_element_type=jnp.float32)
     logits = softcap * jnp.tanh(logits / softcap)
     mask = jnp.tile(mask, (1, n // k.shape[2], 1))[:, None]
@@ -83,7 +83,8 @@ def attention(
     return out.reshape(b, n, t, h).swapaxes(1, 2)
 
 
-def _fold_heads(q: Float[Array, "B T N H"], kv_heads: int) -> Float[Array, "B K Q H"]:
+def fold_heads(q: Float[Array, "B T N H"], kv_heads: int) -> Float[Array, "B K Q H"]:
+    """The N/K heads that share keys as so many times more queries: Q = N/K * T, heads first."""
     b, t, n, h = q.shape
     return q.swapaxes(1, 2).reshape(b, kv_heads, (n // kv_heads) * t, h)
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+# What the backward pass makes a second time instead of keeping it: nothing; the weights of
+# attention; all but the products with weight matrices; all.
+Remat = Literal["none", "attention", "dots", "full"]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Gemma-2's trunk: a scan over pairs of one local and one global layer.
 
 The scanned body is one pair, so masks are static, nothing branches, and the program is as small
-for 46 layers as for two. Three forms over the same weights: `hidden` (training, scoring),
-`prefill` (hidden, and the cache of the prompt) and `decode` (one token of every sample).
+for 46 layers as for two. Four forms over the same weights: `hidden` (training, scoring),
+`group_hidden` (the same, of several completions of one prompt), `prefill` (hidden, and the cache of
+the prompt) and `decode` (one token of every sample).
 
 Letters: B batch, T query time, S key time, N heads, K key-value heads, G = N/K, H head size,
 D model, F feed-forward, V vocabulary, P pairs, R samples of one prompt.
@@ -22,9 +23,11 @@ from jaxtyping import Array, Float, Int
 from grm_jax.models import cache as kv
 from grm_jax.models.attention import causal_attention, shared_prefix_attention
 from grm_jax.models.cache import PromptCache, SampleCache
-from grm_jax.models.config import Gemma2Config
+from grm_jax.models.config import Gemma2Config, Remat
+from grm_jax.models.group_attention import group_attention
 from grm_jax.models.layers import INIT_SCALE, Block, rms_norm
-from grm_jax.sharding import constrain, divides
+from grm_jax.models.remat import rematerialized
+from grm_jax.sharding import constrain, divides, for_tpu
 
 Params = dict[str, Any]
 ACTIVATION = ("batch", None, None)
@@ -88,12 +91,57 @@ def hidden(
     segments: Int[Array, "B T"] | None = None,
     *,
     dtype,
-    remat: bool = False,
+    remat: Remat = "none",
 ) -> Float[Array, "B T D"]:
     """Hidden states after the final norm. `positions` is -1 on padding; `segments` separates
-    rows that were packed into one. `remat` recomputes each pair in the backward pass."""
+    rows that were packed into one. `remat`: see `rematerialized`."""
+    x = embed(config, params, tokens, dtype)
+    x = _trunk(config, params, x, positions, _attends(config, positions, segments), remat)
+    return rms_norm(x, params["final_norm"], config.rms_norm_eps)
+
+
+def group_hidden(
+    config: Gemma2Config,
+    params: Params,
+    prompts: Int[Array, "P S"],
+    prompt_positions: Int[Array, "P S"],
+    tokens: Int[Array, "P G T"],
+    positions: Int[Array, "P G T"],
+    *,
+    dtype,
+    remat: Remat = "none",
+) -> Float[Array, "P G T D"]:
+    """The hidden states that predict `tokens`: G completions of each prompt, which is run once.
+
+    Those of the prompt's last token predict the first tokens. Positions are -1 on padding; prompts
+    are padded on the left, completions on the right.
+    """
+    p, g, t = tokens.shape
+    s = prompts.shape[1]
+    row = jnp.concatenate([prompt_positions, positions.reshape(p, g * t)], axis=1)
+    attend = partial(group_attention, row, s, g, softcap=config.attn_logit_softcap)
+    attends = {"local": attend(window=config.sliding_window), "global": attend()}
+    x = jnp.concatenate([prompts, tokens.reshape(p, g * t)], axis=1)
+    x = _trunk(config, params, embed(config, params, x, dtype), row, attends, remat)
+    first = jnp.broadcast_to(x[:, None, s - 1 : s], (p, g, 1, x.shape[-1]))
+    x = jnp.concatenate([first, x[:, s:].reshape(p, g, t, -1)[:, :, :-1]], axis=2)
+    return rms_norm(x, params["final_norm"], config.rms_norm_eps)
+
+
+def _trunk(
+    config: Gemma2Config,
+    params: Params,
+    x: Float[Array, "B T D"],
+    positions: Int[Array, "B T"],
+    attends: dict[str, Callable[[Array, Array, Array], Array]],
+    remat: Remat,
+) -> Float[Array, "B T D"]:
+    """All layers but the final norm."""
     graph, _ = _split_block(config)
-    attends = _attends(config, positions, segments)
+    if remat == "attention" and not for_tpu():  # splash keeps no weights anyway
+        attends = {
+            name: jax.checkpoint(attend, prevent_cse=False) for name, attend in attends.items()
+        }
 
     def body(x: Array, pair: Params) -> tuple[Array, None]:
         for name, attend in attends.items():
@@ -102,11 +150,8 @@ def hidden(
                 x = nnx.merge(graph, pair[name])(x, positions, attend)
         return x, None
 
-    if remat:
-        body = jax.checkpoint(body, prevent_cse=False)
-    x = embed(config, params, tokens, dtype)
-    x, _ = jax.lax.scan(body, x, params["pairs"])
-    return rms_norm(x, params["final_norm"], config.rms_norm_eps)
+    x, _ = jax.lax.scan(rematerialized(body, remat), x, params["pairs"])
+    return x
 
 
 def _attends(

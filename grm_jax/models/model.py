@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from grm_jax.models import gemma2, scalar_head
 from grm_jax.models.cache import PromptCache, SampleCache
-from grm_jax.models.config import Gemma2Config
+from grm_jax.models.config import Gemma2Config, Remat
 from grm_jax.models.gemma2 import Params
 
 
@@ -59,11 +59,33 @@ class Model:
         positions: Int[Array, "B T"],
         segments: Int[Array, "B T"] | None = None,
         *,
-        remat: bool = False,
+        remat: Remat = "none",
     ) -> Float[Array, "B T D"]:
         """See `gemma2.hidden`."""
         return gemma2.hidden(
             self.config, params, tokens, positions, segments, dtype=self.dtype, remat=remat
+        )
+
+    def group_hidden(
+        self,
+        params: Params,
+        prompts: Int[Array, "P S"],
+        prompt_positions: Int[Array, "P S"],
+        tokens: Int[Array, "P G T"],
+        positions: Int[Array, "P G T"],
+        *,
+        remat: Remat = "none",
+    ) -> Float[Array, "P G T D"]:
+        """See `gemma2.group_hidden`."""
+        return gemma2.group_hidden(
+            self.config,
+            params,
+            prompts,
+            prompt_positions,
+            tokens,
+            positions,
+            dtype=self.dtype,
+            remat=remat,
         )
 
     def logits(self, params: Params, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:

@@ -8,18 +8,57 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
 from jaxtyping import Array, Float, Int
 
+from grm_jax.models.remat import ATTENTION
 from grm_jax.sharding import TRAIN_RULES, spec_for
 
 LANES = 128  # of a TPU's registers: blocks are multiples of it
 BLOCK = 512  # queries and keys of a block at most: 1 MiB of f32 logits, of 16 MiB of fast memory
 PADDING = -1
+
+
+class Group(NamedTuple):
+    """Rows that are a prompt and then completions of it, so many tokens each."""
+
+    prompt: int
+    completion: int
+
+
+@dataclass(frozen=True)
+class GroupMask(splash.Mask):
+    """The static mask of such rows, by place: who sees whom, computed a block at a time.
+
+    Places are a row's positions, since prompts are padded on the left.
+    """
+
+    length: int
+    group: Group
+    window: int | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.length, self.length
+
+    def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
+        (query, query_part), (key, key_part) = map(self._places, index)
+        query, query_part = query[:, None], query_part[:, None]
+        seen = (key <= query) & ((key_part == 0) | (key_part == query_part))
+        return seen if self.window is None else seen & (query - key < self.window)
+
+    def _places(self, index: slice) -> tuple[np.ndarray, np.ndarray]:
+        """How far from the prompt's start, and in which part: 0 the prompt, 1 .. completions."""
+        at = np.arange(*index.indices(self.length))
+        part, inside = np.divmod(at - self.group.prompt, self.group.completion)
+        prompt = at < self.group.prompt
+        return np.where(prompt, at, self.group.prompt + inside), np.where(prompt, 0, part + 1)
 
 
 def block_size(length: int) -> int:
@@ -36,6 +75,7 @@ def splash_attention(
     *,
     window: int | None,
     softcap: float,
+    group: Group | None = None,
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
     """The same as `attention` under `causal_mask(positions, window, segments)`; padding aside.
@@ -47,6 +87,7 @@ def splash_attention(
     On a mesh (`jax.set_mesh`), every device runs the kernel on its own rows and heads.
 
     Args:
+        group: the rows are groups; prompts are padded on the left, completions on the right.
         interpret: compute what the kernel would on any platform, slowly, to test it.
     """
     if segments is None:
@@ -55,7 +96,7 @@ def splash_attention(
 
     def local(q: Array, k: Array, v: Array, segments: Array) -> Array:
         t = q.shape[1]
-        kernel = row_kernel(q.shape[2], t + -t % LANES, window, softcap, interpret)
+        kernel = row_kernel(q.shape[2], t + -t % LANES, window, softcap, interpret, group)
         segments = jnp.pad(segments, ((0, 0), (0, -t % LANES)), constant_values=PADDING)
         q, k, v = (
             jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, -t % LANES), (0, 0))) for x in (q, k, v)
@@ -75,14 +116,21 @@ def splash_attention(
 
 
 def row_kernel(
-    heads: int, length: int, window: int | None, softcap: float, interpret: bool = False
+    heads: int,
+    length: int,
+    window: int | None,
+    softcap: float,
+    interpret: bool = False,
+    group: Group | None = None,
 ) -> Callable[..., Any]:
     """The kernel for one row: q [N, T, H], k and v [K, T, H], segment ids [T] -> [N, T, H].
 
     `length` T is a multiple of 128.
     """
     square = (length, length)
-    if window is None or window >= length:
+    if group is not None:
+        mask = GroupMask(length, group, window)
+    elif window is None or window >= length:
         mask = splash.CausalMask(square)
     else:
         mask = splash.LocalMask(square, (window - 1, 0), 0)
@@ -103,5 +151,6 @@ def row_kernel(
         head_shards=1,
         q_seq_shards=1,
         attn_logits_soft_cap=softcap,
+        residual_checkpoint_name=ATTENTION,
         interpret=interpret,
     )

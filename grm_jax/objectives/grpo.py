@@ -63,21 +63,37 @@ def grpo_loss(
     logprob, old_logprob, reference_logprob = (
         jnp.where(mask, x, 0.0) for x in (logprob, old_logprob, reference_logprob)
     )
+    terms = token_terms(logprob, old_logprob, reference_logprob, advantage[:, None], config)
+    loss, *sums = (jnp.sum(jnp.where(mask, x, 0.0), 1) for x in terms)
+    return PolicyTerms(loss * token_weights(mask)[:, 0], *sums)
+
+
+def token_terms(
+    logprob: Float[Array, "*N"],
+    old_logprob: Float[Array, "*N"],
+    reference_logprob: Float[Array, "*N"],
+    advantage: Float[Array, "*M"],
+    config: GRPOLossConfig,
+) -> PolicyTerms:
+    """The same of each token by itself, before the mean."""
     ratio = jnp.exp(logprob - old_logprob)
     low, high = 1.0 - config.clip_low, 1.0 + config.clip_high
-    gain = advantage[:, None]
-    policy = jnp.minimum(ratio * gain, jnp.clip(ratio, low, high) * gain)
+    policy = jnp.minimum(ratio * advantage, jnp.clip(ratio, low, high) * advantage)
     kl = _kl(reference_logprob - logprob, config.kl) if config.beta else jnp.zeros_like(logprob)
-    own = lambda x: jnp.sum(jnp.where(mask, x, 0.0), 1)  # noqa: E731
     return PolicyTerms(
-        loss=own(config.beta * kl - policy) / jnp.maximum(mask.sum(1), 1),
-        kl=own(kl),
-        clipped_low=own((ratio < low) & (gain < 0)),
-        clipped_high=own((ratio > high) & (gain > 0)),
+        loss=config.beta * kl - policy,
+        kl=kl,
+        clipped_low=(ratio < low) & (advantage < 0),
+        clipped_high=(ratio > high) & (advantage > 0),
     )
 
 
-def _kl(difference: Float[Array, "B T"], estimator: str) -> Float[Array, "B T"]:
+def token_weights(mask: Bool[Array, "*B T"]) -> Float[Array, "*B 1"]:
+    """What a token counts in the mean over its sequence."""
+    return 1.0 / jnp.maximum(mask.sum(-1, keepdims=True), 1)
+
+
+def _kl(difference: Float[Array, "*N"], estimator: str) -> Float[Array, "*N"]:
     """KL(policy || reference) per token, from d = log reference - log policy (Schulman, 2020)."""
     if estimator == "k1":
         return -difference

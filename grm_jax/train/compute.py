@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from grm_jax.mesh import MeshConfig
+from grm_jax.models.config import Remat
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,10 @@ class ComputeConfig:
     Args:
         mesh: how many devices along data, fsdp and tensor.
         microbatches: into how many parts a batch is cut to save memory; the result is the same.
-        remat: recompute activations in the backward pass to save memory.
-        logits_chunk: how many positions have their logits in memory at once.
+        remat: what the backward pass computes again instead of keeping it, from fast to small:
+            nothing ("none"), the weights of attention ("attention", which a TPU never keeps), all
+            but products with weight matrices ("dots"), or all of two layers at a time ("full").
+        logits_chunk: of how many tokens a device has logits in memory at once.
         dtype: what activations are computed in; weights and optimiser are float32.
 
     Raises:
@@ -25,7 +28,7 @@ class ComputeConfig:
 
     mesh: MeshConfig = field(default_factory=MeshConfig)
     microbatches: int = 1
-    remat: bool = False
+    remat: Remat = "none"
     logits_chunk: int = 1024
     dtype: Literal["float32", "bfloat16"] = "float32"
 

@@ -72,7 +72,7 @@ def run(run: RunConfig, cfg: GRPOConfig, reward: Reward = rule_rewards) -> Path 
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    with open_run("grm train grpo", run, cfg, sequences=cfg.prompts * cfg.group) as opened:
+    with open_run("grm train grpo", run, cfg, sequences=cfg.prompts, name="prompts") as opened:
         with jax.set_mesh(opened.mesh):
             policy = Policy(opened, cfg, reward)
         items = judgeable(load_items(cfg.items, run.seed), policy.kind)
@@ -161,9 +161,7 @@ class Policy:
         """What an update is given of these rollouts."""
         rewards = jnp.array([r.reward for r in rollouts]).reshape(-1, self.cfg.group)
         advantage = group_advantages(rewards, self.cfg.loss.advantage_std)
-        return to_arrays(
-            rollouts, np.asarray(advantage).reshape(-1), self.model.config.max_position
-        )
+        return to_arrays(rollouts, np.asarray(advantage), self.model.config.max_position)
 
 
 class Rollouts:

@@ -1,4 +1,7 @@
-"""The GRPO objective over whole rollouts: the policy's loss for `make_step`, and their scoring."""
+"""The GRPO objective over whole rollouts: the policy's loss for `make_step`, and their scoring.
+
+Letters: P prompts, G judgments of one prompt, T tokens.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from grm_jax.metric_names import DRIFT, ENTROPY, KL
+from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
 from grm_jax.objectives.config import GRPOLossConfig
-from grm_jax.objectives.grpo import grpo_loss
-from grm_jax.objectives.logprobs import token_logprobs
+from grm_jax.objectives.grpo import token_terms, token_weights
+from grm_jax.objectives.logprobs import TokenLogprobs, token_logprobs, token_loss
 from grm_jax.sharding import constrain
 from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.rollout import RolloutBatch
@@ -20,7 +25,8 @@ from grm_jax.train.step import Metrics, SumLoss
 
 # The metrics that the loss sums over tokens, for TRL's means are over all tokens of a batch. The
 # loss itself is a mean over sequences.
-SUMMED = (KL, ENTROPY, "clip_ratio/low_mean", "clip_ratio/high_mean")
+LOW, HIGH = "clip_ratio/low_mean", "clip_ratio/high_mean"
+SUMMED = (KL, ENTROPY, LOW, HIGH)
 
 
 def policy_loss(
@@ -29,7 +35,7 @@ def policy_loss(
     *,
     on_policy: bool,
     chunk: int,
-    remat: bool = False,
+    remat: Remat = "none",
     temperature: float = 1.0,
 ) -> SumLoss:
     """The loss of `make_step` for a RolloutBatch: summed over sequences (equation 15).
@@ -40,61 +46,85 @@ def policy_loss(
         temperature: at which it was written. The policy is the model at that temperature.
     """
 
+    def objective(scored: TokenLogprobs, data: Any) -> tuple[Array, Metrics]:
+        sampled, old, reference, advantage, weight = data
+        if on_policy:
+            old = jax.lax.stop_gradient(scored.logprob)
+        terms = token_terms(scored.logprob, old, reference, advantage, config)
+        # The sampler reports the model's own log-probabilities, whatever it draws at.
+        model_logprob = scored.logprob if scored.unscaled is None else scored.unscaled
+        report = {
+            ENTROPY: scored.entropy,
+            LOW: terms.clipped_low,
+            HIGH: terms.clipped_high,
+            DRIFT: jnp.abs(model_logprob - sampled),
+            # TRL too says nothing of a divergence that is no part of the loss.
+            **({KL: terms.kl} if config.beta else {}),
+        }
+        return weight * terms.loss, report
+
     def loss(params: Any, batch: RolloutBatch) -> tuple[jax.Array, jax.Array, Metrics]:
-        hidden = model.hidden(params, batch.tokens, batch.positions, remat=remat)
-        scored = token_logprobs(
+        hidden, mask = _hidden(model, params, batch, remat), batch.mask
+        per_token = jnp.broadcast_to(batch.advantage[..., None], mask.shape)
+        weight = jnp.broadcast_to(token_weights(mask), mask.shape)
+        old, reference = batch.old_logprob, batch.reference_logprob
+        total, report = token_loss(
             model,
             params,
             hidden,
-            batch.targets,
+            _flat(batch.tokens),
+            _flat(mask),
+            objective,
+            tuple(map(_flat, (batch.sampled_logprob, old, reference, per_token, weight))),
             chunk=chunk,
             entropy=True,
             temperature=temperature,
         )
-        logprob, entropy = scored.logprob, scored.entropy
-        assert entropy is not None
-        old = jax.lax.stop_gradient(logprob) if on_policy else batch.old_logprob
-        terms = grpo_loss(
-            logprob, old, batch.reference_logprob, batch.advantage, batch.mask, config
-        )
-        # The sampler reports the model's own log-probabilities, whatever it draws at.
-        model_logprob = logprob if scored.unscaled is None else scored.unscaled
         # Of each sequence the largest difference between the sampler's and the trainer's.
-        drift = jnp.where(batch.mask, jnp.abs(model_logprob - batch.sampled_logprob), 0.0)
-        count = jnp.asarray(batch.mask.shape[0], jnp.float32)
-        return (
-            terms.loss.sum(),
-            count,
-            {
-                # TRL too says nothing of a divergence that is no part of the loss.
-                **({KL: terms.kl.sum()} if config.beta else {}),
-                ENTROPY: jnp.sum(jnp.where(batch.mask, entropy, 0.0)),
-                "clip_ratio/low_mean": terms.clipped_low.sum(),
-                "clip_ratio/high_mean": terms.clipped_high.sum(),
-                DRIFT: drift.max(axis=1).sum(),
-            },
-        )
+        drift = report.pop(DRIFT).reshape(mask.shape).max(axis=-1)
+        sums = {name: jnp.sum(x, dtype=jnp.float32) for name, x in report.items()}
+        sequences = jnp.asarray(batch.advantage.size, jnp.float32)
+        return total, sequences, {**sums, DRIFT: drift.sum()}
 
     return loss
+
+
+def _hidden(
+    model: Model, params: Any, batch: RolloutBatch, remat: Remat = "none"
+) -> Float[Array, "P GT D"]:
+    """The states that predict what the policy wrote."""
+    hidden = model.group_hidden(
+        params, batch.prompts, batch.prompt_positions, batch.tokens, batch.positions, remat=remat
+    )
+    return constrain(_flat(hidden), ("batch", None, None))
+
+
+def _flat(x: Array) -> Array:
+    """[P, G, T, ..] as [P, G * T, ..]."""
+    return x.reshape(x.shape[0], x.shape[1] * x.shape[2], *x.shape[3:])
 
 
 def make_scorer(
     model: Model, compute: ComputeConfig, temperature: float = 1.0
 ) -> Callable[[Any, RolloutBatch], jax.Array]:
-    """score(params, batch) -> log-probabilities [B, T] of the batch's targets, in micro-batches."""
+    """score(params, batch) -> log-probabilities [P, G, T] of what was written, in micro-batches."""
 
     def score(params: Any, batch: RolloutBatch) -> jax.Array:
-        rows = batch.tokens.shape[0] // compute.microbatches
-        parts = jax.tree.map(lambda x: x.reshape(-1, rows, *x.shape[1:]), batch)
+        prompts = batch.prompts.shape[0] // compute.microbatches
+        parts = jax.tree.map(lambda x: x.reshape(-1, prompts, *x.shape[1:]), batch)
 
         def one(part: RolloutBatch) -> jax.Array:
-            hidden = model.hidden(params, part.tokens, part.positions)
-            chunk = compute.logits_chunk
             return token_logprobs(
-                model, params, hidden, part.targets, chunk=chunk, temperature=temperature
+                model,
+                params,
+                _hidden(model, params, part),
+                _flat(part.tokens),
+                _flat(part.mask),
+                chunk=compute.logits_chunk,
+                temperature=temperature,
             ).logprob
 
         scores = jax.lax.map(one, parts).reshape(batch.tokens.shape)
-        return constrain(scores, ("batch", None))
+        return constrain(scores, ("batch", None, None))
 
     return jax.jit(score)

@@ -1,6 +1,6 @@
 """Rollouts: G judgments of each prompt by the current policy, with rewards, as arrays.
 
-Letters: P prompts, G judgments of one prompt, B = P x G sequences, T tokens.
+Letters: P prompts of S tokens, G judgments of one prompt, T tokens of a judgment.
 """
 
 from __future__ import annotations
@@ -53,22 +53,27 @@ class Rollout:
 
 
 class RolloutBatch(NamedTuple):
-    """What an update reads, [B, T] but for `advantage` [B].
+    """What an update reads: `prompts` [P, S], `advantage` [P, G], the rest [P, G, T].
 
-    `targets[b, t]` is the token after `tokens[b, t]`, `mask` True where the policy wrote it;
-    `positions` are -1 on padding. `sampled_logprob` comes from the sampler, `old_logprob` and
-    `reference_logprob` from the trainer's own program under the policy before the first update
-    and under the frozen reference.
+    `tokens` are those that the policy wrote; positions are -1 on padding, which prompts have on the
+    left, so that each is one step from its judgments, and judgments on the right.
+    `sampled_logprob` comes from the sampler, `old_logprob` and `reference_logprob` from the
+    trainer's own program under the policy before the first update and under the frozen reference.
     """
 
+    prompts: Any
+    prompt_positions: Any
     tokens: Any
-    targets: Any
-    mask: Any
     positions: Any
     advantage: Any
     sampled_logprob: Any
     old_logprob: Any
     reference_logprob: Any
+
+    @property
+    def mask(self) -> Any:
+        """True where the policy wrote a token."""
+        return self.positions >= 0
 
 
 def judgeable(items: Sequence[Example], kind: Learns) -> list[Example]:
@@ -175,25 +180,34 @@ def _read(task: Task, completion: Completion, tokenizer: Tokenizer) -> Judgment:
 
 
 def to_arrays(rollouts: Sequence[Rollout], advantage: np.ndarray, longest: int) -> RolloutBatch:
-    """Right-padded rows, [B, T] with T one of few lengths; log-probabilities still zero.
+    """Padded prompts and judgments, S and T of few sizes; trainer's log-probabilities still zero.
 
-    longest: the number of positions that the model has.
+    Args:
+        rollouts: group by group. advantage: [P, G].
+        longest: the number of positions that the model has.
     """
-    lengths = [len(r.task.prompt) + len(r.tokens) - 1 for r in rollouts]
-    shape = (len(rollouts), bucket(max(lengths), longest))
-    tokens, targets = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
-    mask, positions = np.zeros(shape, bool), np.full(shape, -1, np.int32)
+    prompts, group = advantage.shape
+    tasks = [rollout.task for rollout in rollouts[::group]]
+    longest_prompt = max(len(task.prompt) for task in tasks)
+    size = bucket(longest_prompt, longest)
+    ids, at = np.zeros((prompts, size), np.int32), np.full((prompts, size), -1, np.int32)
+    for row, task in enumerate(tasks):
+        ids[row, size - len(task.prompt) :] = task.prompt
+        at[row, size - len(task.prompt) :] = np.arange(len(task.prompt))
+    shape = (len(rollouts), bucket(max(len(r.tokens) for r in rollouts), longest))
+    tokens, positions = np.zeros(shape, np.int32), np.full(shape, -1, np.int32)
     sampled = np.zeros(shape, np.float32)
-    for row, (rollout, length) in enumerate(zip(rollouts, lengths, strict=True)):
-        ids = np.concatenate([rollout.task.prompt, rollout.tokens])
-        first = len(rollout.task.prompt) - 1  # it predicts the first token that the policy wrote
-        tokens[row, :length], targets[row, :length] = ids[:-1], ids[1:]
-        positions[row, :length] = np.arange(length)
-        mask[row, first:length] = True
-        sampled[row, first:length] = rollout.logprobs
-    zeros = np.zeros(shape, np.float32)
+    for row, rollout in enumerate(rollouts):
+        first, length = len(rollout.task.prompt), len(rollout.tokens)
+        tokens[row, :length] = rollout.tokens
+        positions[row, :length] = np.arange(first, first + length)
+        sampled[row, :length] = rollout.logprobs
+    tokens, positions, sampled = (
+        x.reshape(prompts, group, -1) for x in (tokens, positions, sampled)
+    )
+    zeros = np.zeros(tokens.shape, np.float32)
     return RolloutBatch(
-        tokens, targets, mask, positions, advantage.astype(np.float32), sampled, zeros, zeros
+        ids, at, tokens, positions, advantage.astype(np.float32), sampled, zeros, zeros
     )
 
 

@@ -75,6 +75,7 @@ def open_run(
     training: TrainingConfig,
     *,
     sequences: int,
+    name: str = "batch.sequences",
     templates: Path | None = None,
 ) -> Iterator[Run]:
     """Checks what a run needs and holds its folder.
@@ -82,7 +83,7 @@ def open_run(
     Args:
         command: such as "grm train sft".
         training: the stage's settings; all of them are written into the folder.
-        sequences: of a batch.
+        sequences: of a batch, each of which one device has whole. name: what they are called.
         templates: instead of the run's own.
 
     Raises:
@@ -90,7 +91,7 @@ def open_run(
     """
     keep_freed_memory()
     mesh = make_mesh(training.compute.mesh)
-    check_batch(sequences, training.compute.microbatches, mesh)
+    check_batch(sequences, training.compute.microbatches, mesh, name)
     tokenizer = start_tokenizer(run.start, run.tokenizer)
     templates = templates or start_templates(run.start, run.templates)
     with run_folder(command, run.output, run, training) as output:

@@ -30,6 +30,7 @@ from grm_jax.judging.scalar import alone, pair_tokens, reward_tokens
 from grm_jax.judging.sources import open_judge
 from grm_jax.metric_names import CORRECT, TARGETS, TOKENS, TOO_LONG
 from grm_jax.models import scalar_head
+from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
 from grm_jax.objectives.scalar import bradley_terry_loss
 from grm_jax.processes import is_first, say, wait
@@ -88,7 +89,7 @@ def _run(run: Run, cfg: ScalarConfig) -> Path | None:
     return folder
 
 
-def pair_loss(model: Model, *, remat: bool = False) -> SumLoss:
+def pair_loss(model: Model, *, remat: Remat = "none") -> SumLoss:
     """The loss of `make_step`: the summed Bradley-Terry loss of the batch's `BestAndLoser` rows."""
 
     def loss(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Metrics]:

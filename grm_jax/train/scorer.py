@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from grm_jax.data.pipeline import Batch, TokenRow
 from grm_jax.metric_names import CORRECT, TARGETS, TOKENS, TOO_LONG
 from grm_jax.models import scalar_head
+from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
 from grm_jax.objectives.scalar import binary_loss
 from grm_jax.outputs import write_whole
@@ -74,7 +75,7 @@ def scored_row(ids: list[int], label: bool, first: int | None = None) -> TokenRo
     return TokenRow(fed, learned, np.full(len(ids), int(label), np.int32))
 
 
-def label_loss(model: Model, *, remat: bool = False) -> SumLoss:
+def label_loss(model: Model, *, remat: Remat = "none") -> SumLoss:
     """The loss of `make_step`: summed binary cross-entropy over the batch's labels."""
 
     def loss(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Metrics]:

@@ -14,8 +14,8 @@ from grm_jax.data.demonstrations import open_source
 from grm_jax.data.pipeline import Batch, make_stream
 from grm_jax.judging.kinds import Learns
 from grm_jax.metric_names import TARGET_TOKENS, TOKENS, TOO_LONG
+from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
-from grm_jax.objectives.logprobs import token_logprobs
 from grm_jax.objectives.rft import rft_loss
 from grm_jax.train.config import RunConfig
 from grm_jax.train.loop import train_stage
@@ -52,16 +52,14 @@ def train(
     return export(run, *trained, kind=kind)
 
 
-def sft_loss(model: Model, *, chunk: int, remat: bool = False) -> SumLoss:
+def sft_loss(model: Model, *, chunk: int, remat: Remat = "none") -> SumLoss:
     """The loss of `make_step`: summed negative log-likelihood of the batch's target tokens."""
 
     def loss(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Metrics]:
         hidden = model.hidden(params, batch.tokens, batch.positions, batch.segments, remat=remat)
-        scored = token_logprobs(model, params, hidden, batch.targets, chunk=chunk)
-        nll, count = rft_loss(scored.logprob, batch.mask)
-        total = count.sum()
+        nll, total = rft_loss(model, params, hidden, batch.targets, batch.mask, chunk=chunk)
         return (
-            nll.sum(),
+            nll,
             total,
             {
                 TOKENS: jnp.sum(batch.positions >= 0),

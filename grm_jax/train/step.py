@@ -81,8 +81,12 @@ def batch_sharding(mesh: Mesh, rules: Rules = TRAIN_RULES) -> NamedSharding:
     return NamedSharding(mesh, spec_for(("batch",), rules))
 
 
-def check_batch(sequences: int, microbatches: int, mesh: Mesh) -> None:
+def check_batch(
+    sequences: int, microbatches: int, mesh: Mesh, name: str = "batch.sequences"
+) -> None:
     """Refuses a batch that the mesh or the micro-batches do not divide.
+
+    name: what a person calls the rows.
 
     Raises:
         ValueError: names the numbers and what would fit.
@@ -90,9 +94,9 @@ def check_batch(sequences: int, microbatches: int, mesh: Mesh) -> None:
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     if microbatches < 1 or sequences % (microbatches * ways):
         raise ValueError(
-            f"batch.sequences is {sequences}, to be cut into {microbatches} micro-batches over "
-            f"data x fsdp = {ways} devices: it must be a multiple of "
-            f"{max(microbatches, 1) * ways}, and microbatches 1 or more."
+            f"{name} is {sequences}, to be cut into {microbatches} micro-batches over data x fsdp = "
+            f"{ways} devices: it must be a multiple of {max(microbatches, 1) * ways}, and "
+            "microbatches 1 or more."
         )
 
 

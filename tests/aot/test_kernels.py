@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from grm_jax.aot.flops import attended
-from grm_jax.aot.kernels import splash_flops
-from grm_jax.models.splash import block_size, row_kernel
+from grm_jax.aot.kernels import group_pairs, splash_flops
+from grm_jax.models.splash import Group, block_size, row_kernel
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,41 @@ def test_both_counts_are_the_blocks_that_the_kernel_runs(length, window):
         found = splash_flops(f"splash_mha_{phase}_any.3", info.block_mask.shape, (2, length, 64))
         assert found == 2 * products * 2 * 64 * blocks * block**2
     assert attended(length, window) == blocks * block**2
+
+
+@pytest.mark.parametrize(
+    ("group", "count", "window"),
+    [
+        (Group(512, 256), 4, None),
+        (Group(768, 128), 4, 200),  # blocks of 256, which hold two completions
+        (Group(200, 90), 3, 100),  # nothing is aligned
+        (Group(1024, 512), 2, 4096),
+    ],
+)
+def test_all_counts_of_groups_are_the_blocks_that_the_kernel_runs(group, count, window):
+    real = group.prompt + count * group.completion
+    length = real + -real % 128
+    kernel = row_kernel(2, length, window, 50.0, group=group)
+    block = block_size(length)
+    at = np.arange(length)
+    part = np.maximum((at - group.prompt) // group.completion + 1, 0)
+    place = np.where(part, group.prompt + (at - group.prompt) % group.completion, at)
+    ago = place[:, None] - place[None]
+    seen = (ago >= 0) & ((part == 0) | (part == part[:, None]))
+    seen &= ago < (window or length)
+    blocks = seen.reshape(length // block, block, -1, block).any(axis=(1, 3)).sum()
+    pairs = blocks * block**2
+    for phase, info, products in (
+        ("fwd", kernel.fwd_mask_info, 2),
+        ("dq", kernel.dq_mask_info, 3),
+        ("dkv", kernel.dkv_mask_info, 4),
+    ):
+        assert (np.asarray(info.block_mask) > 0).sum() == blocks
+        name, shape = f"splash_mha_{phase}_any.3", info.block_mask.shape
+        known = group_pairs(real, group, (window,))
+        found = splash_flops(name, shape, (2, length, 64), known)
+        assert found == 2 * products * 2 * 64 * pairs
+    assert attended(real, window or length, group) == pairs
 
 
 def test_rows_that_fill_no_block_count_as_padded():

@@ -23,7 +23,7 @@ def compiled(tmp_path, *options):
 
 
 def test_a_training_step_does_what_was_counted(tmp_path, capsys):
-    cost = compiled(tmp_path, "--program", "grpo-step", "--sequences", "8", "--mesh.fsdp", "4")
+    cost = compiled(tmp_path, "--program", "grpo-step", "--sequences", "16", "--mesh.fsdp", "4")
     assert cost["flops"] == pytest.approx(cost["flops_analytic"], rel=0.05)
     assert cost["mesh"] == {"data": 1, "fsdp": 4, "tensor": 1}
     weights = Model(PRESETS["tiny"]).num_params()

@@ -37,7 +37,7 @@ def key_tree(tree):
 
 
 @partial(jax.jit, static_argnums=0, static_argnames="remat")
-def hidden(model, params, tokens, positions, segments=None, remat=False):
+def hidden(model, params, tokens, positions, segments=None, remat="none"):
     return model.hidden(params, tokens, positions, segments, remat=remat)
 
 
@@ -150,14 +150,16 @@ def test_padding_gives_no_nan_forward_or_backward(params):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
-def test_remat_changes_no_gradient(params):
+@pytest.mark.parametrize("remat", ["attention", "dots", "full"])
+def test_remat_changes_no_gradient(params, remat):
     tokens, positions = tokens_of(2, 9), np.tile(np.arange(9, dtype=np.int32), (2, 1))
 
     def gradient(remat):
         loss = lambda p: jnp.square(hidden(MODEL, p, tokens, positions, remat=remat)[:, -1]).sum()  # noqa: E731
         return jax.grad(loss)(params)
 
-    for ours, theirs in zip(*(jax.tree.leaves(gradient(r)) for r in (True, False)), strict=True):
+    leaves = (jax.tree.leaves(gradient(r)) for r in (remat, "none"))
+    for ours, theirs in zip(*leaves, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
 
 

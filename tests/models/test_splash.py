@@ -12,8 +12,9 @@ from grm_jax.aot.topology import Topology
 from grm_jax.mesh import MeshConfig
 from grm_jax.models.attention import attention, causal_attention, causal_mask
 from grm_jax.models.config import Gemma2Config
+from grm_jax.models.group_attention import group_attention
 from grm_jax.models.model import Model
-from grm_jax.models.splash import block_size, splash_attention
+from grm_jax.models.splash import Group, block_size, splash_attention
 from grm_jax.sharding import for_tpu, make_mesh
 
 SOFTCAP = 3.0  # so low that logits of random queries and keys feel it
@@ -86,6 +87,54 @@ def test_the_comparison_sees_what_is_wrong(wrong):
     assert min(errors) > 1e-2, errors
 
 
+# A prompt of 150 places and three completions of 50, two rows of them; 300 fills no block.
+ROW = Group(150, 50)
+
+
+def group_rows():
+    """Positions of prompts of 150 and 90 tokens, completions of 50, 1, 20 and of 7, 0, 50."""
+    row = np.full((2, 300), -1, np.int32)
+    for i, (prompt, own) in enumerate(((150, (50, 1, 20)), (90, (7, 0, 50)))):
+        row[i, 150 - prompt : 150] = np.arange(prompt)
+        for j, length in enumerate(own):
+            row[i, 150 + 50 * j :][:length] = prompt + np.arange(length)
+    return jnp.asarray(row)
+
+
+def compare_groups(window, group=ROW, softcap=SOFTCAP):
+    positions = group_rows()
+    given, direction = arrays(300)
+    reference = group_attention(positions, 150, 3, window=window, softcap=SOFTCAP)
+    ours = partial(
+        splash_attention,
+        positions=positions,
+        segments=None,
+        window=window,
+        softcap=softcap,
+        group=group,
+        interpret=True,
+    )
+    expected = outputs(reference, given, direction, positions)
+    found = outputs(ours, given, direction, positions)
+    pairs = zip(found, expected, strict=True)
+    return [float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs]
+
+
+@pytest.mark.parametrize("window", [None, 40, 120])
+def test_groups_equal_their_reference(window):
+    """A window shorter than a completion, and one shorter than the prompt."""
+    errors = compare_groups(window)
+    assert max(errors) < 1e-5, errors
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"group": Group(150, 75)}, {"group": Group(149, 50)}, {"group": None}], ids=str
+)
+def test_the_comparison_of_groups_sees_what_is_wrong(wrong):
+    errors = compare_groups(40, **wrong)
+    assert min(errors) > 1e-2, errors
+
+
 def test_every_device_of_a_mesh_has_its_rows_and_heads():
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     with jax.set_mesh(mesh):
@@ -103,7 +152,7 @@ def test_the_model_is_the_same_with_either(monkeypatch):
 
     def everything(params):
         def total(params):
-            x = model.hidden(params, tokens, positions, segments, remat=True)
+            x = model.hidden(params, tokens, positions, segments, remat="full")
             return jnp.where(positions[..., None] >= 0, jnp.sin(x), 0).sum()
 
         last, cache = model.prefill(params, tokens, prompt)

@@ -6,25 +6,39 @@ import numpy as np
 
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model
-from grm_jax.objectives.logprobs import token_logprobs
 from grm_jax.objectives.rft import rft_loss
+
+# Hidden states of one number h give the logits h and 0 of two words, under a cap far away.
+TWO = Model(Gemma2Config(2, 2, 1, 1, 1, 1, 2, 1.0, final_logit_softcap=1e6))
+WORDS = {"embed": jnp.array([[1.0], [0.0]])}
+
+
+def states(probabilities):
+    """Hidden states that give word 0 these probabilities."""
+    p = jnp.asarray(probabilities)
+    return jnp.log(p / (1 - p))[..., None]
 
 
 def test_sums_what_the_mask_keeps():
-    logprobs = jnp.array([[-1.0, -2.0, -4.0], [-8.0, -16.0, -32.0]])
+    p = jnp.exp(-jnp.array([[1.0, 2.0, 4.0], [8.0, 0.1, 0.5]]))
     mask = jnp.array([[True, False, True], [False, False, False]])
-    nll, count = rft_loss(logprobs, mask)
-    assert nll.tolist() == [5.0, 0.0]
-    assert count.tolist() == [2.0, 0.0]
+    targets = jnp.zeros((2, 3), jnp.int32)
+    nll, count = rft_loss(TWO, WORDS, states(p), targets, mask, chunk=2)
+    np.testing.assert_allclose(nll, 5.0, rtol=1e-5)
+    assert count == 2
 
 
 def test_padding_cannot_spoil_value_or_gradient():
     mask = jnp.array([[True, False]])
+    targets = jnp.zeros((1, 2), jnp.int32)
     for poison in (jnp.nan, -jnp.inf):
-        logprobs = jnp.array([[-1.0, poison]])
-        grad = jax.grad(lambda x: rft_loss(x, mask)[0].sum())(logprobs)
-        assert rft_loss(logprobs, mask)[0].tolist() == [1.0]
-        assert grad.tolist() == [[-1.0, 0.0]]
+        hidden = states([[0.25, 0.5]]).at[0, 1].set(poison)
+
+        def value(hidden):
+            return rft_loss(TWO, WORDS, hidden, targets, mask, chunk=2)[0]
+
+        np.testing.assert_allclose(value(hidden), np.log(4), rtol=1e-5)
+        np.testing.assert_allclose(jax.grad(value)(hidden)[..., 0], [[-0.75, 0.0]], rtol=1e-5)
 
 
 def test_packed_rows_cost_what_they_cost_apart():
@@ -36,8 +50,7 @@ def test_packed_rows_cost_what_they_cost_apart():
 
     def cost(tokens, targets, mask, positions, segments):
         hidden = model.hidden(params, tokens, positions, segments)
-        found = token_logprobs(model, params, hidden, targets, chunk=4)
-        return rft_loss(found.logprob, jnp.asarray(mask))
+        return rft_loss(model, params, hidden, targets, jnp.asarray(mask), chunk=4)
 
     def one(parts):
         return jnp.asarray(np.concatenate(parts))[None].astype(jnp.int32)

@@ -111,7 +111,7 @@ def rollouts(policy, params, tasks):
 
 @pytest.fixture(scope="module")
 def batch(policy, rollouts):
-    advantage = np.array([r.reward for r in rollouts], np.float32)
+    advantage = np.array([r.reward for r in rollouts], np.float32).reshape(-1, GROUP)
     return to_arrays(rollouts, advantage, policy.model.config.max_position)
 
 
@@ -148,7 +148,7 @@ def smooth_step(make_policy, tasks):
 def test_the_trainers_logprobs_are_the_samplers(policy, params, rollouts, batch):
     """In f32, token by token; the sequences are longer than the sliding window."""
     found = np.asarray(policy.score(params, jax.device_put(batch)))
-    assert (batch.positions.max(axis=1) > policy.model.config.sliding_window).any()
+    assert (batch.positions.max(axis=-1) > policy.model.config.sliding_window).any()
     assert batch.mask.sum() == sum(len(r.tokens) for r in rollouts)
     np.testing.assert_allclose(
         found[batch.mask], batch.sampled_logprob[batch.mask], rtol=0, atol=1e-4
@@ -162,7 +162,7 @@ def test_the_drift_metric_sees_other_weights(policy, first_step, batch):
     other = begin(jax.tree.map(lambda p: p * 1.01, policy.load()))
     placed = RolloutBatch(*(jax.device_put(x, batch_sharding(policy.run.mesh)) for x in batch))
     _, metrics = update(other, placed)
-    assert float(metrics["sampling/logprob_drift"]) / len(batch.tokens) > 1e-3
+    assert float(metrics["sampling/logprob_drift"]) / batch.advantage.size > 1e-3
 
 
 def test_a_group_is_one_request_and_its_judgments_differ(policy, params, tasks, monkeypatch):
@@ -185,12 +185,16 @@ def test_a_group_is_one_request_and_its_judgments_differ(policy, params, tasks, 
 
 
 def test_arrays_hold_prompt_and_completion_and_mark_what_was_written(policy, rollouts, batch):
-    for row, rollout in enumerate(rollouts):
-        length = len(rollout.task.prompt) + len(rollout.tokens) - 1
-        fed = batch.tokens[row, :length]
-        assert tuple(fed[: len(rollout.task.prompt)]) == rollout.task.prompt
-        np.testing.assert_array_equal(batch.targets[row][batch.mask[row]], rollout.tokens)
-        assert (batch.positions[row, length:] == -1).all()
+    for number, rollout in enumerate(rollouts):
+        place, length = divmod(number, GROUP), len(rollout.task.prompt)
+        row = place[0]
+        padding = batch.prompts.shape[1] - length
+        assert tuple(batch.prompts[row, padding:]) == rollout.task.prompt
+        assert batch.prompt_positions[row].tolist() == [-1] * padding + list(range(length))
+        np.testing.assert_array_equal(batch.tokens[place][batch.mask[place]], rollout.tokens)
+        written = len(rollout.tokens)
+        assert batch.positions[place][:written].tolist() == list(range(length, length + written))
+        assert (batch.positions[place][written:] == -1).all()
     assert rollouts[0].tokens[-1] in policy.run.tokenizer.stop_ids
 
 
@@ -209,8 +213,8 @@ def test_better_judgments_of_a_group_become_likelier(make_policy, tasks, batch):
     before = np.asarray(policy.score(state.params, placed))
     state, _ = update(state, placed)
     after = np.asarray(policy.score(state.params, placed))
-    own = np.maximum(batch.mask.sum(axis=1), 1)
-    change = np.where(batch.mask, after - before, 0).sum(axis=1) / own
+    own = np.maximum(batch.mask.sum(axis=-1), 1)
+    change = np.where(batch.mask, after - before, 0).sum(axis=-1) / own
     assert (change * advantage).sum() > 0
 
 
@@ -245,7 +249,7 @@ def same(found, wanted):
 
 
 def test_microbatches_remat_and_chunks_change_nothing(make_policy, smooth_step, tasks):
-    compute = ComputeConfig(MeshConfig(1, 1, 1), microbatches=4, remat=True, logits_chunk=20)
+    compute = ComputeConfig(MeshConfig(1, 1, 1), microbatches=4, remat="full", logits_chunk=20)
     same(one_step(make_policy(compute=compute, optimizer=SMOOTH), tasks), smooth_step)
 
 
@@ -341,6 +345,12 @@ def test_values_out_of_range_are_refused(cfg, changes, message):
         return
     with pytest.raises(ValueError, match=message):
         change(cfg, **changes)
+
+
+def test_micro_batches_cut_between_prompts(cfg, tmp_path):
+    compute = ComputeConfig(MeshConfig(1, 1, 1), microbatches=3)
+    with one_device(), pytest.raises(ValueError, match=r"prompts is 4, .* a multiple of 3"):
+        grpo.run(*change(cfg, compute=compute, output=str(tmp_path)))
 
 
 def test_a_batch_counts_outputs_or_prompts(cfg):

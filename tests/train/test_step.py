@@ -79,8 +79,9 @@ def test_microbatches_on_a_mesh(update, reference):
     assert_same(update(MeshConfig(2, 2, 1), microbatches=2, devices=4), reference)
 
 
-def test_remat_and_chunks_change_nothing(update, reference):
-    assert_same(update(remat=True, chunk=64), reference)
+@pytest.mark.parametrize("remat", ["attention", "dots", "full"])
+def test_remat_and_chunks_change_nothing(update, reference, remat):
+    assert_same(update(remat=remat, chunk=640), reference)
 
 
 def test_the_loss_is_the_mean_over_all_target_tokens(model, params, make_batch):

@@ -1,0 +1,126 @@
+"""Attention of a prompt and G completions of it, in one row: the prompt once for all of them.
+
+A row is the prompt's S tokens, then T of each completion: S + G * T. A prompt's token sees the
+prompt up to itself; a completion's token sees the prompt, and its own completion up to itself.
+Letters: P rows, S prompt, G completions, T time, N heads, K key-value heads, H head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from grm_jax.models.attention import MASKED, attention, causal_mask, fold_heads
+from grm_jax.sharding import for_tpu
+
+
+def group_attention(
+    positions: Int[Array, "P L"],
+    prompt: int,
+    group: int,
+    *,
+    window: int | None = None,
+    softcap: float,
+) -> Callable[[Array, Array, Array], Array]:
+    """attend(q, k, v) over rows of a prompt and its completions: splash on TPUs, or the reference.
+
+    Args:
+        positions: -1 on padding; a completion's go on from its prompt's.
+        prompt: S. group: G; L is S + G * T.
+    """
+    if for_tpu():
+        # Here, because Pallas takes a second to import and nobody else needs it.
+        from grm_jax.models.splash import Group, splash_attention
+
+        length = (positions.shape[1] - prompt) // group
+        return partial(
+            splash_attention,
+            positions=positions,
+            segments=None,
+            window=window,
+            softcap=softcap,
+            group=Group(prompt, length),
+        )
+    return partial(
+        _attend, masks=_masks(positions, prompt, group, window), group=group, softcap=softcap
+    )
+
+
+def _masks(
+    positions: Int[Array, "P L"], prompt: int, group: int, window: int | None
+) -> tuple[Bool[Array, "P S S"], Bool[Array, "P Q S"], Bool[Array, "PG T T"]]:
+    """Who sees whom: prompt and prompt, completions and prompt, a completion and itself."""
+    first, rest = positions[:, :prompt], positions[:, prompt:]
+    key, query = first[:, None, :], rest[:, :, None]
+    seen = (key >= 0) & (key <= query)
+    if window is not None:
+        seen &= query - key < window
+    own = rest.reshape(len(rest) * group, rest.shape[1] // group)
+    return causal_mask(first, window), seen, causal_mask(own, window)
+
+
+def _attend(
+    q: Float[Array, "P L N H"],
+    k: Float[Array, "P L K H"],
+    v: Float[Array, "P L K H"],
+    *,
+    masks: tuple[Array, Array, Array],
+    group: int,
+    softcap: float,
+) -> Float[Array, "P L N H"]:
+    prompt_mask, prefix_mask, own_mask = masks
+    prompt = prompt_mask.shape[-1]
+    (q, own_q), (k, own_k), (v, own_v) = ((x[:, :prompt], x[:, prompt:]) for x in (q, k, v))
+    first = attention(q, k, v, prompt_mask, softcap)
+    rest = _completions(own_q, k, v, own_k, own_v, prefix_mask, own_mask, group, softcap)
+    return jnp.concatenate([first, rest], axis=1)
+
+
+def _completions(
+    q: Float[Array, "P Q N H"],
+    prefix_k: Float[Array, "P S K H"],
+    prefix_v: Float[Array, "P S K H"],
+    own_k: Float[Array, "P Q K H"],
+    own_v: Float[Array, "P Q K H"],
+    prefix_mask: Bool[Array, "P Q S"],
+    own_mask: Bool[Array, "PG T T"],
+    group: int,
+    softcap: float,
+) -> Float[Array, "P Q N H"]:
+    """The queries of all G completions, Q = G * T: one softmax over the prompt and their own.
+
+    As `shared_prefix_attention` does it for one query of each: the prompt's keys meet all queries
+    in one product. The weights are divided by their sum at the end, in the output.
+    """
+    p, length, n, h = q.shape
+    kv, t = prefix_k.shape[2], own_mask.shape[-1]
+
+    def apart(x: Array) -> Array:
+        return x.reshape(p * group, t, *x.shape[2:])
+
+    def together(x: Array) -> Array:
+        """[PG, K, N/K * T, ..] as [P, K, N/K * Q, ..]."""
+        x = x.reshape(p, group, kv, n // kv, t, -1).transpose(0, 2, 3, 1, 4, 5)
+        return x.reshape(p, kv, (n // kv) * length, -1)
+
+    def logits(q: Array, k: Array, mask: Array) -> Array:
+        raw = jnp.einsum("bkqh,bskh->bkqs", q, k, preferred_element_type=jnp.float32)
+        mask = jnp.tile(mask, (1, n // kv, 1))[:, None]
+        return jnp.where(mask, softcap * jnp.tanh(raw / softcap), MASKED)
+
+    prefix = logits(fold_heads(q, kv), prefix_k, prefix_mask)
+    own = logits(fold_heads(apart(q), kv), apart(own_k), own_mask)
+    peak = jnp.maximum(prefix.max(-1, keepdims=True), together(own.max(-1, keepdims=True)))
+    peak = jax.lax.stop_gradient(peak)
+    prefix = jnp.exp(prefix - peak)
+    own_peak = peak.reshape(p, kv, n // kv, group, t, 1).transpose(0, 3, 1, 2, 4, 5)
+    own = jnp.exp(own - own_peak.reshape(p * group, kv, -1, 1))
+    total = prefix.sum(-1, keepdims=True) + together(own.sum(-1, keepdims=True))
+    out = jnp.einsum("bkqs,bskh->bkqh", prefix.astype(q.dtype), prefix_v)
+    out += together(jnp.einsum("bkqs,bskh->bkqh", own.astype(q.dtype), apart(own_v)))
+    out = (out / total).astype(q.dtype)
+    return out.reshape(p, n, length, h).swapaxes(1, 2)
