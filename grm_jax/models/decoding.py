@@ -1,0 +1,320 @@
+"""Gemma-2 over caches: `extend` prefills prompts piece by piece, `decode` feeds a token of each
+sample.
+
+Layers are unrolled, not scanned: a scan copies the weights and the cache of every layer that it
+reaches, which for one token is most of the work. `split_layers` does it for the weights once.
+Letters: Z lanes, B prompts of a lane, R samples of a prompt that are decoded at a time, N slots of
+a lane, C tokens of a piece, K key-value heads, G queries of one head, S positions, H head size, D
+model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from grm_jax.models import cache as kv
+from grm_jax.models.attention import causal_mask
+from grm_jax.models.cache import KeysValues, PromptCache, SampleCache
+from grm_jax.models.cached_attention import (
+    Blocks,
+    Part,
+    blocks_in_use,
+    blockwise,
+    finish,
+    join,
+    whole,
+)
+from grm_jax.models.config import Gemma2Config
+from grm_jax.models.gemma2 import ACTIVATION, Params, embed, split_block
+from grm_jax.models.layers import rms_norm
+from grm_jax.sharding import constrain
+
+# Of a block of keys: with fewer numbers, a loop over blocks costs more than it saves.
+WORTH_A_LOOP = 8_192
+
+
+@jax.tree_util.register_dataclass
+@dataclass
+class Seats:
+    """What the slots hold, each array [Z, N]: the row of the sample's prompt, its place (0 to
+    R - 1) among the row's samples, how many of its tokens were fed, and whether it is live."""
+
+    row: Any
+    place: Any
+    step: Any
+    live: Any
+
+
+class _Layers(NamedTuple):
+    """How the local or the global layers read: the window, and of prompts and of samples how many
+    positions are kept and which blocks are read (None: the cache is read whole)."""
+
+    window: int | None
+    prompt_ring: int
+    own_ring: int
+    prompt_blocks: Blocks | None = None
+    own_blocks: Blocks | None = None
+
+
+def split_layers(params: Params) -> Params:
+    """The weights with those of each pair of layers in arrays of their own; jit it."""
+    pairs = jax.tree.leaves(params["pairs"])[0].shape[0]
+    return {**params, "pairs": tuple(_pair(params, number) for number in range(pairs))}
+
+
+def _pair(params: Params, number: int) -> Params:
+    pairs = params["pairs"]
+    if isinstance(pairs, tuple):
+        return pairs[number]
+    return jax.tree.map(lambda leaf: leaf[number], pairs)
+
+
+def extend(
+    config: Gemma2Config,
+    params: Params,
+    tokens: Int[Array, "Z C"],
+    row: Int[Array, " Z"],
+    start: Int[Array, " Z"],
+    count: Int[Array, " Z"],
+    cache: PromptCache,
+    *,
+    dtype: str,
+) -> tuple[Float[Array, "Z D"], PromptCache]:
+    """Runs the next piece of one prompt of each lane, and stores it in the prompt's row.
+
+    The first `count` tokens of a piece stand at the positions from `start` on; the rest is padding.
+    A lane whose `count` is 0 has none.
+
+    Returns:
+        The hidden state of the piece's last token, and the cache with the piece in it.
+    """
+    index = jnp.arange(tokens.shape[1])
+    positions = jnp.where(index < count[:, None], start[:, None] + index, -1)
+    stored: dict[str, list[KeysValues]] = {"local": list(cache.local), "global": list(cache.full)}
+    graph, _ = split_block(config)
+    x = embed(config, params, tokens, dtype)
+    for number in range(config.num_pairs):
+        for name, layers in stored.items():
+            window = config.sliding_window if name == "local" else None
+            ring, layer = kv.ring_of(cache.full[number], window), layers[number]
+            written: list[KeysValues] = []
+
+            def attend(
+                q: Array, k: Array, v: Array, window=window, ring=ring, layer=layer, written=written
+            ) -> Array:
+                written.append(kv.write_prompt(layer, row, start, count, KeysValues(k, v), ring))
+                new = KeysValues(k.swapaxes(1, 2), v.swapaxes(1, 2))
+                folded = _fold(q, k.shape[2])
+                mask = _per_head(causal_mask(positions, window), q.shape[2] // k.shape[2])
+                piece = whole(folded, new, mask[:, None], config.attn_logit_softcap)
+                before = _before_piece(
+                    folded, layer, row, start, positions, ring, window, config.attn_logit_softcap
+                )
+                return _unfold(finish(join(before, piece)), q)
+
+            x = constrain(x, ACTIVATION)
+            with jax.named_scope(name):
+                x = nnx.merge(graph, _pair(params, number)[name])(x, positions, attend)
+            layers[number] = written[0]
+    last = jnp.maximum(count - 1, 0)[:, None, None]
+    x = jnp.take_along_axis(x, last, axis=1)[:, 0]
+    lengths = jax.vmap(lambda x, i, n: x.at[i].set(n))(cache.lengths, row, start + count)
+    after = PromptCache(tuple(stored["local"]), tuple(stored["global"]), lengths)
+    return rms_norm(x, params["final_norm"], config.rms_norm_eps), after
+
+
+def _before_piece(
+    q: Float[Array, "Z K Q H"],
+    layer: KeysValues,
+    row: Int[Array, " Z"],
+    start: Int[Array, " Z"],
+    positions: Int[Array, "Z C"],
+    ring: int,
+    window: int | None,
+    softcap: float,
+) -> Part:
+    """What the queries of a piece make of the pieces before it."""
+    group = q.shape[2] // positions.shape[1]
+    pick = jax.vmap(lambda array, i: jax.lax.dynamic_index_in_dim(array, i, keepdims=False))
+    mine = KeysValues(pick(layer.keys, row), pick(layer.values, row))
+    if _by_blocks(layer):
+        blocks = blocks_in_use(jnp.minimum(start, ring), mine.keys.shape[2])
+
+        def seen(lane: Array, slots: Array) -> Array:
+            mask = kv.visible_prompt(start[lane], positions[lane], slots, ring, window)
+            return _per_head(mask, group)
+
+        return blockwise(q, mine, blocks, seen, softcap)
+    slots = jnp.arange(mine.keys.shape[2])
+    mask = _per_head(kv.visible_prompt(start, positions, slots, ring, window), group)
+    return whole(q, mine, mask[:, None], softcap)
+
+
+def decode(
+    config: Gemma2Config,
+    params: Params,
+    tokens: Int[Array, "Z N"],
+    seats: Seats,
+    prompts: PromptCache,
+    samples: SampleCache,
+    *,
+    places: int,
+    dtype: str,
+) -> tuple[Float[Array, "Z N D"], SampleCache]:
+    """Feeds the next token of every sample; returns hidden states, and the samples' new cache.
+
+    places: R; no two live samples have the same place in the same row.
+    """
+    graph, _ = split_block(config)
+    lanes, rows = prompts.lengths.shape
+    positions = jnp.take_along_axis(prompts.lengths, seats.row, axis=1) + seats.step
+    # The slot at each place of each row; an empty place has a number that no slot has.
+    seat = seats.row * places + seats.place
+    number = jnp.arange(seat.shape[1])
+    slot_at = jax.vmap(
+        lambda seat, live: (
+            jnp.full((rows * places,), seat.shape[0])
+            .at[jnp.where(live, seat, rows * places)]
+            .set(number, mode="drop")
+        )
+    )(seat, seats.live)
+    taken = jax.vmap(lambda x, i: x.at[i].get(mode="fill", fill_value=0))
+    asked = taken(positions, slot_at).reshape(lanes, rows, places)
+    used = jnp.any(slot_at.reshape(asked.shape) < seat.shape[1], axis=-1)
+    kinds = {
+        name: _layers(window, prompts, samples, seats, used)
+        for name, window in (("local", config.sliding_window), ("global", None))
+    }
+    own: dict[str, list[KeysValues]] = {"local": list(samples.local), "global": list(samples.full)}
+    prompt = {"local": prompts.local, "global": prompts.full}
+    x = embed(config, params, tokens, dtype)
+    for pair in range(config.num_pairs):
+        for name, kind in kinds.items():
+
+            def attend(q: Array, k: Array, v: Array, pair=pair, name=name, kind=kind) -> Array:
+                shape = (*q.shape[:2], k.shape[2], q.shape[2] // k.shape[2], q.shape[3])
+                q = q.reshape(shape)
+                own[name][pair] = kv.write_token(own[name][pair], seats.step % kind.own_ring, k, v)
+                mine = _own(q, own[name][pair], seats, kind, config.attn_logit_softcap)
+                seated = taken(q, slot_at).reshape(lanes, rows, places, *shape[2:])
+                part = _prompt(
+                    seated, prompt[name][pair], prompts.lengths, asked, kind,
+                    config.attn_logit_softcap,
+                )  # fmt: skip
+                part = jax.tree.map(lambda leaf: taken(leaf, seat), part)
+                return finish(join(part, mine)).astype(q.dtype).reshape(*shape[:2], -1, shape[4])
+
+            x = constrain(x, ACTIVATION)
+            with jax.named_scope(name):
+                x = nnx.merge(graph, _pair(params, pair)[name])(x, positions, attend)
+    x = rms_norm(x, params["final_norm"], config.rms_norm_eps)
+    return x, SampleCache(tuple(own["local"]), tuple(own["global"]))
+
+
+def _layers(
+    window: int | None, prompts: PromptCache, samples: SampleCache, seats: Seats, used: Array
+) -> _Layers:
+    """How layers of a window read, at this step; `used` [Z, B] says which prompts are."""
+    prompt_ring = kv.ring_of(prompts.full[0], window)
+    own_ring = kv.ring_of(samples.full[0], window)
+    layer = prompts.full[0] if window is None else prompts.local[0]
+    if not _by_blocks(layer):
+        return _Layers(window, prompt_ring, own_ring)
+    kept = jnp.where(used, jnp.minimum(prompts.lengths, prompt_ring), 0)[0]
+    written = jnp.where(seats.live, jnp.minimum(seats.step + 1, own_ring), 0)[0]
+    own = samples.full[0] if window is None else samples.local[0]
+    return _Layers(
+        window,
+        prompt_ring,
+        own_ring,
+        blocks_in_use(kept, layer.keys.shape[3]),
+        blocks_in_use(written, own.keys.shape[3]),
+    )
+
+
+def _own(
+    q: Float[Array, "Z N K G H"], cache: KeysValues, seats: Seats, kind: _Layers, softcap: float
+) -> Part:
+    """What each sample makes of its own tokens. A ring keeps no more than the window, so having
+    been written is all that there is to check."""
+    written = jnp.minimum(seats.step + 1, kind.own_ring)
+    if kind.own_blocks is not None:
+        part = blockwise(
+            q[0],
+            KeysValues(cache.keys[0], cache.values[0]),
+            kind.own_blocks,
+            lambda row, slots: (slots < written[0, row])[None],
+            softcap,
+        )
+        return jax.tree.map(lambda leaf: leaf[None], part)
+    mask = jnp.arange(cache.keys.shape[3]) < written[..., None]
+    return whole(q, cache, mask[:, :, None, None], softcap)
+
+
+def _prompt(
+    q: Float[Array, "Z B R K G H"],
+    cache: KeysValues,
+    lengths: Int[Array, "Z B"],
+    asked: Int[Array, "Z B R"],
+    kind: _Layers,
+    softcap: float,
+) -> Part:
+    """What the samples at each place of each row make of their prompt: [Z, B * R, K, G, ..].
+
+    A prompt's keys are read once for all its samples (R x G queries in one matrix product).
+    """
+    lanes, rows, places, heads, group, width = q.shape
+    folded = q.swapaxes(2, 3).reshape(lanes, rows, heads, places * group, width)
+    slots = jnp.arange(cache.keys.shape[3])
+
+    def see(length: Array, asked: Array, slots: Array) -> Array:
+        mask = kv.visible_prompt(length, asked, slots, kind.prompt_ring, kind.window)
+        return jnp.repeat(mask, group, axis=-2)
+
+    if kind.prompt_blocks is not None:
+        part = blockwise(
+            folded[0],
+            KeysValues(cache.keys[0], cache.values[0]),
+            kind.prompt_blocks,
+            lambda row, slots: see(lengths[0, row], asked[0, row], slots),
+            softcap,
+        )
+        part = jax.tree.map(lambda leaf: leaf[None], part)
+    else:
+        part = whole(folded, cache, see(lengths, asked, slots)[:, :, None], softcap)
+
+    def unfold(leaf: Array) -> Array:
+        split = leaf.reshape(lanes, rows, heads, places, group, *leaf.shape[4:])
+        return split.swapaxes(2, 3).reshape(lanes, rows * places, heads, group, *leaf.shape[4:])
+
+    return jax.tree.map(unfold, part)
+
+
+def _by_blocks(layer: KeysValues) -> bool:
+    """Whether only the blocks that are in use are read: on one CPU, if a block is large enough."""
+    lanes, _, heads, positions, width = layer.keys.shape
+    alone = lanes == 1 and jax.sharding.get_abstract_mesh().empty
+    large = heads * min(kv.BLOCK, positions) * width >= WORTH_A_LOOP
+    return alone and large and jax.default_backend() == "cpu"
+
+
+def _fold(q: Float[Array, "Z C N H"], heads: int) -> Float[Array, "Z K Q H"]:
+    """Queries of a head's group side by side: query g * C + c is token c's."""
+    z, c, n, h = q.shape
+    return q.swapaxes(1, 2).reshape(z, heads, n // heads * c, h)
+
+
+def _unfold(out: Float[Array, "Z K Q H"], q: Float[Array, "Z C N H"]) -> Float[Array, "Z C N H"]:
+    z, c, n, h = q.shape
+    return out.astype(q.dtype).reshape(z, n, c, h).swapaxes(1, 2)
+
+
+def _per_head(mask: Array, group: int) -> Array:
+    """A mask [.., C, S] for the queries of a folded group [.., Q, S]."""
+    return jnp.concatenate([mask] * group, axis=-2)
