@@ -26,7 +26,8 @@ from grm_jax.models.hf import save_folder
 from grm_jax.models.model import Model
 from grm_jax.outputs import check_file, json_with, write_whole
 from grm_jax.paths import expanded
-from grm_jax.sampling.sampler import Request, Sampler
+from grm_jax.sampling.engine import Request
+from grm_jax.sampling.sampler import Sampler
 
 
 def run(command: BenchCommand) -> None:

@@ -49,7 +49,7 @@ def blocks_in_use(used: Int[Array, " B"], positions: int) -> Blocks:
 def whole(
     q: Float[Array, "*B Q H"],
     cache: KeysValues,
-    seen: Bool[Array, "*M Q S"],
+    seen: Bool[Array, "*M #Q S"],
     softcap: float,
 ) -> Part:
     """The part over a cache [*B, S, H], under a mask that broadcasts against [*B, Q, S]."""
