@@ -18,7 +18,7 @@ class Sampler:
     """Draws completions from a language model.
 
     Args:
-        rows: samples decoded at once; the speed and memory knob.
+        slots: samples decoded at once; the speed and memory knob.
         places: samples of a prompt that share its cache, see `EngineSize`.
         max_new_tokens: length limit of a completion; with the prompt at most max_position.
         mesh: devices to spread over, with `params` already placed; None for one device.
@@ -30,15 +30,15 @@ class Sampler:
     strategy: Strategy = field(default_factory=Strategy)
     seed: int = 0
     max_new_tokens: int = 512
-    rows: int = 64
+    slots: int = 64
     places: int = 4
     mesh: Mesh | None = None
     # Kept for the next call, with their memory; `dataclasses.replace` hands them on.
     engines: list[Engine] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
-        if self.rows < 1:
-            raise ValueError(f"rows is {self.rows}; at least one sample must be decoded at once.")
+        if self.slots < 1:
+            raise ValueError(f"slots is {self.slots}; at least one sample must be decoded at once.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; give a whole number from 0 up to 2**32 - 1.")
         limit = self.model.config.max_position
@@ -48,9 +48,9 @@ class Sampler:
                 f"prompt and answer together, so give 1 to {limit - 1}."
             )
         shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.mesh else 1
-        if self.rows % shards:
+        if self.slots % shards:
             raise ValueError(
-                f"rows is {self.rows}, but the mesh splits a batch over {shards} devices: give a "
+                f"slots is {self.slots}, but the mesh splits a batch over {shards} devices: give a "
                 f"multiple of {shards}."
             )
 
@@ -81,7 +81,7 @@ class Sampler:
         for request in requests:
             self.check_length(len(request.tokens))
             engine.submit(request)
-            while engine.waiting >= self.rows:
+            while engine.waiting >= self.slots:
                 yield from engine.step()
         while not engine.idle:
             yield from engine.step()
@@ -89,7 +89,7 @@ class Sampler:
 
     def _engine(self) -> Engine:
         """An engine that is free, of these weights and this size; or else a new one."""
-        size = EngineSize(slots=self.rows, places=min(self.places, self.rows))
+        size = EngineSize(slots=self.slots, places=min(self.places, self.slots))
         for engine in self.engines:
             if engine.fits(self.params, self.stop_ids, self.max_new_tokens, size, self.mesh):
                 self.engines.remove(engine)

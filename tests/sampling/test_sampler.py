@@ -23,7 +23,7 @@ def sampler() -> Sampler:
     model = Model(CONFIG)
     params = model.init(jax.random.key(0))
     params = jax.tree.map(lambda w: w * 6 if w.ndim > 1 else w, params)
-    return Sampler(model, params, stop_ids=[7, 9], max_new_tokens=10, rows=8, seed=3)
+    return Sampler(model, params, stop_ids=[7, 9], max_new_tokens=10, slots=8, seed=3)
 
 
 def _requests(count: int, k: int = 5) -> list[Request]:
@@ -103,11 +103,11 @@ def test_a_mesh_draws_the_same_tokens(sampler: Sampler, shape: MeshConfig) -> No
 def test_refusals_name_value_limit_and_fix(sampler: Sampler) -> None:
     with pytest.raises(ValueError, match=r"71 tokens.*room for 70"):
         list(sampler([Request([11] * 71, 0, (0,))]))
-    with pytest.raises(ValueError, match=r"rows is 0"):
-        dataclasses.replace(sampler, rows=0)
+    with pytest.raises(ValueError, match=r"slots is 0"):
+        dataclasses.replace(sampler, slots=0)
     with pytest.raises(ValueError, match=r"max_new_tokens is 80.*1 to 79"):
         dataclasses.replace(sampler, max_new_tokens=80)
     with pytest.raises(ValueError, match=r"seed is -1"):
         dataclasses.replace(sampler, seed=-1)
     with pytest.raises(ValueError, match=r"multiple of 8"):
-        dataclasses.replace(sampler, rows=4, mesh=make_mesh(MeshConfig(8, 1, 1)))
+        dataclasses.replace(sampler, slots=4, mesh=make_mesh(MeshConfig(8, 1, 1)))
