@@ -28,7 +28,7 @@ from grm_jax.train.stages import (
     SFTConfig,
     SPCTConfig,
 )
-from grm_jax.train.step import check_rows
+from grm_jax.train.step import check_batch
 from tests.train import pairs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -108,11 +108,11 @@ def test_presets_are_configs(path):
     assert cfg.rft is not None
     assert cfg.grpo is not None
     assert cfg.meta_rm is not None
-    rows = ((cfg.rft, cfg.rft.batch.rows), (cfg.meta_rm, cfg.meta_rm.batch.rows))
+    rows = ((cfg.rft, cfg.rft.batch.sequences), (cfg.meta_rm, cfg.meta_rm.batch.sequences))
     for stage, count in (*rows, (cfg.grpo, cfg.grpo.prompts * cfg.grpo.group)):
         mesh = stage.compute.mesh
         shape = (mesh.data, max(mesh.fsdp, 1), mesh.tensor)
-        check_rows(count, stage.compute.microbatches, AbstractMesh(shape, MESH_AXES))
+        check_batch(count, stage.compute.microbatches, AbstractMesh(shape, MESH_AXES))
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("sft_*.yaml")), ids=lambda p: p.stem)
@@ -145,7 +145,7 @@ def test_the_judge_is_trained_on_the_data_and_the_budget_of_the_grm():
     )
     assert run.start == f"{start.output}/model"
     assert start.cfg.kind == "judge"
-    assert start.cfg.stages["noisy"].data[0].rows == "choices"
+    assert start.cfg.stages["noisy"].data[0].source == "choices"
     assert start.cfg.stages["noisy"].data[0].noise == before.cfg.stages["noisy"].data[0].noise
 
 
@@ -156,13 +156,13 @@ def test_the_27b_preset_says_the_papers_hyperparameters():
     assert cfg.rft.n_plain == 3
     assert cfg.rft.general_share == pytest.approx(1070 / 1256, abs=5e-4)
     assert cfg.rft.optimizer.learning_rate == 5e-6
-    assert (cfg.rft.batch.rows, cfg.rft.batch.pack, cfg.rft.steps) == (1024, False, 900)
+    assert (cfg.rft.batch.sequences, cfg.rft.batch.pack, cfg.rft.steps) == (1024, False, 900)
     assert cfg.grpo.optimizer.learning_rate == 4e-7
-    assert (cfg.grpo.batch, cfg.grpo.steps, cfg.grpo.group) == (512, 900, 4)
+    assert (cfg.grpo.per_step, cfg.grpo.steps, cfg.grpo.group) == (512, 900, 4)
     assert cfg.grpo.loss.beta == 0.08
     assert cfg.grpo.filter.n == 3
     assert cfg.meta_rm.optimizer.learning_rate == 1e-5
-    assert (cfg.meta_rm.batch.rows, cfg.meta_rm.batch.pack) == (512, False)
+    assert (cfg.meta_rm.batch.sequences, cfg.meta_rm.batch.pack) == (512, False)
     assert cfg.evaluation.strategy.temperature == 0.5
     assert cfg.evaluation.k == 32
 
@@ -308,7 +308,7 @@ def with_math_pairs(copies, tmp_path, monkeypatch):
     preset = presets.find("data", "math_pairs")
     cfg = read_options(MathPairsConfig, ["--config", preset], "data math-pairs")
     assert {source.name for source in cfg.input} == set(SUBJECTS)
-    problems = tuple(replace(source, rows=str(copies / source.rows)) for source in cfg.input)
+    problems = tuple(replace(source, source=str(copies / source.source)) for source in cfg.input)
     assert data.run(replace(cfg, input=problems)) == 0
 
 
@@ -317,9 +317,9 @@ def test_every_source_of_the_large_presets_yields_labelled_items(name, copies, w
     sources = sources_of(name)
     assert len(sources) == 6
     for source in sources:
-        local = copies / source.rows
-        items = load_items((replace(source, rows=str(local)) if local.exists() else source,), 0)
-        assert len(items) == (len(SUBJECTS) if "math" in source.rows else 1), source
+        local = copies / source.source
+        items = load_items((replace(source, source=str(local)) if local.exists() else source,), 0)
+        assert len(items) == (len(SUBJECTS) if "math" in source.source else 1), source
         assert all(item.label is not None for item in items)
         if local.exists():
             assert [item.responses[item.label] for item in items] == ["good"], source
@@ -329,10 +329,10 @@ def test_local_copies_of_the_public_sets_yield_labelled_items(shared_data):
     """The same on real rows, for the sets that are there."""
     seen = set()
     for source in sources_of("spct_27b.yaml"):
-        folder = shared_data / "hub_schema" / source.rows.replace("/", "__")
+        folder = shared_data / "hub_schema" / source.source.replace("/", "__")
         if folder.is_dir():
-            items = load_items((replace(source, rows=str(folder), limit=50),), 0)
+            items = load_items((replace(source, source=str(folder), limit=50),), 0)
             assert len(items) > 45
             assert all(item.n == 2 and item.label is not None for item in items)
-            seen.add(source.rows)
+            seen.add(source.source)
     assert len(seen) == 3

@@ -12,7 +12,7 @@ from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model
 from grm_jax.sharding import DECODE_RULES, TRAIN_RULES, check_divisible, make_mesh
-from grm_jax.train.step import check_rows
+from grm_jax.train.step import check_batch
 
 FOLDER = Path(__file__).resolve().parent.parent / "configs" / "mesh"
 ALL = ("2b", "9b", "27b")
@@ -53,7 +53,7 @@ def check(shape, sizes, topology, rules):
         check_divisible(*weights(size), mesh, rules)
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     for rows in (512, 1024):
-        check_rows(rows, rows // ways, mesh)
+        check_batch(rows, rows // ways, mesh)
 
 
 def test_every_preset_has_its_use_tested():

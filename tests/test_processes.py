@@ -54,17 +54,17 @@ def place(tmp_path_factory):
     sft = {
         "start": str(place / "small"),
         "stages": {"sft": {"steps": STEPS, "optimizer": SMOOTH}},
-        "batch": {"rows": 8, "length": 96},
+        "batch": {"sequences": 8, "length": 96},
         "checkpoint": {"every": 1000},
         "compute": MESH,
     }
     grpo = {
         "start": str(place / "able"),
-        "items": [{"rows": str(place / "rows.jsonl")}],
-        "filter": {"n": 2, "judge": {"rows": 8, "max_new_tokens": 48}},
+        "items": [{"source": str(place / "rows.jsonl")}],
+        "filter": {"n": 2, "judge": {"slots": 8, "max_new_tokens": 48}},
         "group": 4,
-        "batch": 8,
-        "rows": 8,
+        "per_step": 8,
+        "slots": 8,
         "steps": 2,
         "samples_every": 1,
         "max_new_tokens": 48,
@@ -80,7 +80,7 @@ def place(tmp_path_factory):
 
 
 def commands(place: Path, output: Path) -> list[list[str]]:
-    judge = f"judge --model {place}/able --meta-rm tiny-meta --k 2 --rows 8 --max-new-tokens 48 \
+    judge = f"judge --model {place}/able --meta-rm tiny-meta --k 2 --slots 8 --max-new-tokens 48 \
         --mesh.fsdp 8 --input {place}/more.jsonl --output {output}/verdicts.jsonl"
     grpo = f"train grpo --config {place}/grpo.yaml --output {output}/grpo"
     return [grpo.split(), judge.split()]

@@ -30,12 +30,13 @@ RUNS = {
     "grm eval --benchmark paper --model path/to/folder --k 32": f"{EVAL} --output runs/eval/A",
     "grm compare runs/eval/A runs/eval/B": "",
     "grm train spct --config spct_tiny": "train spct --config spct_tiny --grpo null --meta_rm null "
-    "--rft.items '[{limit: 12}]' --rft.steps 2 --rft.optimizer.warmup_steps 0 --rft.batch.rows 8 "
-    "--evaluation.items '[{split: heldout, limit: 4}]' --evaluation.k 1 --evaluation.k_start 1",
+    "--rft.items '[{limit: 12}]' --rft.steps 2 --rft.optimizer.warmup_steps 0 "
+    "--rft.batch.sequences 8 --evaluation.items '[{split: heldout, limit: 4}]' --evaluation.k 1 "
+    "--evaluation.k_start 1",
     "grm data math-pairs --config math_pairs --model path/to/chat-model": "data math-pairs "
     "--config math_pairs --input problems.jsonl --model path/to/chat-model",
     "grm aot --preset 27b --topology v5p:4x4x4 --program grpo-step": "aot --preset tiny "
-    "--topology v5e:2x2 --program grpo-step --rows 8 --length 320 --mesh.fsdp 4",
+    "--topology v5e:2x2 --program grpo-step --sequences 8 --length 320 --mesh.fsdp 4",
     "grm experiment scaling --limit 1000 --strategy.temperature 1": "experiment scaling --limit 4 "
     "--strategy.temperature 1 --k 2 --models '[tiny]'",
 }

@@ -15,25 +15,28 @@ TRAINING = 4
 ATTENTION_TRAINING = 5.5
 
 
-def forward_flops(model: Model, rows: int, length: int, *, logits: int) -> float:
-    """Rows of `length` tokens through the trunk, and `logits` of their positions to the head."""
-    matrices, attention = _trunk(model, rows, length)
+def forward_flops(model: Model, sequences: int, length: int, *, logits: int) -> float:
+    """Sequences of `length` tokens through the trunk, `logits` of their positions to the head."""
+    matrices, attention = _trunk(model, sequences, length)
     return matrices + attention + 2.0 * logits * head_size(model)
 
 
-def training_flops(model: Model, rows: int, length: int) -> float:
+def training_flops(model: Model, sequences: int, length: int) -> float:
     """An update's passes over the trunk; the head is not counted."""
-    matrices, attention = _trunk(model, rows, length)
+    matrices, attention = _trunk(model, sequences, length)
     return TRAINING * matrices + ATTENTION_TRAINING * attention
 
 
-def _trunk(model: Model, rows: int, length: int) -> tuple[float, float]:
+def _trunk(model: Model, sequences: int, length: int) -> tuple[float, float]:
     """Forward operations of the weights, and of attention: q k^T and the sum of values."""
     c = model.config
     heads = (2 * c.num_heads + 2 * c.num_kv_heads) * c.head_dim
     weights = c.num_layers * c.embed_dim * (heads + 3 * c.mlp_dim)
     pairs = c.num_layers // 2 * (attended(length, c.sliding_window) + attended(length, length))
-    return 2.0 * rows * length * weights, 2.0 * rows * pairs * 2 * c.num_heads * c.head_dim
+    return (
+        2.0 * sequences * length * weights,
+        2.0 * sequences * pairs * 2 * c.num_heads * c.head_dim,
+    )
 
 
 def attended(length: int, window: int) -> int:

@@ -25,7 +25,7 @@ class GroupConfig:
     """Every preset x topology x program of a group is compiled, with the same work.
 
     Args:
-        rows, group, length, new: as of `grm aot`.
+        sequences, group, length, new: as of `grm aot`.
 
     Raises:
         ValueError: a preset, topology or program that is none.
@@ -34,7 +34,7 @@ class GroupConfig:
     presets: tuple[str, ...]
     topologies: tuple[str, ...]
     programs: tuple[str, ...]
-    rows: int | None = None
+    sequences: int | None = None
     group: int = 0
     length: int = 4096
     new: int = 1024
@@ -54,8 +54,8 @@ def commands(groups: Sequence[GroupConfig]) -> Iterator[tuple[str, ...]]:
     """The `grm` command of every combination, in the order of the groups."""
     for g in groups:
         for preset, topology, program in product(g.presets, g.topologies, g.programs):
-            rows = PROGRAMS[program][0] if g.rows is None else g.rows
-            work = {"rows": rows, "group": g.group, "length": g.length, "new": g.new}
+            given = PROGRAMS[program][0] if g.sequences is None else g.sequences
+            work = {"sequences": given, "group": g.group, "length": g.length, "new": g.new}
             yield (
                 *("aot", "--preset", preset, "--topology", topology, "--program", program),
                 *(word for name, value in work.items() for word in (f"--{name}", str(value))),

@@ -101,4 +101,4 @@ def _used(rows: Sequence[Row]) -> float | None:
 def _rl_step(programs: dict[str, Row]) -> float | None:
     if any(programs.get(name, {}).get("seconds") is None for name in RL):
         return None
-    return sum(ROLLOUTS / programs[name]["rows"] * programs[name]["seconds"] for name in RL)
+    return sum(ROLLOUTS / programs[name]["sequences"] * programs[name]["seconds"] for name in RL)

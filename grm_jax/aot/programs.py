@@ -46,7 +46,7 @@ from grm_jax.train.rollout import RolloutBatch
 from grm_jax.train.scorer import label_loss
 from grm_jax.train.sft import sft_loss
 from grm_jax.train.state import abstract_state, state_shardings
-from grm_jax.train.step import SumLoss, batch_sharding, check_rows, compile_step, make_step
+from grm_jax.train.step import SumLoss, batch_sharding, check_batch, compile_step, make_step
 
 CHUNK = 256  # positions whose logits are in memory at once
 STOPS = 2
@@ -57,21 +57,21 @@ class Work:
     """How much one run of a program does, over all devices.
 
     Args:
-        rows: sequences; of prefill and decode: samples that are drawn at once.
+        sequences: of one run; of prefill and decode: samples that are drawn at once.
         length: tokens of a sequence; of prefill and decode: of a prompt.
         new: tokens that decode draws per sample.
         group: of prefill and decode: samples of one prompt; 0: as many as there are.
-        microbatches: parts of a step; 0: so many that a device has one row at a time.
+        microbatches: parts of a step; 0: so many that a device has one sequence at a time.
     """
 
-    rows: int
+    sequences: int
     length: int = 4096
     new: int = 1024
     group: int = 0
     microbatches: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("rows", "length", "new"):
+        for name in ("sequences", "length", "new"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
         for name in ("group", "microbatches"):
@@ -116,35 +116,35 @@ def build(
         shape: of the mesh; by default `train_mesh` or `decode_mesh`.
 
     Raises:
-        ValueError: no such program; the mesh does not divide the model or the rows.
+        ValueError: no such program; the mesh does not divide the model or the sequences.
     """
     if name not in PROGRAMS:
         raise ValueError(f"program is {name!r}; the programs are {', '.join(PROGRAMS)}.")
-    rows, training = PROGRAMS[name]
-    work = work or Work(rows)
+    sequences, training = PROGRAMS[name]
+    work = work or Work(sequences)
     if shape is None:
         slices = len({getattr(device, "slice_index", 0) for device in devices})
-        count, rows = len(devices) // slices, work.rows // slices
-        one = train_mesh(config, count, rows) if training else decode_mesh(config, count)
+        count, sequences = len(devices) // slices, work.sequences // slices
+        one = train_mesh(config, count, sequences) if training else decode_mesh(config, count)
         shape = replace(one, data=slices * one.data)
     return _MAKE[name](config, make_mesh(shape, devices), work)
 
 
-def train_mesh(config: Gemma2Config, devices: int, rows: int) -> MeshConfig:
-    """As many ways to split weights and rows (fsdp) as fit; `data`, then `tensor` take the rest.
+def train_mesh(config: Gemma2Config, devices: int, sequences: int) -> MeshConfig:
+    """As many ways to split weights and sequences (fsdp) as fit; the rest to `data` or `tensor`.
 
     Raises:
         ValueError: nothing divides.
     """
     sizes = [n for n in range(devices, 0, -1) if devices % n == 0 and config.embed_dim % n == 0]
     for fsdp in sizes:
-        if rows % devices == 0:
+        if sequences % devices == 0:
             return MeshConfig(devices // fsdp, fsdp, 1)
-        if rows % fsdp == 0 and config.num_kv_heads % (devices // fsdp) == 0:
+        if sequences % fsdp == 0 and config.num_kv_heads % (devices // fsdp) == 0:
             return MeshConfig(1, fsdp, devices // fsdp)
     raise ValueError(
-        f"{rows} rows and a model dimension of {config.embed_dim} cannot be split over {devices} "
-        "devices: give rows, or mesh.data, mesh.fsdp and mesh.tensor."
+        f"{sequences} sequences and a model dimension of {config.embed_dim} cannot be split over "
+        f"{devices} devices: give sequences, or mesh.data, mesh.fsdp and mesh.tensor."
     )
 
 
@@ -181,7 +181,7 @@ def _step(
     optimizer = make_optimizer(OptimizerConfig(), schedule, model.axes())
     places = state_shardings(model, optimizer, mesh)
     step = make_step(loss, optimizer, schedule, microbatches=_parts(mesh, work))
-    tokens = work.rows * work.length
+    tokens = work.sequences * work.length
     head = 2.0 * tokens * head_size(model)
     # Logits that fit into one chunk are not made a second time.
     again = TRAINING if work.length > CHUNK and model.head == "lm" else TRAINING - 1
@@ -189,8 +189,8 @@ def _step(
         _jitted(compile_step(step, places, mesh), abstract_state(model, optimizer, places), batch),
         mesh,
         tokens,
-        training_flops(model, work.rows, work.length) + again * head,
-        useful=3 * (forward_flops(model, work.rows, work.length, logits=0) + head),
+        training_flops(model, work.sequences, work.length) + again * head,
+        useful=3 * (forward_flops(model, work.sequences, work.length, logits=0) + head),
         resident=resident,
     )
 
@@ -200,29 +200,29 @@ def _grpo_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     model = _stored(config)
     parts = _parts(mesh, work)
     compute = ComputeConfig(microbatches=parts, logits_chunk=CHUNK, dtype="bfloat16")
-    tokens = work.rows * work.length
+    tokens = work.sequences * work.length
     return Program(
         _jitted(
             make_scorer(model, compute), _params(model, mesh, TRAIN_RULES), _rollouts(mesh, work)
         ),
         mesh,
         tokens,
-        forward_flops(model, work.rows, work.length, logits=tokens),
+        forward_flops(model, work.sequences, work.length, logits=tokens),
         resident=3 * _size(_trained(config), mesh, TRAIN_RULES),
     )
 
 
 def _meta_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     model = _stored(config).as_head("scalar")
-    shape = (work.rows, work.length)
+    shape = (work.sequences, work.length)
     ids = _array(mesh, shape, jnp.int32, DECODE_RULES)
     return Program(
         _jitted(
             jax.jit(rate, static_argnums=0), model, _params(model, mesh, DECODE_RULES), ids, ids
         ),
         mesh,
-        work.rows * work.length,
-        forward_flops(model, work.rows, work.length, logits=work.rows),
+        work.sequences * work.length,
+        forward_flops(model, work.sequences, work.length, logits=work.sequences),
     )
 
 
@@ -265,7 +265,7 @@ def _decode(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     )
 
 
-# Name: how it is made, the paper's rows, whether it belongs to training.
+# Name: how it is made, the paper's sequences, whether it belongs to training.
 _MAKE: dict[str, Callable[[Gemma2Config, Mesh, Work], Program]] = {
     "rft-step": _rft_step,
     "grpo-step": _grpo_step,
@@ -314,24 +314,24 @@ def _size(model: Model, mesh: Mesh, rules: Rules) -> int:
 def _parts(mesh: Mesh, work: Work) -> int:
     """Micro-batches of the work, checked."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    parts = work.microbatches or max(work.rows // ways, 1)
-    check_rows(work.rows, parts, mesh)
+    parts = work.microbatches or max(work.sequences // ways, 1)
+    check_batch(work.sequences, parts, mesh)
     return parts
 
 
 def _prompts(mesh: Mesh, work: Work) -> Prompts:
-    """The sampler's batch of `rows` samples: in chunks of one prompt, as it would cut them."""
+    """The sampler's batch of `sequences` samples: in chunks of one prompt, as it would cut them."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    most = min(work.group or work.rows, work.rows)
-    group = next((g for g in GROUPS if g <= most and work.rows // g % ways == 0), None)
+    most = min(work.group or work.sequences, work.sequences)
+    group = next((g for g in GROUPS if g <= most and work.sequences // g % ways == 0), None)
     if group is None:
         raise ValueError(
-            f"rows is {work.rows}, but the mesh splits the batch over {ways} devices: give a "
-            f"multiple of {ways}."
+            f"sequences is {work.sequences}, but the mesh splits the batch over {ways} devices: "
+            f"give a multiple of {ways}."
         )
 
     def of(*shape: int, dtype: Any) -> Any:
-        return _array(mesh, (work.rows // group, *shape), dtype, DECODE_RULES)
+        return _array(mesh, (work.sequences // group, *shape), dtype, DECODE_RULES)
 
     return Prompts(
         tokens=of(work.length, dtype=jnp.int32),
@@ -352,14 +352,14 @@ def _batch(mesh: Mesh, work: Work) -> Batch:
     def of(dtype: Any, *shape: int) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh))
 
-    ids = of(jnp.int32, work.rows, work.length)
+    ids = of(jnp.int32, work.sequences, work.length)
     return Batch(
         tokens=ids,
         targets=ids,
-        mask=of(jnp.bool_, work.rows, work.length),
+        mask=of(jnp.bool_, work.sequences, work.length),
         positions=ids,
         segments=ids,
-        too_long=of(jnp.int32, work.rows),
+        too_long=of(jnp.int32, work.sequences),
     )
 
 
@@ -367,14 +367,14 @@ def _rollouts(mesh: Mesh, work: Work) -> RolloutBatch:
     def of(dtype: Any, *shape: int) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=batch_sharding(mesh))
 
-    shape = (work.rows, work.length)
+    shape = (work.sequences, work.length)
     ids, numbers = of(jnp.int32, *shape), of(jnp.float32, *shape)
     return RolloutBatch(
         tokens=ids,
         targets=ids,
         mask=of(jnp.bool_, *shape),
         positions=ids,
-        advantage=of(jnp.float32, work.rows),
+        advantage=of(jnp.float32, work.sequences),
         sampled_logprob=numbers,
         old_logprob=numbers,
         reference_logprob=numbers,

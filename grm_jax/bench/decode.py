@@ -42,7 +42,7 @@ def run(command: BenchCommand) -> None:
     model = Model(config)
     params = jax.jit(model.init)(jax.random.key(0))
     tokens = np.random.default_rng(0).integers(500, 32_000, command.prompt).tolist()
-    sampler = Sampler(model, params, stop_ids=[], max_new_tokens=command.new, rows=command.k)
+    sampler = Sampler(model, params, stop_ids=[], max_new_tokens=command.new, slots=command.k)
     samples = tuple(range(command.k))
     ways: dict[str, Callable[[], object]] = {
         "prompt prefilled and stored once": lambda: list(sampler([Request(tokens, 0, samples)])),

@@ -23,8 +23,8 @@ def run(command: AotCommand) -> int:
     """Compiles, shows, writes; the status is 1 if it does not fit."""
     output, save = _places(command)
     topology = Topology(command.topology)
-    rows = PROGRAMS[command.program][0] if command.rows is None else command.rows
-    work = Work(rows, command.length, command.new, command.group, command.microbatches)
+    given = PROGRAMS[command.program][0] if command.sequences is None else command.sequences
+    work = Work(given, command.length, command.new, command.group, command.microbatches)
     devices = topology.devices()
     program = build(command.program, PRESETS[command.preset], devices, work, command.mesh)
     shape = " ".join(f"{name}={size}" for name, size in program.mesh.shape.items())
@@ -41,7 +41,7 @@ def run(command: AotCommand) -> int:
             "topology": command.topology,
             "program": command.program,
             "mesh": dict(program.mesh.shape),
-            "rows": rows,
+            "sequences": given,
             "group": command.group,
             "length": command.length,
             "new": command.new if command.program == "decode" else None,

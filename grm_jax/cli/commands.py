@@ -46,7 +46,7 @@ class JudgeOptions:
         strategy: How tokens are drawn (the paper's temperature for k > 1 is 0.5).
         max_new_tokens: Room for one judgment; by default what the model folder says.
         seed: The seed of orders and tokens; the same seed gives the same verdicts.
-        rows: Samples decoded at once: more is faster, until memory ends.
+        slots: Samples decoded at once: more is faster, until memory ends.
         mesh: Spread over several devices: how many along data, fsdp and tensor. In a job of several
             processes the rows go over all its devices by default.
     """
@@ -63,7 +63,7 @@ class JudgeOptions:
     strategy: Strategy = field(default_factory=lambda: Strategy(temperature=0.5))
     max_new_tokens: int | None = None
     seed: int = 0
-    rows: int = 64
+    slots: int = 64
     mesh: MeshConfig | None = None
 
     def __post_init__(self) -> None:
@@ -192,7 +192,7 @@ class MathPairsConfig:
 
     Args:
         input: problems with solutions (MATH, GSM8K): a file, a folder or a hub id; or several, as
-            a list of {rows, split, name, data_dir, start, limit}.
+            a list of {source, split, name, data_dir, start, limit}.
         output: the folder.
         model: a model folder, or a hub id, that answers; of a chat model.
         endpoint: an OpenAI-compatible server that answers, in the place of a model; its own
@@ -202,7 +202,7 @@ class MathPairsConfig:
         instruction: what follows the problem when a model is asked; it is not in the pairs.
         strategy: how tokens are drawn.
         max_new_tokens: room for one answer.
-        rows: answers decoded at once.
+        slots: answers decoded at once.
         mesh: devices to spread the model over.
         seed: of answers, and of which of them are paired.
     """
@@ -216,7 +216,7 @@ class MathPairsConfig:
     instruction: str = "Reason step by step, and put your final answer within \\boxed{}."
     strategy: Strategy = field(default_factory=Strategy)
     max_new_tokens: int = 1024
-    rows: int = 64
+    slots: int = 64
     mesh: MeshConfig | None = None
     seed: int = 0
 
@@ -229,7 +229,7 @@ class MathPairsConfig:
                 "more, and a problem gives 1 pair or more."
             )
         given = self.input
-        if WORLD in ([given] if isinstance(given, str) else [source.rows for source in given]):
+        if WORLD in ([given] if isinstance(given, str) else [one.source for one in given]):
             raise ValueError("the small world has no such problems: name a file or a data set.")
 
 
@@ -246,11 +246,11 @@ class AotCommand:
             two such slices are v5p:4x4x4*2.
         program: What to compile: rft-step, grpo-step, grpo-score, meta-step, meta-score,
             prefill, decode.
-        rows: Sequences of one run, by default the paper's; of prefill and decode: k.
+        sequences: Of one run, by default the paper's; of prefill and decode: k.
         length: Tokens of a sequence; of prefill and decode: of a prompt.
         new: Tokens that decode draws per sample.
         group: Of prefill and decode: samples of one prompt; 0: as many as there are.
-        microbatches: Parts of a training step; 0: so many that a chip has one row at a time.
+        microbatches: Parts of a training step; 0: so many that a chip has one sequence at a time.
         mesh: Devices along data, fsdp and tensor; by default what divides the model.
         output: A JSON file for the result.
         save: A file for the compiled program, for `grm_jax.aot.saved.load_program` on the slice.
@@ -259,7 +259,7 @@ class AotCommand:
     preset: str = "2b"
     topology: str = "v5e:4x4"
     program: str = "rft-step"
-    rows: int | None = None
+    sequences: int | None = None
     length: int = 4096
     new: int = 1024
     group: int = 0

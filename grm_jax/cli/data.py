@@ -53,9 +53,9 @@ def _sources(given: tuple[ItemsConfig, ...] | str) -> tuple[ItemsConfig, ...]:
 
 def _problems(cfg: MathPairsConfig, counts: Counter[str]) -> Iterator[Problem]:
     """The problems of all sources; rows that are none are counted, and some shown."""
-    for source in _sources(cfg.input):
+    for items in _sources(cfg.input):
         rows = load_examples(
-            source.rows, split=source.split, name=source.name, data_dir=source.data_dir
+            items.source, split=items.split, name=items.name, data_dir=items.data_dir
         )
         taken = 0
         for path, line, row in rows.raw():
@@ -69,12 +69,12 @@ def _problems(cfg: MathPairsConfig, counts: Counter[str]) -> Iterator[Problem]:
                     tqdm.write(f"{path}:{line}: {error}")
                 continue
             taken += 1
-            if taken > source.start:
+            if taken > items.start:
                 yield problem
-            if source.limit is not None and taken == source.start + source.limit:
+            if items.limit is not None and taken == items.start + items.limit:
                 break
-        if taken <= source.start:
-            raise ValueError(f"there are no problems in {source}, or only what start passes over.")
+        if taken <= items.start:
+            raise ValueError(f"there are no problems in {items}, or only what start passes over.")
 
 
 def _answer(
@@ -106,7 +106,7 @@ def _source(cfg: MathPairsConfig) -> ModelAnswers | EndpointAnswers:
         strategy=cfg.strategy,
         seed=cfg.seed,
         max_new_tokens=cfg.max_new_tokens,
-        rows=cfg.rows,
+        slots=cfg.slots,
     )
 
 

@@ -17,8 +17,8 @@ LOST = (
     "log of the one that ended first says why; the same command goes on from what was saved."
 )
 OUT_OF_MEMORY = (
-    "out of memory on the device ({}). Take less at once: a lower --rows or --max-new-tokens where "
-    "a model writes, more --compute.microbatches where one is trained, or a --mesh of more "
+    "out of memory on the device ({}). Take less at once: a lower --slots or --max-new-tokens "
+    "where a model writes, more --compute.microbatches where one is trained, or a --mesh of more "
     "devices; `grm aot` says beforehand what fits. What was saved is kept."
 )
 DISK_FULL = (

@@ -25,7 +25,7 @@ from grm_jax.sharding import make_mesh
 
 # Options that may differ when a file is continued: they change what is done, or how fast, and a
 # log-probability by a rounding at most.
-FREE = ("output", "limit", "mesh", "rows")
+FREE = ("output", "limit", "mesh", "slots")
 
 
 def run(command: JudgeCommand) -> int:

@@ -49,7 +49,7 @@ class CommandJudge:
             templates=options.templates,
             strategy=options.strategy,
             max_new_tokens=options.max_new_tokens,
-            rows=options.rows,
+            slots=options.slots,
         )
         self.kind = KINDS[judge_kind(self._config)]
         self.k = 1 if self.kind.certain else options.k
@@ -67,7 +67,7 @@ class CommandJudge:
         if options.meta_rm is None:
             return source
         dtype, mesh = self._loading["dtype"], options.mesh
-        meta_rm = MetaRM.load(options.meta_rm, dtype=dtype, mesh=mesh, rows=options.rows)
+        meta_rm = MetaRM.load(options.meta_rm, dtype=dtype, mesh=mesh, slots=options.slots)
         return Rated(source, meta_rm)
 
     def shown(self, source: SampleSource) -> SampleSource:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 from argparse import ArgumentError
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from inspect import getdoc
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from grm_jax.cli.failures import chain
+from grm_jax.cli.renamed import renamed
 from grm_jax.presets import meant
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
 MOST_VALUES = 10_000  # of a file of options, with all that its aliases stand for
+_SINGLE = {str, int, float, bool, list}
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _TYPE = re.compile(
     r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])\. Got value: (.*)", re.S
@@ -40,12 +42,18 @@ def read_options(options: Options, arguments: Sequence[str], command: str) -> An
         for path in filter(Path.is_file, _files(arguments)):
             _check_aliases(path)
         _add(parser, options)
-        return _values(options, parser.instantiate(parser.parse_args(list(arguments))))
+        read = parser.parse_args(list(arguments))
+        _check_groups(options, read)
+        return _values(options, parser.instantiate(read))
     except (ArgumentError, ValueError, RecursionError) as error:
         files = _files(arguments)
         faults = [fault for path in files if (fault := _file_fault(path)) is not None]
+        names = _names(parser, arguments)
         message = (
-            faults[0] if faults else _sentence(error, files, arguments, _names(parser, arguments))
+            faults[0]
+            if faults
+            else renamed(files, arguments, command, names)
+            or _sentence(error, files, arguments, names)
         )
         raise ValueError(f"{message}\n`grm {command} --help` lists the options.") from None
 
@@ -73,6 +81,37 @@ def _values(options: Options, read: Any) -> Any:
     kinds = [one if isinstance(one, type) else type(one) for one in _each(options)]
     values = [kind(**{field.name: read[field.name] for field in fields(kind)}) for kind in kinds]
     return tuple(values) if isinstance(options, tuple) else values[0]
+
+
+def _check_groups(options: Options, read: Any, above: str = "") -> None:
+    """Refuses an option that was set to nothing (null) and has to be something, and a group of
+    options that was set to a single value.
+
+    Raises:
+        ValueError: names it.
+    """
+    if isinstance(options, dict):
+        _check_groups(options[read["subcommand"]], read[read["subcommand"]], above)
+        return
+    for one in _each(options):
+        kind = one if isinstance(one, type) else type(one)
+        for name, annotation in get_type_hints(kind).items():
+            value, allowed = read[name], get_args(annotation) or (annotation,)
+            if value is None and type(None) not in allowed and annotation is not Any:
+                raise ValueError(
+                    f'Parser key "{above}{name}" is empty (null): leave it out, or give a value.'
+                )
+            inner = [each for each in allowed if isinstance(each, type) and is_dataclass(each)]
+            if inner and isinstance(value, Namespace):
+                _check_groups(inner[0], value, f"{above}{name}.")
+            elif (
+                inner and isinstance(value, (str, int, float, list)) and type(value) not in allowed
+            ):
+                first = fields(inner[0])[0].name
+                raise ValueError(
+                    f'Parser key "{above}{name}" is {value!r}, but it has options of its own: give '
+                    f"{above}{name}.{first} and the like."
+                )
 
 
 def _each(options: type | tuple[Any, ...]) -> tuple[Any, ...]:

@@ -17,8 +17,8 @@ class SourceConfig:
     """Where demonstrations come from.
 
     Args:
-        rows: "world", the synthetic world's training items with critiques; "choices", the same for
-            an LLM-as-a-Judge, each critique with the number of the best response at its end;
+        source: "world", the synthetic world's training items with critiques; "choices", the same
+            for an LLM-as-a-Judge, each critique with the number of the best response at its end;
             "critiques", critiques of one of its responses alone, without a score (CLoud's);
             "answers", its training questions with worked answers and nothing to judge (its general
             instruction data); "comparisons", answers held against other answers, and no more; or
@@ -30,10 +30,10 @@ class SourceConfig:
         templates: prompt templates for these demonstrations, by default those of the run; likewise.
 
     Raises:
-        ValueError: a weight that is not positive, or for other rows what only the world has.
+        ValueError: a weight that is not positive, or for another source what only the world has.
     """
 
-    rows: str = WORLD
+    source: str = WORLD
     weight: float = 1.0
     noise: Noise = field(default_factory=Noise)
     principles: Principles = "own"
@@ -50,8 +50,8 @@ class SourceConfig:
             ("templates", self.templates, None),
         ):
             shows = (WORLD, CHOICES, CRITIQUES) if name == "noise" else (WORLD, CHOICES)
-            if self.rows not in shows and value != default:
-                raise ValueError(f"{name} is set for {self.rows}, but only the world has it.")
+            if self.source not in shows and value != default:
+                raise ValueError(f"{name} is set for {self.source}, but only the world has it.")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ItemsConfig:
     """Where items come from.
 
     Args:
-        rows: "world", the synthetic world; or a file, a folder or a hub id of labelled rows.
+        source: "world", the synthetic world; or a file, a folder or a hub id of labelled rows.
         split: "train" or "heldout" of the world; the split of a folder or hub data set.
         name: the configuration, of a hub data set that has several; in a folder a folder.
         data_dir: the folder of a hub data set, or of a local copy, in which the rows lie.
@@ -70,7 +70,7 @@ class ItemsConfig:
         ValueError: a number out of its range, a world without a limit or of no such split.
     """
 
-    rows: str = WORLD
+    source: str = WORLD
     split: str | None = None
     name: str | None = None
     data_dir: str | None = None
@@ -83,7 +83,7 @@ class ItemsConfig:
                 f"start is {self.start} and limit is {self.limit}: give 0 or more items to pass "
                 "over, and 1 or more to take."
             )
-        if self.rows != WORLD:
+        if self.source != WORLD:
             return
         if self.limit is None:
             raise ValueError("the world has no end: give limit, the number of items to take.")
@@ -95,22 +95,23 @@ class ItemsConfig:
     def __str__(self) -> str:
         parts = {"name": self.name, "data_dir": self.data_dir, "split": self.split}
         given = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
-        return f"{self.rows} ({given})" if given else self.rows
+        return f"{self.source} ({given})" if given else self.source
 
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """The shape of a batch: `rows` x `length` tokens; `pack` fills a row with several examples.
+    """The shape of a batch: `sequences` x `length` tokens; `pack` fills a sequence with
+    several examples.
 
     Raises:
         ValueError: a size that is not positive.
     """
 
-    rows: int = 32
+    sequences: int = 32
     length: int = 256
     pack: bool = True
 
     def __post_init__(self) -> None:
-        for name, size in (("rows", self.rows), ("length", self.length)):
+        for name, size in (("sequences", self.sequences), ("length", self.length)):
             if size < 1:
                 raise ValueError(f"batch.{name} is {size}; give 1 or more.")

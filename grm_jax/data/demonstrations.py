@@ -27,30 +27,30 @@ ROW_SHAPES = (
 
 
 def open_source(
-    source: SourceConfig, tokenizer: Tokenizer, templates: Templates, seed: int
+    config: SourceConfig, tokenizer: Tokenizer, templates: Templates, seed: int
 ) -> RandomAccess[TokenRow]:
     """The rows of a source; `templates` and `seed` make the world's prompts and items.
 
     Raises:
         FileNotFoundError, ValueError: no such file, or lines that are no demonstrations.
     """
-    if source.rows in (WORLD, CHOICES):
+    if config.source in (WORLD, CHOICES):
         world = World(
-            noise=source.noise,
+            noise=config.noise,
             seed=seed,
-            principles=source.principles,
-            reference=source.reference,
-            choose=source.rows == CHOICES,
+            principles=config.principles,
+            reference=config.reference,
+            choose=config.source == CHOICES,
         )
-        own = load_templates(source.templates) if source.templates else templates
+        own = load_templates(config.templates) if config.templates else templates
         return WorldRows(world, tokenizer, own)
-    if source.rows == CRITIQUES:
-        return CritiqueRows(World(noise=source.noise, seed=seed), tokenizer, templates)
-    if source.rows == ANSWERS:
+    if config.source == CRITIQUES:
+        return CritiqueRows(World(noise=config.noise, seed=seed), tokenizer, templates)
+    if config.source == ANSWERS:
         return AnswerRows(World(seed=seed), tokenizer)
-    if source.rows == COMPARISONS:
+    if config.source == COMPARISONS:
         return ComparisonRows(World(seed=seed), tokenizer)
-    return JsonlRows(Path(source.rows), tokenizer)
+    return JsonlRows(Path(config.source), tokenizer)
 
 
 def encode(tokenizer: Tokenizer, prompt: tuple[Message, ...], completion: str) -> TokenRow:

@@ -36,7 +36,7 @@ def load_items(configs: tuple[ItemsConfig, ...], seed: int) -> list[Example]:
     for config in configs:
         left: Counter[str] = Counter()
         before, labelled = len(items.found), 0
-        drawn = config.rows == WORLD
+        drawn = config.source == WORLD
         for example in _world(config, seed) if drawn else _labelled(config, left):
             labelled += 1
             items.add(example, drawn, left)
@@ -84,7 +84,7 @@ def _labelled(config: ItemsConfig, left: Counter[str]) -> Iterator[Example]:
     """The labelled rows from `start` on, `limit` at most; counts the others that it meets."""
     stop = None if config.limit is None else config.start + config.limit
     source = load_examples(
-        config.rows, split=config.split, name=config.name, data_dir=config.data_dir
+        config.source, split=config.split, name=config.name, data_dir=config.data_dir
     )
     say(f"{config}: {source.mapping}")
     return islice(_usable(source, config.split, left), config.start, stop)

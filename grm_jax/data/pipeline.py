@@ -97,11 +97,11 @@ def make_stream(
     packed = grain.experimental.FirstFitPackIterDataset(
         fitting,
         length_struct=dict.fromkeys(("tokens", "targets", "mask", "too_long"), batch.length),
-        num_packing_bins=batch.rows,
+        num_packing_bins=batch.sequences,
         shuffle_bins=False,
         max_sequences_per_bin=None if batch.pack else 1,
     )
-    batches = packed.batch(batch.rows, drop_remainder=True).map(_finish)
+    batches = packed.batch(batch.sequences, drop_remainder=True).map(_finish)
     return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=2))
 
 

@@ -40,7 +40,7 @@ class ModelAnswers:
 
     Args:
         folder: model, weights and tokenizer, see `load_model_folder`.
-        strategy, seed, max_new_tokens, rows: as for `Judge`.
+        strategy, seed, max_new_tokens, slots: as for `Judge`.
 
     Raises:
         ValueError: a setting out of its range, or the folder holds no model that writes.
@@ -53,7 +53,7 @@ class ModelAnswers:
         strategy: Strategy,
         seed: int,
         max_new_tokens: int,
-        rows: int,
+        slots: int,
     ):
         if folder.model.head != "lm":
             raise ValueError(f"{folder.path} holds a scalar reward model: give one that writes.")
@@ -65,7 +65,7 @@ class ModelAnswers:
             strategy=strategy,
             seed=seed,
             max_new_tokens=max_new_tokens,
-            rows=rows,
+            slots=slots,
             mesh=folder.mesh,
         )
 

@@ -57,7 +57,7 @@ class CLoud:
         templates: str | None = None,
         dtype: str | None = None,
         mesh: MeshConfig | None = None,
-        rows: int = 64,
+        slots: int = 64,
         **settings: Any,
     ) -> CLoud:
         """Loads a value head, and the critic that its folder names; `settings` as for `Judge`.
@@ -77,8 +77,8 @@ class CLoud:
                 f"{folder.path} names no critic: CLoud needs a model that writes, in a folder "
                 'beside the weights, and its name in grm.json: {"critic": "critic"}.'
             )
-        critic = Critic.load(folder.critic, rows=rows, **loading, **settings)
-        return cls(critic, Rater(folder, rows))
+        critic = Critic.load(folder.critic, slots=slots, **loading, **settings)
+        return cls(critic, Rater(folder, slots))
 
     def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled | Refusal]:
         """k judgments for each Example, in the order in which Examples are finished.

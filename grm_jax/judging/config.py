@@ -23,7 +23,7 @@ class JudgeConfig:
         templates: prompt templates for `model`; by default its own.
         strategy: how tokens are drawn (for an endpoint its own settings count).
         max_new_tokens: room for one judgment; by default what the model folder says.
-        rows: samples decoded at once.
+        slots: samples decoded at once.
 
     Raises:
         ValueError: more than one source.
@@ -37,7 +37,7 @@ class JudgeConfig:
     templates: str | None = None
     strategy: Strategy = field(default_factory=Strategy)
     max_new_tokens: int | None = None
-    rows: int = 64
+    slots: int = 64
 
     def __post_init__(self) -> None:
         named = [n for n in ("model", "samples", "endpoint") if getattr(self, n) is not None]

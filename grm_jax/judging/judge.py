@@ -51,7 +51,7 @@ class Judge:
         folder: model, weights, tokenizer and templates, see `load_model_folder`.
         strategy: temperature 0.5 by default, the paper's for every result with k > 1.
         max_new_tokens: room for principles, critique and scores; None: what the folder says.
-        rows: samples decoded at once: the speed and memory knob.
+        slots: samples decoded at once: the speed and memory knob.
         meta_rm: a model that rates judgments; only the k_meta best of each verdict then count.
         k_meta: how many those are; by default half of k.
         training: ask for 0 or 1 where there is a single response (the template `single`), as in
@@ -75,7 +75,7 @@ class Judge:
         strategy: Strategy | None = None,
         seed: int = 0,
         max_new_tokens: int | None = None,
-        rows: int = 64,
+        slots: int = 64,
         meta_rm: MetaRM | None = None,
         k_meta: int | None = None,
         training: bool = False,
@@ -100,7 +100,7 @@ class Judge:
         self.meta_rm, self.k_meta = meta_rm, k_meta
         row = KINDS[self.kind]
         self.asking = Asking(folder.templates, row.task, training, hinted, reference)
-        self._indexes = IndexReader(folder, rows) if row.odds else None
+        self._indexes = IndexReader(folder, slots) if row.odds else None
         self.sampler = Sampler(
             folder.model,
             folder.params,
@@ -108,7 +108,7 @@ class Judge:
             strategy=strategy or Strategy(temperature=0.5),
             seed=seed,
             max_new_tokens=max_new_tokens or folder.max_new_tokens,
-            rows=rows,
+            slots=slots,
             mesh=folder.mesh,
         )
 
@@ -135,8 +135,8 @@ class Judge:
             name, tokenizer=tokenizer, templates=templates, dtype=dtype, mesh=mesh
         )
         if meta_rm is not None and not isinstance(meta_rm, MetaRM):
-            rows = settings.get("rows", 64)
-            meta_rm = MetaRM.load(meta_rm, dtype=dtype, mesh=mesh, rows=rows)
+            slots = settings.get("slots", 64)
+            meta_rm = MetaRM.load(meta_rm, dtype=dtype, mesh=mesh, slots=slots)
         return cls(folder, meta_rm=meta_rm, **settings)
 
     def __call__(self, example: Example, k: int = 8, **settings: Any) -> Verdict:

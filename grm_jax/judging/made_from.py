@@ -13,7 +13,7 @@ from grm_jax.paths import expanded
 MODELS = ("model", "models", "start", "critic", "meta_rm")
 # The settings that name what judges; and those that name the data of a training run besides.
 JUDGES = (*MODELS, "tokenizer", "templates", "samples")
-TRAINING = (*JUDGES, "rows")
+TRAINING = (*JUDGES, "source")
 
 
 def made_from(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, str]:

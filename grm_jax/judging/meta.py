@@ -30,14 +30,14 @@ class MetaRM(Rater):
         *,
         dtype: str | None = None,
         mesh: MeshConfig | None = None,
-        rows: int = 64,
+        slots: int = 64,
     ) -> MetaRM:
         """Loads "tiny-meta" (bundled), a model folder, or a hub id.
 
         Raises:
             ValueError, FileNotFoundError: what is missing or does not fit.
         """
-        return cls(load_model_folder(name, dtype=dtype, mesh=mesh), rows)
+        return cls(load_model_folder(name, dtype=dtype, mesh=mesh), slots)
 
     def rate_all(self, sampled: Iterable[Sampled | Refusal]) -> Iterator[Sampled | Refusal]:
         """The same, with `meta` filled in where a judgment has scores and fits into the model.

@@ -52,18 +52,18 @@ class Reader(Generic[R]):
 
     Args:
         folder: model, weights, tokenizer and templates.
-        rows: sequences read at once: the speed and memory knob.
+        slots: sequences read at once: the speed and memory knob.
 
     Raises:
-        ValueError: rows is not positive.
+        ValueError: slots is not positive.
     """
 
     folder: ModelFolder
-    rows: int = 64
+    slots: int = 64
 
     def __post_init__(self) -> None:
-        if self.rows < 1:
-            raise ValueError(f"rows is {self.rows}; at least one sequence must be read at once.")
+        if self.slots < 1:
+            raise ValueError(f"slots is {self.slots}; at least one sequence must be read at once.")
 
     def compute(self, tokens: Array, positions: Array) -> Array:
         """Starts the program on right-padded rows [B, T]; it gives an R for each row [B, ..]."""
@@ -94,7 +94,7 @@ class Reader(Generic[R]):
                 size = bucket(len(ids), self.longest)
                 queue = queues.setdefault(size, [])
                 queue.append((pending, ids))
-                if len(queue) == self.rows:
+                if len(queue) == self.slots:
                     batch = queues.pop(size)
                     in_flight.append((batch, self._dispatch(size, batch)))
                     if len(in_flight) > 1:
@@ -105,8 +105,8 @@ class Reader(Generic[R]):
 
     def _dispatch(self, size: int, batch: list[_Row[T, R]]) -> Array:
         """Starts one program on a full-sized batch; returns at once with results to come."""
-        tokens = np.zeros((self.rows, size), np.int32)
-        positions = np.full((self.rows, size), -1, np.int32)
+        tokens = np.zeros((self.slots, size), np.int32)
+        positions = np.full((self.slots, size), -1, np.int32)
         positions[:, 0] = 0  # an unused row is one padding token, so that nothing is empty
         for row, (_, ids) in enumerate(batch):
             tokens[row, : len(ids)] = ids
@@ -126,7 +126,7 @@ class Rater(Reader[float]):
     """A loaded model that scores: one raw logit for each sequence.
 
     Raises:
-        ValueError: the model writes instead of scoring, or rows is not positive.
+        ValueError: the model writes instead of scoring, or slots is not positive.
     """
 
     def __post_init__(self) -> None:

@@ -84,11 +84,11 @@ def open_judge(
         "strategy": config.strategy,
         "seed": seed,
         "max_new_tokens": config.max_new_tokens,
-        "rows": config.rows,
+        "slots": config.slots,
     }
     if kind.head == "lm":
         return Judge.load(model, **loading, **drawing, **shown)
     if name == "cloud":
         return CLoud.load(model, **loading, **drawing)
-    rater = Rater(load_model_folder(model, **loading), config.rows)
+    rater = Rater(load_model_folder(model, **loading), config.slots)
     return BTRM(rater) if name == "bt" else PairRM(rater, seed)

@@ -60,7 +60,7 @@ class IndexReader(Reader[list[float]]):
     """A model that writes: finds the logits of the numbers 1 to 9 as the next token.
 
     Raises:
-        ValueError: rows is not positive, or a digit is not one token of the tokenizer.
+        ValueError: slots is not positive, or a digit is not one token of the tokenizer.
     """
 
     def __post_init__(self) -> None:

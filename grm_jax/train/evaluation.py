@@ -32,8 +32,8 @@ def evaluate(
 ) -> Path:
     """Measures every model that writes, with and without the meta RM; writes report.json."""
     items = [item for item in load_items(cfg.items, seed) if item.n > 1]
-    meta = MetaRM.load(models["meta_rm"], rows=cfg.rows) if "meta_rm" in models else None
-    load = partial(Judge.load, tokenizer=tokenizer, templates=templates, seed=seed, rows=cfg.rows)
+    meta = MetaRM.load(models["meta_rm"], slots=cfg.slots) if "meta_rm" in models else None
+    load = partial(Judge.load, tokenizer=tokenizer, templates=templates, seed=seed, slots=cfg.slots)
     greedy = replace(cfg.strategy, temperature=0.0)
 
     def sampler(model: str) -> SampleSource:

@@ -72,7 +72,7 @@ def run(run: RunConfig, cfg: GRPOConfig, reward: Reward = rule_rewards) -> Path 
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    with open_run("grm train grpo", run, cfg, rows=cfg.prompts * cfg.group) as opened:
+    with open_run("grm train grpo", run, cfg, sequences=cfg.prompts * cfg.group) as opened:
         with jax.set_mesh(opened.mesh):
             policy = Policy(opened, cfg, reward)
         items = judgeable(load_items(cfg.items, run.seed), policy.kind)
@@ -152,7 +152,7 @@ class Policy:
             strategy=self.cfg.strategy,
             seed=self.run.seed_of(f"rollout {step}"),
             max_new_tokens=self.max_new_tokens,
-            rows=self.cfg.rows,
+            slots=self.cfg.slots,
             mesh=self.run.mesh if many else None,
         )
         return roll_out(tasks, sampler, self.run.tokenizer, self.cfg.group, self.reward)

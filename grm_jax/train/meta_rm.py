@@ -44,7 +44,7 @@ def run(run: RunConfig, cfg: MetaRMConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    with open_run("grm train meta-rm", run, cfg, rows=cfg.batch.rows) as opened:
+    with open_run("grm train meta-rm", run, cfg, sequences=cfg.batch.sequences) as opened:
         return _run(opened, cfg)
 
 
@@ -141,7 +141,7 @@ def _report(
     cfg: MetaRMConfig, output: Path, folder: Path, sides: dict[bool, list[Sampled]]
 ) -> None:
     """Rates the held-out judgments with the written model, and says how well."""
-    judge = MetaRM(load_model_folder(folder), rows=cfg.judge.rows)
+    judge = MetaRM(load_model_folder(folder), slots=cfg.judge.slots)
     rated = [row for row in judge.rate_all(sides[True]) if isinstance(row, Sampled)]
     ranking = rank([(_rated(row)) for row in rated])
     train = [right for row in sides[False] for right in labels(row) if right is not None]

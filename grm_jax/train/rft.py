@@ -49,7 +49,9 @@ def run(run: RunConfig, cfg: RFTConfig) -> Path | None:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
     templates = _templates(run, cfg)
-    with open_run("grm train rft", run, cfg, rows=cfg.batch.rows, templates=templates) as opened:
+    with open_run(
+        "grm train rft", run, cfg, sequences=cfg.batch.sequences, templates=templates
+    ) as opened:
         _prepare(opened, cfg)
         mix = tuple(_mix(cfg, opened.output))
         stages = {STAGE: StageConfig(cfg.steps, mix, cfg.optimizer)}

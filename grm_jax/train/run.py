@@ -26,7 +26,7 @@ from grm_jax.train.finite import check_finite
 from grm_jax.train.folder import run_folder
 from grm_jax.train.memory import keep_freed_memory
 from grm_jax.train.start import start_settings, start_templates, start_tokenizer
-from grm_jax.train.step import check_rows
+from grm_jax.train.step import check_batch
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def open_run(
     run: RunConfig,
     training: TrainingConfig,
     *,
-    rows: int,
+    sequences: int,
     templates: Path | None = None,
 ) -> Iterator[Run]:
     """Checks what a run needs and holds its folder.
@@ -83,7 +83,7 @@ def open_run(
     Args:
         command: such as "grm train sft".
         training: the stage's settings; all of them are written into the folder.
-        rows: of a batch.
+        sequences: of a batch.
         templates: in the place of the run's own ones.
 
     Raises:
@@ -91,7 +91,7 @@ def open_run(
     """
     keep_freed_memory()
     mesh = make_mesh(training.compute.mesh)
-    check_rows(rows, training.compute.microbatches, mesh)
+    check_batch(sequences, training.compute.microbatches, mesh)
     tokenizer = start_tokenizer(run.start, run.tokenizer)
     templates = templates or start_templates(run.start, run.templates)
     with run_folder(command, run.output, run, training) as output:

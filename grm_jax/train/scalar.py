@@ -57,7 +57,7 @@ def run(run: RunConfig, cfg: ScalarConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    with open_run("grm train scalar", run, cfg, rows=cfg.batch.rows) as opened:
+    with open_run("grm train scalar", run, cfg, sequences=cfg.batch.sequences) as opened:
         return _run(opened, cfg)
 
 
@@ -198,7 +198,7 @@ def _critiques(
         templates=None if run.templates is None else str(run.templates),
         strategy=cfg.strategy,
         seed=run.seed_of(STAGE),
-        rows=cfg.rows,
+        slots=cfg.slots,
         mesh=cfg.compute.mesh if jax.device_count() > 1 else None,
     )
     singles = [alone(item, i) for item in items for i in range(item.n)]
@@ -211,7 +211,7 @@ def _report(
 ) -> None:
     """Judges the held-out items with the written folder, and says how often it is right."""
     judge = open_judge(
-        JudgeConfig(model=str(folder), strategy=cfg.strategy, rows=cfg.rows),
+        JudgeConfig(model=str(folder), strategy=cfg.strategy, slots=cfg.slots),
         str(folder),
         seed=run.seed_of("heldout"),
         mesh=cfg.compute.mesh,

@@ -34,7 +34,7 @@ def run(run: RunConfig, cfg: SFTConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    with open_run("grm train sft", run, cfg, rows=cfg.batch.rows) as opened:
+    with open_run("grm train sft", run, cfg, sequences=cfg.batch.sequences) as opened:
         return train(opened, cfg.stages, cfg.batch, cfg.kind)
 
 

@@ -39,7 +39,7 @@ class SFTConfig(TrainingConfig):
     Args:
         stages: by name, one after another; each has its folder in `output`.
         kind: the kind of judge that the model folder is then used as; by default that of `start`.
-        batch: rows x length tokens per update, over all devices.
+        batch: its shape, over all devices.
         compute: devices, memory and precision.
 
     Raises:
@@ -77,8 +77,8 @@ class RFTConfig(TrainingConfig):
         principles: False asks for none, and strips them from what is learned. Prompts without any
             are in no_principles/ beside the start's own ones, or built in.
         general: general instruction data; weights are relative to each other.
-        general_share: its share of all rows (paper: 1070K of 1256K; 0: none).
-        steps: updates. batch: rows x length tokens per update.
+        general_share: its share of all examples (paper: 1070K of 1256K; 0: none).
+        steps: updates. batch: its shape.
     """
 
     items: tuple[ItemsConfig, ...] = (ItemsConfig(limit=1000),)
@@ -140,14 +140,14 @@ class GRPOConfig(TrainingConfig):
             paper: of an item with more responses the best and another one (drawn by the seed);
             single responses are left out.
         group: judgments of one prompt, G (paper: 4).
-        batch: rollouts per step (paper: 512), counted as `batch_unit` says, on which the paper is
-            silent: "outputs" (batch / group prompts, as in GRPO's paper) or "prompts".
+        per_step: rollouts per step (paper: 512), counted as `per_step_unit` says, on which the
+            paper is silent: "outputs" (per_step / group prompts, as in GRPO's paper) or "prompts".
         steps: rollouts, each followed by `iterations` updates (1: on-policy).
         loss: beta, clipping, KL estimator, standard deviation.
         strategy: how the policy's tokens are drawn. The policy, and the reference, are the models
             at its temperature; top_k and top_p leave tokens out of the draws alone.
         max_new_tokens: room for one judgment; by default what the model folder says.
-        rows: samples decoded at once.
+        slots: samples decoded at once.
         reference_dtype: what the reference's weights are stored in.
         samples_every: steps between two batches of rollouts that are kept to be read.
 
@@ -159,25 +159,26 @@ class GRPOConfig(TrainingConfig):
     filter: FilterConfig = field(default_factory=FilterConfig)
     kind: Learns | None = None
     group: int = 4
-    batch: int = 512
-    batch_unit: Literal["outputs", "prompts"] = "outputs"
+    per_step: int = 512
+    per_step_unit: Literal["outputs", "prompts"] = "outputs"
     steps: int = 900
     iterations: int = 1
     loss: GRPOLossConfig = field(default_factory=GRPOLossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     strategy: Strategy = field(default_factory=Strategy)
     max_new_tokens: int | None = None
-    rows: int = 64
+    slots: int = 64
     reference_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     samples_every: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("group", "batch", "steps", "iterations", "samples_every"):
+        for name in ("group", "per_step", "steps", "iterations", "samples_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
-        if self.batch_unit == "outputs" and self.batch % self.group:
+        if self.per_step_unit == "outputs" and self.per_step % self.group:
             raise ValueError(
-                f"batch is {self.batch} outputs in groups of {self.group}: give a multiple of it."
+                f"per_step is {self.per_step} outputs in groups of {self.group}: give a multiple "
+                "of it."
             )
         if self.strategy.temperature == 0:
             raise ValueError("strategy.temperature is 0: all of a group would be equal.")
@@ -186,7 +187,7 @@ class GRPOConfig(TrainingConfig):
     @property
     def prompts(self) -> int:
         """Prompts per step."""
-        return self.batch // self.group if self.batch_unit == "outputs" else self.batch
+        return self.per_step // self.group if self.per_step_unit == "outputs" else self.per_step
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ class ScorerConfig(TrainingConfig):
         grow: pairs of layers put on top of the trunk, which begin as next to nothing. A trunk that
             predicts a token with its last layer has no layer left to compare it with what came.
         heldout_share: of the items, kept out of the training to measure it.
-        steps: updates. batch: rows x length tokens per update, several sequences in a row.
+        steps: updates. batch: its shape; `pack` puts several judgments or pairs into a sequence.
 
     Raises:
         ValueError: a value outside its range.
@@ -268,8 +269,8 @@ class ScalarConfig(ScorerConfig):
         strategy: of cloud: how critiques are drawn.
         k: judgments of each held-out item to measure with: opposite orders of pair, critiques of
             cloud; those of bt are all alike.
-        rows: sequences sampled, or scored, at once.
-        batch: rows x length tokens per update. A pair of bt and cloud has to fit into one row.
+        slots: sequences sampled, or scored, at once.
+        batch: its shape. A pair of bt and cloud has to fit into one sequence.
 
     Raises:
         ValueError: a value outside its range, or a critic where there is no critique.
@@ -281,11 +282,11 @@ class ScalarConfig(ScorerConfig):
     n: int = 1
     strategy: Strategy = field(default_factory=Strategy)
     k: int = 1
-    rows: int = 64
+    slots: int = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("n", "k", "rows"):
+        for name in ("n", "k", "slots"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
         if self.critic is not None and self.objective != "cloud":
@@ -304,7 +305,7 @@ class EvaluationConfig:
         k: samples per item of the trained models; accuracies are for 1, 2, 4 .. k.
         k_start: samples per item of the start model.
         strategy: how tokens are drawn (temperature 1, as in training).
-        rows: samples decoded at once.
+        slots: samples decoded at once.
 
     Raises:
         ValueError: a count that is not positive.
@@ -314,10 +315,10 @@ class EvaluationConfig:
     k: int = 32
     k_start: int = 8
     strategy: Strategy = field(default_factory=Strategy)
-    rows: int = 256
+    slots: int = 256
 
     def __post_init__(self) -> None:
-        for name in ("k", "k_start", "rows"):
+        for name in ("k", "k_start", "slots"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
 

@@ -81,18 +81,18 @@ def batch_sharding(mesh: Mesh, rules: Rules = TRAIN_RULES) -> NamedSharding:
     return NamedSharding(mesh, spec_for(("batch",), rules))
 
 
-def check_rows(rows: int, microbatches: int, mesh: Mesh) -> None:
+def check_batch(sequences: int, microbatches: int, mesh: Mesh) -> None:
     """Refuses a batch that the mesh or the micro-batches do not divide.
 
     Raises:
         ValueError: names the numbers and what would fit.
     """
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    if microbatches < 1 or rows % (microbatches * ways):
+    if microbatches < 1 or sequences % (microbatches * ways):
         raise ValueError(
-            f"batch.rows is {rows}, to be cut into {microbatches} micro-batches over data x fsdp = "
-            f"{ways} devices: rows must be a multiple of {max(microbatches, 1) * ways}, and "
-            "microbatches 1 or more."
+            f"batch.sequences is {sequences}, to be cut into {microbatches} micro-batches over "
+            f"data x fsdp = {ways} devices: it must be a multiple of "
+            f"{max(microbatches, 1) * ways}, and microbatches 1 or more."
         )
 
 

@@ -14,14 +14,14 @@ from grm_jax.cli import main
 GROUP = GroupConfig(("2b", "9b"), ("v5e:4x4", "v5p:2x2x1"), ("rft-step", "decode"), length=512)
 
 
-def row(preset, topology, program, *, rows=512, group=4, seconds=2.0, peak=8.0, fits=True):
+def row(preset, topology, program, *, sequences=512, group=4, seconds=2.0, peak=8.0, fits=True):
     """What `grm aot` writes, as far as a plan needs it, with times and sizes of whole numbers."""
     return {
         "command": f"grm {preset} {topology} {program}",
         "preset": preset,
         "topology": topology,
         "program": program,
-        "rows": rows,
+        "sequences": sequences,
         "group": group,
         "fits": fits,
         "hbm": 16.0,
@@ -47,17 +47,17 @@ def row(preset, topology, program, *, rows=512, group=4, seconds=2.0, peak=8.0, 
 
 def spct(preset, topology, **options):
     work = {"rft-step": 1024, "grpo-step": 512, "grpo-score": 512, "prefill": 128, "decode": 128}
-    return [row(preset, topology, name, rows=n, **options) for name, n in work.items()]
+    return [row(preset, topology, name, sequences=n, **options) for name, n in work.items()]
 
 
 def test_every_combination_is_a_command_of_its_own():
     told = [" ".join(words) for words in commands([GROUP])]
     assert len(told) == len(set(told)) == 8
     assert told[0] == (
-        "aot --preset 2b --topology v5e:4x4 --program rft-step --rows 1024 --group 0 --length 512 "
-        "--new 1024"
+        "aot --preset 2b --topology v5e:4x4 --program rft-step --sequences 1024 --group 0 "
+        "--length 512 --new 1024"
     )
-    assert sum("--program decode --rows 32" in x for x in told) == 4
+    assert sum("--program decode --sequences 32" in x for x in told) == 4
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,8 @@ def test_a_plan_adds_up_what_a_step_runs():
 def test_what_a_judge_draws_is_no_rollout():
     rollouts = spct("2b", "v5e:4x4")
     judge = [
-        row("2b", "v5e:4x4", name, rows=32, group=0, seconds=0.1) for name in ("prefill", "decode")
+        row("2b", "v5e:4x4", name, sequences=32, group=0, seconds=0.1)
+        for name in ("prefill", "decode")
     ]
     assert plans(rollouts + judge) == plans(judge + rollouts) == plans(rollouts)
 
@@ -122,7 +123,7 @@ def test_a_plan_that_misses_a_program_says_nothing_of_it():
 
 
 def test_the_smallest_slice_is_one_that_fits():
-    small = [*spct("2b", "v5e:2x2")[:4], row("2b", "v5e:2x2", "decode", rows=128, fits=False)]
+    small = [*spct("2b", "v5e:2x2")[:4], row("2b", "v5e:2x2", "decode", sequences=128, fits=False)]
     rows = [*spct("2b", "v5e:8x8"), *small, *spct("2b", "v5e:4x4"), *spct("2b", "v6e:2x4")]
     made = plans(rows)
     assert [p.chips for p in made] == [4, 16, 64, 8]
@@ -148,7 +149,7 @@ def test_the_command_compiles_writes_and_goes_on(tmp_path, capsys):
     file = tmp_path / "tiny.yaml"
     file.write_text(
         "groups:\n- {presets: [tiny], topologies: ['v5e:2x2'], programs: [meta-score, prefill], "
-        "rows: 4, length: 256, new: 8}\n"
+        "sequences: 4, length: 256, new: 8}\n"
     )
     words = ["aot", "matrix", str(file), "--output", str(tmp_path / "out")]
     assert main(words) == 0

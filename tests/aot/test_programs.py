@@ -39,7 +39,7 @@ def test_data_runs_over_slices_and_a_slice_is_as_it_would_be_alone(name):
 
 
 def test_a_mesh_that_is_not_there_is_told():
-    with pytest.raises(ValueError, match="7 rows and a model dimension of 4608"):
+    with pytest.raises(ValueError, match="7 sequences and a model dimension of 4608"):
         train_mesh(PRESETS["27b"], 64, 7)
 
 
@@ -131,7 +131,7 @@ def test_what_lies_beside_a_program_is_counted():
         ("rft-step", Work(12, 64), MeshConfig(1, 8, 1), "multiple of 8"),
         ("rft-step", Work(16, 64), MeshConfig(1, 1, 8), "does not divide"),
         ("rft-step", Work(16, 64), MeshConfig(1, 3, 1), "mesh data=1 fsdp=3"),
-        ("decode", Work(3, 64), MeshConfig(8, 1, 1), "rows is 3"),
+        ("decode", Work(3, 64), MeshConfig(8, 1, 1), "sequences is 3"),
     ],
 )
 def test_what_does_not_divide_is_refused(name, work, mesh, said):
@@ -140,7 +140,8 @@ def test_what_does_not_divide_is_refused(name, work, mesh, said):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"), [({"rows": 0}, "rows is 0"), ({"microbatches": -1}, "microbatches is -1")]
+    ("changes", "said"),
+    [({"sequences": 0}, "sequences is 0"), ({"microbatches": -1}, "microbatches is -1")],
 )
 def test_work_must_be_some(changes, said):
     with pytest.raises(ValueError, match=said):

@@ -23,7 +23,7 @@ def compiled(tmp_path, *options):
 
 
 def test_a_training_step_does_what_was_counted(tmp_path, capsys):
-    cost = compiled(tmp_path, "--program", "grpo-step", "--rows", "8", "--mesh.fsdp", "4")
+    cost = compiled(tmp_path, "--program", "grpo-step", "--sequences", "8", "--mesh.fsdp", "4")
     assert cost["flops"] == pytest.approx(cost["flops_analytic"], rel=0.05)
     assert cost["mesh"] == {"data": 1, "fsdp": 4, "tensor": 1}
     weights = Model(PRESETS["tiny"]).num_params()
@@ -45,7 +45,7 @@ def test_decoding_reads_its_weights_once_per_token(tmp_path):
     options = (
         "--program",
         "decode",
-        "--rows",
+        "--sequences",
         "4",
         "--new",
         str(new),
@@ -63,7 +63,7 @@ def test_decoding_reads_its_weights_once_per_token(tmp_path):
 def test_decoding_writes_its_caches_in_place(tmp_path):
     """Beside weights and caches there is nothing large: no copy of either in another layout."""
     work = [
-        "--rows",
+        "--sequences",
         "64",
         "--length",
         "2048",
@@ -79,7 +79,16 @@ def test_decoding_writes_its_caches_in_place(tmp_path):
 
 def test_what_does_not_fit_is_told(tmp_path, capsys):
     output = tmp_path / "cost.json"
-    options = ["--program", "decode", "--rows", "1048576", "--new", "256", "--output", str(output)]
+    options = [
+        "--program",
+        "decode",
+        "--sequences",
+        "1048576",
+        "--new",
+        "256",
+        "--output",
+        str(output),
+    ]
     assert main([*TINY, *options]) == 1
     cost = json.loads(output.read_text())
     assert not cost["fits"]
@@ -94,8 +103,8 @@ def test_what_does_not_fit_is_told(tmp_path, capsys):
         (["--program", "sft"], "program is 'sft'"),
         (["--topology", "v5e"], "give a kind of chip"),
         (["--topology", "v5e:3x5"], "has no v5e:3x5"),
-        (["--rows", "0"], "rows is 0"),
-        (["--rows", "6", "--mesh.fsdp", "4"], "multiple of 4"),
+        (["--sequences", "0"], "sequences is 0"),
+        (["--sequences", "6", "--mesh.fsdp", "4"], "multiple of 4"),
     ],
 )
 def test_bad_options_are_refused_in_a_sentence(capsys, options, said):
@@ -107,7 +116,7 @@ def test_an_installed_tpu_compiler_does_not_trouble_a_machine_without_a_tpu():
     code = "import sys; from grm_jax.cli import main; sys.exit(main(sys.argv[1:]))"
     root = str(Path(__file__).resolve().parents[2])
     env = {k: v for k, v in os.environ.items() if k != "JAX_PLATFORMS"}
-    command = [sys.executable, "-c", code, "eval", "--limit", "1", "--k", "1", "--rows", "1"]
+    command = [sys.executable, "-c", code, "eval", "--limit", "1", "--k", "1", "--slots", "1"]
     env |= {"PYTHONPATH": root, "XLA_FLAGS": QUICK}
     child = subprocess.run(command, env=env, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr

@@ -16,7 +16,7 @@ from grm_jax.models.model import Model
 from grm_jax.text.tokenizer import Tokenizer
 
 # One sample without chance, so that there is no greedy one beside it.
-FEW = ["--k", "1", "--strategy.temperature", "0", "--rows", "4", "--limit", "2"]
+FEW = ["--k", "1", "--strategy.temperature", "0", "--slots", "4", "--limit", "2"]
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ def test_problems_without_a_model_are_refused(problems, tmp_path, capsys):
         (["--answers", "1"], "a pair takes 2 answers"),
         (["--model", "m", "--endpoint", "{url: 'http://x', model: m}"], "both given"),
         (["--input", "world"], "small world"),
-        (["--input", "[{rows: a/b, name: algebra, limit: 0}]"], "limit is 0"),
+        (["--input", "[{source: a/b, name: algebra, limit: 0}]"], "limit is 0"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(problems, tmp_path, capsys, options, said):

@@ -17,7 +17,7 @@ def read(folder: Path) -> dict:
 
 
 def test_report_counts_what_the_judge_said(tmp_path: Path, capsys) -> None:
-    options = ["--limit", "12", "--k", "2", "--rows", "8"]
+    options = ["--limit", "12", "--k", "2", "--slots", "8"]
     a, b = tmp_path / "a", tmp_path / "b"
     assert main(["eval", *options, "--output", str(a)]) == 0
     shown = capsys.readouterr().out
@@ -56,7 +56,7 @@ def test_accuracy_of_a_file_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     output = tmp_path / "verdicts.jsonl"
-    same = ["--k", "2", "--rows", "8", "--strategy.temperature", "1.0"]
+    same = ["--k", "2", "--slots", "8", "--strategy.temperature", "1.0"]
     assert main(["judge", *same, "--input", str(path), "--output", str(output)]) == 0
     assert main(["eval", *same, "--data", str(path), "--output", str(tmp_path / "report")]) == 0
     verdicts = [json.loads(line) for line in output.read_text().splitlines()]

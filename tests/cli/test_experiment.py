@@ -82,7 +82,7 @@ def test_a_model_is_shown_reference_answers(tmp_path):
     row = {"prompt": "What is 37+48?", "responses": ["85", "84"], "label": 0, "reference": "85"}
     rows.write_text(json.dumps(row) + "\n" + json.dumps(row | {"reference": ""}) + "\n")
     templates = str(ROOT / "configs" / "templates" / "tiny_shown")
-    judges = json.dumps({"tiny": {"model": "tiny", "templates": templates, "rows": 4}})
+    judges = json.dumps({"tiny": {"model": "tiny", "templates": templates, "slots": 4}})
     options = ["--models", "[]", "--judges", judges, "--k", "2", "--data", str(rows)]
     assert main(["experiment", "reference", *options, "--output", str(tmp_path / "out")]) == 0
     (plain,) = lines(tmp_path / "out" / "tiny" / "samples.jsonl")

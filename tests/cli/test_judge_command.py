@@ -30,7 +30,7 @@ def rows(tmp_path: Path) -> Path:
 
 
 def judge(*options: str | Path) -> int:
-    return main(["judge", "--k", "2", "--rows", "8", *map(str, options)])
+    return main(["judge", "--k", "2", "--slots", "8", *map(str, options)])
 
 
 def read(path: Path) -> dict[str, dict]:
@@ -90,7 +90,7 @@ def test_the_settings_beside_the_output_can_be_fed_back(rows: Path, tmp_path: Pa
 
 
 def test_bundled_examples_are_shown(capsys) -> None:
-    assert main(["judge", "--k", "2", "--rows", "8"]) == 0
+    assert main(["judge", "--k", "2", "--slots", "8"]) == 0
     shown = capsys.readouterr().out
     assert "What is 16+50? Be brief and polite." in shown
     assert "Principles: " in shown
@@ -168,7 +168,7 @@ def test_guided_voting_counts_the_samples_that_the_meta_rm_rates_highest(rows, t
 
 
 def test_the_show_says_what_the_meta_rm_did(capsys) -> None:
-    assert main(["judge", "--k", "2", "--rows", "8", "--meta-rm", "tiny-meta"]) == 0
+    assert main(["judge", "--k", "2", "--slots", "8", "--meta-rm", "tiny-meta"]) == 0
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "the meta RM counts the better 1" in shown
     assert ", rated " in shown
@@ -191,4 +191,4 @@ def test_a_full_device_is_told_with_what_to_do(monkeypatch, capsys) -> None:
         assert main(["judge"]) == 1
         told = capsys.readouterr().err
         assert told.startswith("grm judge: out of memory on the device (")
-        assert "--rows" in told
+        assert "--slots" in told

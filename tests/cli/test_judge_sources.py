@@ -11,7 +11,7 @@ from grm_jax.cli.commands import EvalCommand
 from grm_jax.cli.evaluate import DECIDE
 from grm_jax.judging.answer import Answer
 
-SAME = ("--k", "2", "--rows", "8")
+SAME = ("--k", "2", "--slots", "8")
 
 
 @pytest.fixture
@@ -92,6 +92,6 @@ def test_what_does_not_go_together_is_said(rows: Path, capsys) -> None:
 
 
 def test_every_option_of_an_evaluation_decides_the_result_or_may_change() -> None:
-    assert {*DECIDE, "output", "mesh", "rows", "unanswered"} == set(
+    assert {*DECIDE, "output", "mesh", "slots", "unanswered"} == set(
         EvalCommand.__dataclass_fields__
     )

@@ -155,7 +155,7 @@ def test_what_the_prompt_shows_decides_what_is_learned(tokenizer):
 def test_every_shape_of_row_is_the_same_demonstration(tokenizer, templates, tmp_path, row):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n" + json.dumps(row) + "\n\n" + json.dumps(row))
-    rows = open_source(SourceConfig(rows=str(path)), tokenizer, templates, 0)
+    rows = open_source(SourceConfig(source=str(path)), tokenizer, templates, 0)
     assert len(rows) == 2
     for index in range(2):
         assert halves(tokenizer, rows[index]) == (
@@ -169,7 +169,7 @@ def test_only_the_last_turn_is_learned(tokenizer, templates, tmp_path):
     row = {"messages": [{"role": role, "content": text} for role, text in turns]}
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row))
-    rows = open_source(SourceConfig(rows=str(path)), tokenizer, templates, 0)
+    rows = open_source(SourceConfig(source=str(path)), tokenizer, templates, 0)
     assert halves(tokenizer, rows[0])[1] == "d<end_of_turn>"
 
 
@@ -186,7 +186,7 @@ def test_bad_lines_are_named_before_training_begins(tokenizer, templates, tmp_pa
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join([good, *bad, good]))
     with pytest.raises(ValueError, match="6 lines are no demonstrations") as caught:
-        open_source(SourceConfig(rows=str(path)), tokenizer, templates, 0)
+        open_source(SourceConfig(source=str(path)), tokenizer, templates, 0)
     text = str(caught.value)
     for number, reason in ((2, "Expecting"), (3, "no object"), (4, "columns text"), (5, "empty")):
         assert f"rows.jsonl:{number}: " in text
@@ -197,13 +197,13 @@ def test_bad_lines_are_named_before_training_begins(tokenizer, templates, tmp_pa
 def test_what_is_no_source_is_refused(tokenizer, templates, tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n")
     with pytest.raises(ValueError, match="empty"):
-        open_source(SourceConfig(rows=str(tmp_path / "empty.jsonl")), tokenizer, templates, 0)
+        open_source(SourceConfig(source=str(tmp_path / "empty.jsonl")), tokenizer, templates, 0)
     with pytest.raises(FileNotFoundError, match="no file of demonstrations"):
-        open_source(SourceConfig(rows=str(tmp_path / "none.jsonl")), tokenizer, templates, 0)
+        open_source(SourceConfig(source=str(tmp_path / "none.jsonl")), tokenizer, templates, 0)
     with pytest.raises(ValueError, match="weight is 0"):
         SourceConfig(weight=0)
     with pytest.raises(ValueError, match="noise is set for mine, but only the world"):
-        SourceConfig(rows="mine", noise=Noise(step=0.5))
+        SourceConfig(source="mine", noise=Noise(step=0.5))
 
 
 def test_critique_rows_teach_a_critique_of_one_response_without_a_score(tokenizer, templates):

@@ -167,8 +167,8 @@ odd_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
         st.sampled_from(
-            ["temperature", "rows", "learning_rate", "steps", "url", "model", "data", "output",
-             "optimizer", "every", "class_path", "init_args", "kind", "x", 1, None]
+            ["temperature", "slots", "rows", "learning_rate", "steps", "url", "model", "data",
+             "output", "optimizer", "every", "class_path", "init_args", "kind", "x", 1, None]
         ),
         inner,
         max_size=3,

@@ -7,38 +7,38 @@ from pathlib import Path
 
 RFT = """
 items: [{limit: 24}]
-judge: {rows: 16}
-general: [{rows: answers}]
+judge: {slots: 16}
+general: [{source: answers}]
 general_share: 0.2
 steps: 4
-batch: {rows: 8, length: 128}
+batch: {sequences: 8, length: 128}
 checkpoint: {every: 2}
 """
 GRPO = """
 items: [{start: 100, limit: 24}]
-filter: {n: 2, judge: {rows: 16}}
-batch: 16
+filter: {n: 2, judge: {slots: 16}}
+per_step: 16
 steps: 4
-rows: 16
+slots: 16
 checkpoint: {every: 2}
 """
 META_RM = """
 items: [{start: 200, limit: 16}]
-judge: {rows: 16}
+judge: {slots: 16}
 n: 4
 heldout_share: 0.4
 steps: 4
-batch: {rows: 8, length: 128}
+batch: {sequences: 8, length: 128}
 checkpoint: {every: 2}
 """
 SFT = """
 start: tiny-start
 stages:
-  first: {steps: 9, data: [{rows: world}], optimizer: {learning_rate: 1.0e-4}}
-batch: {rows: 4, length: 128}
+  first: {steps: 9, data: [{source: world}], optimizer: {learning_rate: 1.0e-4}}
+batch: {sequences: 4, length: 128}
 checkpoint: {every: 2, keep: 2}
 """
-EVALUATION = "evaluation: {items: [{split: heldout, limit: 12}], k: 4, k_start: 2, rows: 16}\n"
+EVALUATION = "evaluation: {items: [{split: heldout, limit: 12}], k: 4, k_start: 2, slots: 16}\n"
 
 
 def _nested(name: str, text: str) -> str:
@@ -67,11 +67,11 @@ def scenes(work: Path) -> dict[str, Scene]:
         (work / f"{name}.yaml").write_text(text)
 
     def judge(output: Path) -> list[str]:
-        options = ["--k", "4", "--rows", "16", "--meta-rm", "tiny-meta"]
+        options = ["--k", "4", "--slots", "16", "--meta-rm", "tiny-meta"]
         return ["judge", "--input", str(rows), "--output", str(output / "v.jsonl"), *options]
 
     def evaluate(output: Path) -> list[str]:
-        options = ["--limit", "40", "--k", "4", "--rows", "16"]
+        options = ["--limit", "40", "--k", "4", "--slots", "16"]
         return ["eval", "--benchmark", "world", *options, "--output", str(output)]
 
     def train(stage: str) -> Callable[[Path], list[str]]:

@@ -17,7 +17,7 @@ QUESTIONS = [Question(f"id{i}", f"What is {i}+1?") for i in range(5)]
 
 def test_a_models_answers_depend_on_nothing_but_the_question():
     folder = load_model_folder("tiny-start")
-    model = ModelAnswers(folder, strategy=Strategy(), seed=0, max_new_tokens=8, rows=4)
+    model = ModelAnswers(folder, strategy=Strategy(), seed=0, max_new_tokens=8, slots=4)
     long = Question("long", "word " * 2000)
     found = {result.id: result for result in model.answer_all([*QUESTIONS, long], 3)}
     assert {*found} == {question.id for question in (*QUESTIONS, long)}

@@ -28,7 +28,7 @@ def spoiled(count: int) -> list[tuple[Example, int]]:
 @pytest.mark.parametrize("meta_rm", [None, "tiny-meta"])
 def test_nothing_is_never_the_best_and_all_but_always_the_worst(meta_rm: str | None) -> None:
     rows = spoiled(36)
-    judge = Judge.load("tiny", meta_rm=meta_rm, rows=64)
+    judge = Judge.load("tiny", meta_rm=meta_rm, slots=64)
     verdicts = {verdict.id: verdict for verdict in judge.judge_all([e for e, _ in rows], k=4)}
     lowest = 0
     for example, index in rows:

@@ -25,7 +25,7 @@ from grm_jax.text.tokenizer import Tokenizer
 
 @pytest.fixture(scope="module")
 def judge() -> Judge:
-    return Judge.load("tiny", rows=16)
+    return Judge.load("tiny", slots=16)
 
 
 class Scripted:
@@ -300,8 +300,8 @@ def test_a_tokenizer_too_large_for_the_model_is_refused(tmp_path, shared_data) -
 def test_mesh_gives_the_same_verdicts() -> None:
     from grm_jax.mesh import MeshConfig
 
-    one = Judge.load("tiny", rows=16)
-    eight = Judge.load("tiny", rows=16, mesh=MeshConfig(data=4, fsdp=1, tensor=2))
+    one = Judge.load("tiny", slots=16)
+    eight = Judge.load("tiny", slots=16, mesh=MeshConfig(data=4, fsdp=1, tensor=2))
     assert replace(one(EXAMPLES[0], k=4), judgments=()) == replace(
         eight(EXAMPLES[0], k=4), judgments=()
     )

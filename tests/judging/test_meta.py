@@ -16,7 +16,7 @@ from grm_jax.text.messages import Example
 
 @pytest.fixture(scope="module")
 def meta() -> MetaRM:
-    return MetaRM.load("tiny-meta", rows=8)
+    return MetaRM.load("tiny-meta", slots=8)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_model_that_writes_is_no_meta_rm() -> None:
 
 
 def test_rows_must_be_positive(meta: MetaRM) -> None:
-    with pytest.raises(ValueError, match="rows is 0"):
+    with pytest.raises(ValueError, match="slots is 0"):
         MetaRM(meta.folder, 0)
 
 

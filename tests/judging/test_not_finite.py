@@ -30,7 +30,7 @@ WRITTEN = Judgment(0, (0, 1), "p", "c", (9, 1), None, "text", 3, -1.0)
 
 @pytest.fixture(scope="module")
 def rater() -> Rater:
-    return Rater(load_model_folder("tiny-meta"), rows=2)
+    return Rater(load_model_folder("tiny-meta"), slots=2)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def split(results: Iterator[Sampled | Refusal]) -> tuple[list[Refusal], list[Sam
 
 @pytest.mark.usefixtures("broken")
 def test_a_meta_rm_that_gives_no_number_guides_nothing(rater: Rater) -> None:
-    meta = MetaRM(rater.folder, rows=2)
+    meta = MetaRM(rater.folder, slots=2)
     sampled = [Sampled(example, (WRITTEN,)) for example in EXAMPLES]
     (refusal,), (fine,) = split(meta.rate_all(sampled))
     assert refusal.id == "a"
@@ -82,7 +82,7 @@ def test_a_value_head_that_gives_no_number(rater: Rater) -> None:
 
 @pytest.fixture(scope="module")
 def judge() -> Judge:
-    return Judge.load("tiny", rows=2, kind="token-prob")
+    return Judge.load("tiny", slots=2, kind="token-prob")
 
 
 def writing(text: str, logprobs: dict[int, float], judge: Judge):

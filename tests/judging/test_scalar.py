@@ -50,7 +50,7 @@ def folders() -> dict[str, ModelFolder]:
 
 @pytest.fixture(scope="module")
 def rater(folders) -> Rater:
-    return Rater(folders["scalar"], rows=8)
+    return Rater(folders["scalar"], slots=8)
 
 
 class Told:
@@ -74,7 +74,7 @@ class Told:
 
 @pytest.fixture(scope="module")
 def judges(folders, rater):
-    critic = Critic(folders["lm"], seed=3, rows=8)
+    critic = Critic(folders["lm"], seed=3, slots=8)
     return {"bt": BTRM(rater), "pair": PairRM(rater, seed=3), "cloud": CLoud(critic, rater)}
 
 
@@ -123,7 +123,7 @@ def test_a_public_reward_model_scores_as_in_transformers(folders, items, tmp_pat
 
     folder = folders["scalar"]
     hf.save_folder(folder.model, folder.params, tmp_path / "rm", tokenizer=folder.tokenizer)
-    judge = open_judge(JudgeConfig(str(tmp_path / "rm"), kind="bt", rows=4), "", seed=0)
+    judge = open_judge(JudgeConfig(str(tmp_path / "rm"), kind="bt", slots=4), "", seed=0)
     found = scores(judge.sample_all(items[:2], 1))
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
         tmp_path / "rm", attn_implementation="eager"
@@ -307,7 +307,7 @@ def test_a_folder_opens_as_what_it_says_it_is(folders, items, tmp_path):
         open_judge(JudgeConfig(str(tmp_path / "cloud")), "", seed=3)
     save(lm, "cloud/critic", max_new_tokens=8)
     (tmp_path / "cloud").rename(tmp_path / "moved")
-    cloud = open_judge(JudgeConfig(str(tmp_path / "moved"), rows=8), "", seed=3)
+    cloud = open_judge(JudgeConfig(str(tmp_path / "moved"), slots=8), "", seed=3)
     assert isinstance(cloud, CLoud)
     (row,) = cloud.sample_all(items[:1], 1)
     assert len(row.judgments[0].scores) == items[0].n

@@ -41,11 +41,11 @@ class Says:
 
 @pytest.fixture(scope="module")
 def loaded() -> Judge:
-    return Judge.load("tiny", kind="token-prob", rows=4)
+    return Judge.load("tiny", kind="token-prob", slots=4)
 
 
 def saying(loaded: Judge, text: str, by_letter: bool = False) -> tuple[Judge, Says]:
-    judge = Judge(loaded.folder, kind="token-prob", rows=4)
+    judge = Judge(loaded.folder, kind="token-prob", slots=4)
     script = Says(judge, text, by_letter)
     judge.sampler = script  # type: ignore[assignment]
     return judge, script

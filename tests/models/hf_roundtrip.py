@@ -90,7 +90,7 @@ def judge(folder: Path, out: Path) -> dict[str, Any]:
         report[f"{part}_seconds"] = round(time.monotonic() - began, 1)
 
     judge = Judge.load(
-        folder, mesh=MESH, dtype="bfloat16", rows=ROWS, max_new_tokens=NEW_TOKENS, seed=0
+        folder, mesh=MESH, dtype="bfloat16", slots=ROWS, max_new_tokens=NEW_TOKENS, seed=0
     )
     model, params = judge.folder.model, jax.block_until_ready(judge.folder.params)
     note("loaded")

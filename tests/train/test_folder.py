@@ -39,5 +39,5 @@ def test_other_data_or_another_start_under_the_same_name_is_refused(tmp_path):
     (start / "model.safetensors").write_text("1")
     claim(run, cfg)
     data.write_text("2")
-    with pytest.raises(ValueError, match=r"the files of stages\.sft\.data\[0\]\.rows are not"):
+    with pytest.raises(ValueError, match=r"the files of stages\.sft\.data\[0\]\.source are not"):
         claim(run, cfg)

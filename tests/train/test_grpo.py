@@ -57,9 +57,9 @@ def cfg(tmp_path_factory):
         items=(ItemsConfig(limit=24),),
         filter=FilterConfig(n=0),
         group=GROUP,
-        batch=16,
+        per_step=16,
         steps=3,
-        rows=16,
+        slots=16,
         optimizer=OptimizerConfig(3e-4, schedule="constant"),
         samples_every=2,
         compute=ComputeConfig(mesh=MeshConfig(1, 1, 1)),
@@ -328,7 +328,7 @@ def test_items_that_the_reference_judge_always_gets_right_are_left_out(cfg, tmp_
     ("changes", "message"),
     [
         ({"group": 0}, "group is 0"),
-        ({"batch": 6}, "batch is 6 outputs in groups of 4"),
+        ({"per_step": 6}, "per_step is 6 outputs in groups of 4"),
         ({"steps": 0}, "steps is 0"),
         ({"filter": None}, None),
     ],
@@ -345,8 +345,8 @@ def test_values_out_of_range_are_refused(cfg, changes, message):
 
 
 def test_a_batch_counts_outputs_or_prompts(cfg):
-    assert replace(cfg.cfg, batch=16).prompts == 4
-    assert replace(cfg.cfg, batch=16, batch_unit="prompts").prompts == 16
+    assert replace(cfg.cfg, per_step=16).prompts == 4
+    assert replace(cfg.cfg, per_step=16, per_step_unit="prompts").prompts == 16
 
 
 def test_tasks_show_the_label_where_the_responses_went(cfg, policy):

@@ -34,7 +34,7 @@ from tests.train.pairs import Pair, change
 def cfg(tmp_path_factory):
     stage = MetaRMConfig(
         items=(ItemsConfig(limit=24),),
-        judge=JudgeConfig(rows=16),
+        judge=JudgeConfig(slots=16),
         n=4,
         heldout_share=0.3,
         steps=3,

@@ -34,29 +34,29 @@ CONFIG = """
 start: {start}
 templates: {templates}
 rft:
-  items: [{{rows: {pairs}}}, {{rows: {single}}}]
+  items: [{{source: {pairs}}}, {{source: {single}}}]
   judge: {{samples: {saved}}}
   n_hinted: 0
-  general: [{{rows: {general}}}]
+  general: [{{source: {general}}}]
   general_share: 0.1
   steps: 40
-  batch: {{rows: 2, length: 256}}
+  batch: {{sequences: 2, length: 256}}
   optimizer: {{learning_rate: 1.0e-2, warmup_steps: 5}}
   export: {{max_new_tokens: 40}}
 grpo:
-  items: [{{rows: {pairs}}}, {{rows: {single}}}]
-  filter: {{n: 1, judge: {{rows: 8}}}}
-  batch: 16
+  items: [{{source: {pairs}}}, {{source: {single}}}]
+  filter: {{n: 1, judge: {{slots: 8}}}}
+  per_step: 16
   steps: 2
-  rows: 16
+  slots: 16
 meta_rm:
-  items: [{{rows: {pairs}}}]
-  judge: {{rows: 8}}
+  items: [{{source: {pairs}}}]
+  judge: {{slots: 8}}
   n: 2
   heldout_share: 0.3
   steps: 3
-  batch: {{rows: 8, length: 256}}
-evaluation: {{items: [{{rows: {pairs}}}], k: 2, k_start: 1, rows: 8}}
+  batch: {{sequences: 8, length: 256}}
+evaluation: {{items: [{{source: {pairs}}}], k: 2, k_start: 1, slots: 8}}
 """
 
 

@@ -39,7 +39,7 @@ def one():
 def cfg(tmp_path_factory):
     stage = RFTConfig(
         items=(ItemsConfig(limit=40),),
-        judge=JudgeConfig(rows=16),
+        judge=JudgeConfig(slots=16),
         general=(SourceConfig("answers"),),
         general_share=0.25,
         steps=3,
@@ -134,7 +134,7 @@ def test_the_mix_is_the_stated_share(cfg, tmp_path):
     weights = [s.weight for s in rft._mix(change(cfg, general=two).cfg, tmp_path)]
     np.testing.assert_allclose(weights, [0.75, 0.1875, 0.0625])
     only = change(cfg, n_plain=0, n_hinted=0)
-    assert [s.rows for s in rft._mix(only.cfg, tmp_path)] == ["answers"]
+    assert [s.source for s in rft._mix(only.cfg, tmp_path)] == ["answers"]
     none = change(cfg, general_share=0.0)
     assert [s.weight for s in rft._mix(none.cfg, tmp_path)] == [1.0]
 

@@ -66,7 +66,7 @@ def cfg(shape, tokenizer, tmp_path_factory):
     stage = ScalarConfig(
         items=(ItemsConfig(limit=24),),
         heldout_share=0.3,
-        rows=8,
+        slots=8,
         k=2,
         steps=3,
         batch=BatchConfig(8, LENGTH),
@@ -173,7 +173,7 @@ def trained(cfg):
 
 
 def test_the_written_folder_gives_the_trained_scores(cfg, trained, items, tokenizer, score):
-    judge = open_judge(JudgeConfig(str(Path(cfg.output) / "model"), rows=8), "", seed=0)
+    judge = open_judge(JudgeConfig(str(Path(cfg.output) / "model"), slots=8), "", seed=0)
     assert isinstance(judge, BTRM)
     here = jax.tree.map(np.asarray, trained)
     for row in judge.sample_all(items[:3], 1):
@@ -231,7 +231,7 @@ def test_cloud_takes_its_critic_along(cfg, items, tmp_path):
     pairs = sum(item.n - 1 for item in items if f"{item.id}/0" in {c.example.id for c in critiques})
     assert report["train"]["rows"] == pairs
     assert report["heldout"]["invalid"] == {}  # what was written has judged, and could
-    judge = open_judge(JudgeConfig(str(model.rename(tmp_path / "moved")), rows=8), "", seed=0)
+    judge = open_judge(JudgeConfig(str(model.rename(tmp_path / "moved")), slots=8), "", seed=0)
     assert isinstance(judge, CLoud)
     told = json.loads((tmp_path / "moved" / "grm.json").read_text())
     assert (told["kind"], told["critic"]) == ("cloud", "critic")

@@ -209,7 +209,7 @@ def test_stages_shuffle_differently(whole):
         ({"start": "new:huge", "tokenizer": TINY}, "start is new:huge, but the sizes are 2b"),
         ({"start": "new:tiny"}, "has no tokenizer: give tokenizer"),
         ({"batch": BatchConfig(8, 256)}, r"batch\.length is 256, but the model reads at most 128"),
-        ({"batch": BatchConfig(12, 96)}, "rows is 12"),
+        ({"batch": BatchConfig(12, 96)}, "sequences is 12"),
         ({"compute": ComputeConfig(microbatches=3)}, "microbatches"),
         ({"compute": on(MeshConfig(1, 1, 8))}, "kv_heads"),
     ],

@@ -22,29 +22,29 @@ from tests.train.pairs import change, read
 CONFIG = """
 rft:
   items: [{limit: 24}]
-  judge: {rows: 16}
-  general: [{rows: answers}]
+  judge: {slots: 16}
+  general: [{source: answers}]
   general_share: 0.2
   steps: 4
-  batch: {rows: 8, length: 128}
+  batch: {sequences: 8, length: 128}
   checkpoint: {every: 2}
 grpo:
   items: [{start: 100, limit: 24}]
-  filter: {n: 2, judge: {rows: 16}}
-  batch: 16
+  filter: {n: 2, judge: {slots: 16}}
+  per_step: 16
   steps: 3
-  rows: 16
+  slots: 16
   samples_every: 1
   checkpoint: {every: 2}
 meta_rm:
   items: [{start: 200, limit: 16}]
-  judge: {rows: 16}
+  judge: {slots: 16}
   n: 4
   heldout_share: 0.4
   steps: 4
-  batch: {rows: 8, length: 128}
+  batch: {sequences: 8, length: 128}
   checkpoint: {every: 2}
-evaluation: {items: [{split: heldout, limit: 12}], k: 4, k_start: 2, rows: 16}
+evaluation: {items: [{split: heldout, limit: 12}], k: 4, k_start: 2, slots: 16}
 """
 # Runs once for each thing named, from a fork that costs no imports, and kills itself when that has
 # happened so many times. Prints how each run ended.

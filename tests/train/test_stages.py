@@ -24,12 +24,12 @@ def test_changed_data_of_a_stage_is_another_input(tmp_path):
 
 def test_other_inputs_make_a_stage_anew_and_keep_the_old_one(tmp_path):
     folder = tmp_path / "rft"
-    inputs = {"config": {"k": (1, 2)}, "files": {"items[0].rows": "a"}}
+    inputs = {"config": {"k": (1, 2)}, "files": {"items[0].source": "a"}}
     assert not _is_there(folder, inputs)
     assert not _is_there(folder, inputs)  # begun, and not done
     _stamp(folder, seconds=1.0, done=True)
     assert _is_there(folder, inputs)
-    assert not _is_there(folder, inputs | {"files": {"items[0].rows": "b"}})
+    assert not _is_there(folder, inputs | {"files": {"items[0].source": "b"}})
     assert json.loads((tmp_path / "rft.1" / "stage.json").read_text())["done"]
 
 
@@ -37,7 +37,7 @@ def test_a_stage_of_an_earlier_version_stays_done(tmp_path):
     folder = tmp_path / "rft"
     _is_there(folder, {"config": {"k": 1}})
     _stamp(folder, seconds=1.0, done=True)
-    assert _is_there(folder, {"config": {"k": 1}, "files": {"items[0].rows": "a"}})
+    assert _is_there(folder, {"config": {"k": 1}, "files": {"items[0].source": "a"}})
     assert not _is_there(folder, {"config": {"k": 2}, "files": {}})
 
 

@@ -15,7 +15,7 @@ from grm_jax.train.config import OptimizerConfig
 from grm_jax.train.optimizer import make_optimizer, make_schedule
 from grm_jax.train.sft import sft_loss
 from grm_jax.train.state import new_state, state_shardings
-from grm_jax.train.step import batch_sharding, check_rows, compile_step, make_step
+from grm_jax.train.step import batch_sharding, check_batch, compile_step, make_step
 
 ALONE = MeshConfig(1, 1, 1)
 CONFIG = OptimizerConfig(3e-3, warmup_steps=2, weight_decay=0.1)
@@ -223,10 +223,10 @@ def test_a_warmup_without_a_step_after_it_is_refused():
 
 def test_rows_that_cannot_be_divided_are_refused():
     mesh = make_mesh(MeshConfig(2, 4, 1))
-    check_rows(16, 2, mesh)
+    check_batch(16, 2, mesh)
     for rows, microbatches in ((12, 1), (8, 2), (8, 0)):
-        with pytest.raises(ValueError, match=f"rows is {rows}, to be cut into {microbatches}"):
-            check_rows(rows, microbatches, mesh)
+        with pytest.raises(ValueError, match=f"sequences is {rows}, to be cut into {microbatches}"):
+            check_batch(rows, microbatches, mesh)
 
 
 def test_a_mesh_that_does_not_divide_the_weights_is_refused(model):

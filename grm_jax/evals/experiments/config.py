@@ -25,7 +25,7 @@ class Setting:
         meta_rm: a model that rates samples: "tiny-meta", a folder, or a hub id.
         k: samples per row: the pool from which every smaller number is drawn.
         strategy: how the models draw tokens (the paper's temperature for k > 1 is 0.5).
-        rows: samples decoded at once.
+        slots: samples decoded at once.
         seed: of orders and tokens.
 
     Raises:
@@ -41,7 +41,7 @@ class Setting:
     meta_rm: str | None = None
     k: int = 8
     strategy: Strategy = field(default_factory=lambda: Strategy(temperature=0.5))
-    rows: int = 64
+    slots: int = 64
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ def named_judges(setting: Setting) -> dict[str, JudgeConfig]:
         name = path.parent.name if path.name == "model" and path.parent.name else path.name
         if name in judges or name in setting.judges:
             raise ValueError(f"two judges are called {name!r}: name them under judges.")
-        judges[name] = JudgeConfig(model=model, strategy=setting.strategy, rows=setting.rows)
+        judges[name] = JudgeConfig(model=model, strategy=setting.strategy, slots=setting.slots)
     return judges | setting.judges
 
 

@@ -108,7 +108,7 @@ def _open(setting: Setting, judge: JudgeConfig, wrap: Wrap | None, training: boo
     if wrap is not None:
         source = wrap(source)
     if setting.meta_rm is not None and not is_scalar(judge):
-        source = Rated(source, MetaRM.load(setting.meta_rm, rows=setting.rows))
+        source = Rated(source, MetaRM.load(setting.meta_rm, slots=setting.slots))
     return source
 
 
