@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, SingleDeviceSharding
 
 from grm_jax.models import cache as kv
 from grm_jax.models.decoding import split_layers
@@ -37,9 +37,10 @@ def new_slots(model: Model, lanes: int, slots: int, new: int, mesh: Mesh | None)
 
 
 def _placed(make: Any, axes: Any, mesh: Mesh | None) -> Any:
-    if mesh is None:
-        return jax.jit(make)()
-    return jax.jit(make, out_shardings=shardings_of(axes, mesh, DECODE_RULES))()
+    # Placed on purpose, as what the programs give back is: they would be compiled again for it.
+    here = SingleDeviceSharding(jax.devices()[0])
+    places = here if mesh is None else shardings_of(axes, mesh, DECODE_RULES)
+    return jax.jit(make, out_shardings=places)()
 
 
 @partial(jax.jit, static_argnums=(0, 2), donate_argnums=1)
