@@ -46,7 +46,7 @@ def init(config: Gemma2Config, dtype: str, key: Array) -> Params:
 
 def axes(config: Gemma2Config) -> Params:
     """The names of every weight's dimensions, in the structure of `init`."""
-    _, state = split_block(config)
+    _, state = _split_block(config)
     names = jax.tree.map(
         lambda p: ("pairs", *p.get_metadata("axes")),
         state,
@@ -60,8 +60,7 @@ def axes(config: Gemma2Config) -> Params:
     }
 
 
-def split_block(config: Gemma2Config) -> tuple[Any, Any]:
-    """The module of one layer as NNX splits it: its graph, and its abstract weights."""
+def _split_block(config: Gemma2Config) -> tuple[Any, Any]:
     return nnx.split(nnx.eval_shape(lambda: Block(config, "float32", nnx.Rngs(0))))
 
 
@@ -91,7 +90,7 @@ def hidden(
 ) -> Float[Array, "B T D"]:
     """Hidden states after the final norm. `positions` is -1 on padding; `segments` separates
     rows that were packed into one. `remat` recomputes each pair in the backward pass."""
-    graph, _ = split_block(config)
+    graph, _ = _split_block(config)
     attends = _attends(config, positions, segments)
 
     def body(x: Array, pair: Params) -> tuple[Array, None]:

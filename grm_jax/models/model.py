@@ -77,6 +77,10 @@ class Model:
         """See `scalar_head.score`."""
         return scalar_head.score(params["score"], hidden, positions)
 
+    def next_logits(self, params: Params, hidden: Float[Array, "Z N D"]) -> Float[Array, "V Z N"]:
+        """See `decoding.logits`."""
+        return decoding.logits(self.config, params, hidden)
+
     def extend(
         self,
         params: Params,

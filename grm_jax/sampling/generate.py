@@ -83,7 +83,7 @@ def advance(
         uniform = jax.vmap(lambda k, i: jax.random.uniform(jax.random.fold_in(k, i)))(
             keys, seats.step.reshape(-1)
         )
-        logits = model.logits(params, slots.hidden).reshape(lanes * width, -1)
+        logits = model.next_logits(params, slots.hidden).reshape(-1, lanes * width)
         token, logprob = choose(logits, uniform, settings)
         token, logprob = token.reshape(lanes, width), logprob.reshape(lanes, width)
         entry = jnp.where(seats.live, slots.entry, -1)
