@@ -127,28 +127,43 @@ def visible_prompt(
     return jnp.broadcast_to(seen, (*queries.shape, slots.shape[0]))
 
 
+def read_prompt(cache: KeysValues, row: Int[Array, " Z"]) -> KeysValues:
+    """The keys and values of one row of each lane: [Z, K, S, H]."""
+    pick = jax.vmap(lambda array, i: jax.lax.dynamic_index_in_dim(array, i, keepdims=False))
+    return KeysValues(pick(cache.keys, row), pick(cache.values, row))
+
+
 def write_prompt(
-    cache: KeysValues,
+    cache: PromptCache,
+    pieces: SampleCache,
     row: Int[Array, " Z"],
     start: Int[Array, " Z"],
     count: Int[Array, " Z"],
-    new: KeysValues,
-    ring: int,
-) -> KeysValues:
-    """Stores the first `count` tokens of a piece [Z, C, K, H] at positions `start` and on."""
+    window: int,
+) -> PromptCache:
+    """Stores the first `count` tokens of a piece of one prompt of each lane, at positions `start`
+    and on; the pieces are [Z, K, C, H]. A program of its own, or the compiler would copy all of the
+    cache, so as to be able to read the row and write it in any order."""
 
-    def put(cache: Array, row: Array, start: Array, count: Array, piece: Array) -> Array:
+    def put(
+        cache: Array, row: Array, start: Array, count: Array, piece: Array, ring: Array
+    ) -> Array:
         old = jax.lax.dynamic_index_in_dim(cache, row, keepdims=False)
         kept = ring_positions(start + count, jnp.arange(old.shape[1]), ring)
-        inside = jnp.clip(kept - start, 0, piece.shape[0] - 1)
-        fresh = piece.swapaxes(0, 1)[:, inside].astype(cache.dtype)
+        inside = jnp.clip(kept - start, 0, piece.shape[1] - 1)
+        fresh = piece[:, inside].astype(cache.dtype)
         merged = jnp.where((kept >= start)[None, :, None], fresh, old)
         return jax.lax.dynamic_update_index_in_dim(cache, merged, row, 0)
 
-    def each(cache: Array, piece: Array) -> Array:
-        return _per_lane(put)(cache, row, start, count, piece)
+    def all_of(layers: tuple[KeysValues, ...], new: tuple, window: int | None) -> tuple:
+        ring = jnp.full(row.shape, ring_of(cache.full[0], window))
+        each = lambda old, piece: _per_lane(put)(old, row, start, count, piece, ring)  # noqa: E731
+        return jax.tree.map(each, layers, new)
 
-    return KeysValues(each(cache.keys, new.keys), each(cache.values, new.values))
+    lengths = jax.vmap(lambda x, i, n: x.at[i].set(n))(cache.lengths, row, start + count)
+    return PromptCache(
+        all_of(cache.local, pieces.local, window), all_of(cache.full, pieces.full, None), lengths
+    )
 
 
 def write_token(

@@ -178,27 +178,28 @@ def extend(
     cache: PromptCache,
     *,
     dtype: str,
-) -> tuple[Float[Array, "Z D"], PromptCache]:
-    """Runs the next piece of one prompt of each lane, and stores it in the prompt's row.
+) -> tuple[Float[Array, "Z D"], SampleCache]:
+    """Runs the next piece of one prompt of each lane, whose front is in the cache.
 
     The first `count` tokens of a piece stand at the positions from `start` on; the rest is padding.
-    A lane whose `count` is 0 has none.
 
     Returns:
-        The hidden state of the piece's last token, and the cache with the piece in it.
+        The hidden state of the piece's last token, and its keys and values [Z, K, C, H], to be
+        stored by `cache.write_prompt`.
     """
     index = jnp.arange(tokens.shape[1])
     positions = jnp.where(index < count[:, None], start[:, None] + index, -1)
-    stored: dict[str, list[KeysValues]] = {"local": list(cache.local), "global": list(cache.full)}
+    made: dict[str, list[KeysValues]] = {"local": [], "global": []}
     softcap = config.attn_logit_softcap
 
     def attends(number: int, name: str) -> Callable[[Array, Array, Array], Array]:
         window = config.sliding_window if name == "local" else None
-        ring, layer = kv.ring_of(cache.full[number], window), stored[name][number]
+        ring = kv.ring_of(cache.full[number], window)
+        layer = (cache.local if name == "local" else cache.full)[number]
 
         def attend(q: Array, k: Array, v: Array) -> Array:
-            stored[name][number] = kv.write_prompt(layer, row, start, count, KeysValues(k, v), ring)
             new = KeysValues(k.swapaxes(1, 2), v.swapaxes(1, 2))
+            made[name].append(new)
             folded = _fold(q, k.shape[2])
             mask = _per_head(causal_mask(positions, window), q.shape[2] // k.shape[2])
             piece = whole(folded, new, mask[:, None], softcap)
@@ -210,9 +211,8 @@ def extend(
     x = _trunk(config, params, tokens, positions, attends, dtype)
     last = jnp.maximum(count - 1, 0)[:, None, None]
     x = jnp.take_along_axis(x, last, axis=1)[:, 0]
-    lengths = jax.vmap(lambda x, i, n: x.at[i].set(n))(cache.lengths, row, start + count)
-    after = PromptCache(tuple(stored["local"]), tuple(stored["global"]), lengths)
-    return rms_norm(x, params["final_norm"], config.rms_norm_eps), after
+    x = rms_norm(x, params["final_norm"], config.rms_norm_eps)
+    return x, SampleCache(tuple(made["local"]), tuple(made["global"]))
 
 
 def _before_piece(
@@ -227,8 +227,7 @@ def _before_piece(
 ) -> Part:
     """What the queries of a piece make of the pieces before it."""
     group = q.shape[2] // positions.shape[1]
-    pick = jax.vmap(lambda array, i: jax.lax.dynamic_index_in_dim(array, i, keepdims=False))
-    mine = KeysValues(pick(layer.keys, row), pick(layer.values, row))
+    mine = kv.read_prompt(layer, row)
     if _by_blocks(layer):
         blocks = blocks_in_use(jnp.minimum(start, ring), mine.keys.shape[2])
 

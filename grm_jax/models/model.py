@@ -89,7 +89,7 @@ class Model:
         start: Int[Array, " Z"],
         count: Int[Array, " Z"],
         cache: PromptCache,
-    ) -> tuple[Float[Array, "Z D"], PromptCache]:
+    ) -> tuple[Float[Array, "Z D"], SampleCache]:
         """See `decoding.extend`."""
         return decoding.extend(
             self.config, params, tokens, row, start, count, cache, dtype=self.dtype

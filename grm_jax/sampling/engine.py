@@ -309,9 +309,9 @@ class Engine:
                     piece = row.tokens[start : start + size]
                     tokens[number, : len(piece)] = piece
                     where[:, number] = row.number, start, len(piece)
-            self._prompts = programs.EXTEND(
-                self.model, self._params, self._prompts, *self._place(tokens, *where)
-            )
+            ids, *at = self._place(tokens, *where)
+            made = programs.EXTEND(self.model, self._params, self._prompts, ids, *at)
+            self._prompts = programs.STORE(self.model, self._prompts, *made, *at)
 
     def _advance(self) -> Drawn:
         """Starts the next call."""

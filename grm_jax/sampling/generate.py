@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from grm_jax.models import cache as kv
+from grm_jax.models.cache import SampleCache
 from grm_jax.models.decoding import Seats
 from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
@@ -29,12 +30,28 @@ def extend(
     row: Int[Array, " Z"],
     start: Int[Array, " Z"],
     count: Int[Array, " Z"],
+) -> tuple[Float[Array, "Z D"], SampleCache]:
+    """Runs a piece of one prompt of each lane, see `decoding.extend`; jit with `model` static."""
+    return model.extend(params, tokens, row, start, count, prompts.cache)
+
+
+def store(
+    model: Model,
+    prompts: Prompts,
+    last: Float[Array, "Z D"],
+    pieces: SampleCache,
+    row: Int[Array, " Z"],
+    start: Int[Array, " Z"],
+    count: Int[Array, " Z"],
 ) -> Prompts:
-    """Prefills a piece of one prompt of each lane, see `decoding.extend`; jit with `model` static
-    and `prompts` donated."""
-    last, cache = model.extend(params, tokens, row, start, count, prompts.cache)
+    """The prompts with what `extend` has made of a piece; jit with `model` static and `prompts`
+    donated."""
+    window = model.config.sliding_window
     put = jax.vmap(lambda states, i, state: states.at[i].set(state))
-    return Prompts(cache, put(prompts.last, row, last))
+    return Prompts(
+        kv.write_prompt(prompts.cache, pieces, row, start, count, window),
+        put(prompts.last, row, last),
+    )
 
 
 def copy(prompts: Prompts, source: Int[Array, " Z"], target: Int[Array, " Z"]) -> Prompts:

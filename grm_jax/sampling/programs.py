@@ -16,7 +16,8 @@ from grm_jax.sampling import generate, state
 from grm_jax.sampling.state import Prompts, Slots
 from grm_jax.sharding import DECODE_RULES, shardings_of
 
-EXTEND = jax.jit(generate.extend, static_argnums=0, donate_argnames="prompts")
+EXTEND = jax.jit(generate.extend, static_argnums=0)
+STORE = jax.jit(generate.store, static_argnums=0, donate_argnames="prompts")
 COPY = jax.jit(generate.copy, donate_argnames="prompts")
 ADVANCE = jax.jit(
     generate.advance, static_argnums=0, static_argnames=("steps", "places"), donate_argnames="slots"
