@@ -46,8 +46,9 @@ def answer_seed(seed: int, item: int, sample: int) -> int:
     return int(np.random.default_rng([seed, item, sample, _ANSWERS]).integers(2**31))
 
 
-def token_keys(seed: Array, item: UInt[Array, " N"], sample: UInt[Array, " N"]) -> Array:
-    """The keys [N] that samples' tokens are drawn with, folded with the position of each: by the
-    seed, the item and the sample's number."""
+def token_keys(seed: Array, item: UInt[Array, " B"], sample: UInt[Array, "B R"]) -> Array:
+    """The keys [B * R] that a sample's tokens are drawn with, folded with the position of each: by
+    the seed, the item and the sample's number."""
     root = jax.random.key(seed)
-    return jax.vmap(lambda i, n: jax.random.fold_in(jax.random.fold_in(root, i), n))(item, sample)
+    items = jax.vmap(jax.random.fold_in, (None, 0))(root, item)
+    return jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(items, sample).reshape(-1)

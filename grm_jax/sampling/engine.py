@@ -76,7 +76,7 @@ class EngineSize:
     slots: int = 64
     prompts: int = 0
     places: int = 4
-    piece: int = 64
+    piece: int = 128
     steps: int = 32
 
 

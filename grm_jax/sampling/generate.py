@@ -96,7 +96,7 @@ def advance(
         step, slots, drawn = carry
         slots = _refill(slots, queue, prompts, places)
         seats = slots.seats
-        keys = token_keys(seed, slots.item.reshape(-1), slots.sample.reshape(-1))
+        keys = token_keys(seed, slots.item.reshape(-1), slots.sample.reshape(-1, 1))
         uniform = jax.vmap(lambda k, i: jax.random.uniform(jax.random.fold_in(k, i)))(
             keys, seats.step.reshape(-1)
         )
