@@ -238,7 +238,7 @@ class _Counter:
         for use in body.values():
             if name not in use.operands:
                 continue
-            if use.operation in ("dynamic-slice", "gather") and use.operands[0] == name:
+            if use.operation in ("dynamic-slice", "slice", "gather") and use.operands[0] == name:
                 taken += sum(s.bytes for s in use.shapes)
             elif use.operation in ("bitcast", "reshape"):
                 taken += self._read(use.name, body)

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh, SingleDeviceSharding
 
 from grm_jax.models import cache as kv
@@ -44,7 +43,7 @@ def _placed(make: Any, axes: Any, mesh: Mesh | None) -> Any:
     return jax.jit(make, out_shardings=places)()
 
 
-@partial(jax.jit, static_argnums=(0, 2), donate_argnums=1)
+@partial(jax.jit, static_argnums=(0, 2))
 def lengthened(model: Model, prompts: Prompts, length: int) -> Prompts:
     """The prompts with room for `length` tokens each. Where a layer's ring grows, no prompt has
     gone round it yet, so that its tokens stay where they are."""
@@ -55,4 +54,4 @@ def lengthened(model: Model, prompts: Prompts, length: int) -> Prompts:
         empty,
         prompts.cache,
     )
-    return Prompts(cache, jnp.asarray(prompts.last))
+    return Prompts(cache, prompts.last)
