@@ -8,6 +8,7 @@ of a group), S positions, H head size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from grm_jax.models.attention import MASKED
 from grm_jax.models.cache import BLOCK, KeysValues
+
+A_TURN = 65_536  # numbers of the keys that a loop over blocks reads at a time
 
 
 class Part(NamedTuple):
@@ -29,20 +32,28 @@ class Part(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """The blocks of a cache that are in use: `count` of them, each with its row."""
+    """The blocks of a cache that are in use: `count` of them, each with its rows."""
 
     row: Int[Array, " M"]
     block: Int[Array, " M"]
     count: Int[Array, ""]
 
 
-def blocks_in_use(used: Int[Array, " B"], positions: int) -> Blocks:
-    """The blocks of a cache of so many positions whose rows have `used` of them."""
+def rows_at_a_time(rows: int, heads: int, positions: int, width: int) -> int:
+    """How many rows of a cache a loop reads at a time: so many that it is worth a turn."""
+    block = heads * min(BLOCK, positions) * width
+    return math.gcd(rows, 1 << max(A_TURN // block, 1).bit_length() - 1)
+
+
+def blocks_in_use(cache: KeysValues, used: Int[Array, " B"]) -> Blocks:
+    """The blocks of a cache [B, K, S, H] that are in use, if its rows have `used` positions."""
+    rows, heads, positions, width = cache.keys.shape
+    together = used.reshape(-1, rows_at_a_time(rows, heads, positions, width)).max(1)
     size = min(BLOCK, positions)
-    each = -(-used // size)
+    each = -(-together // size)
     ends = jnp.cumsum(each)
-    index = jnp.arange(used.shape[0] * (positions // size))
-    row = jnp.minimum(jnp.searchsorted(ends, index, side="right"), used.shape[0] - 1)
+    index = jnp.arange(together.shape[0] * (positions // size))
+    row = jnp.minimum(jnp.searchsorted(ends, index, side="right"), together.shape[0] - 1)
     return Blocks(row, index - (ends - each)[row], ends[-1])
 
 
@@ -70,29 +81,39 @@ def blockwise(
     q: Float[Array, "B K Q H"],
     cache: KeysValues,
     blocks: Blocks,
-    seen: Callable[[Array, Array], Bool[Array, "#Q S"]],
+    seen: Callable[[Array, Array], Bool[Array, (R #Q S
+)]],
     softcap: float,
 ) -> Part:
-    """The part over those blocks of a cache [B, K, S, H]; `seen(row, slots)` is the mask."""
-    rows, heads, queries, width = q.shape
-    size = min(BLOCK, cache.keys.shape[2])
+    """The part over those blocks of a cache [B, K, S, H]; `seen(rows, slots)` is the mask of R
+    rows."""
+    rows, heads, positions, width = cache.keys.shape
+    size, many = min(BLOCK, positions), rows_at_a_time(*cache.keys.shape)
+
+    def together(array: Array) -> Array:
+        return array.reshape(rows // many, many * heads, *array.shape[2:])
+
+    q, keys, values = together(q), together(cache.keys), together(cache.values)
 
     def read(array: Array, row: Array, start: Array) -> Array:
-        return jax.lax.dynamic_slice(array, (row, 0, start, 0), (1, heads, size, width))[0]
+        shape = (1, many * heads, size, width)
+        return jax.lax.dynamic_slice(array, (row, 0, start, 0), shape)[0]
 
     def add(index: Array, before: Part) -> Part:
         row, start = blocks.row[index], blocks.block[index] * size
-        block = KeysValues(read(cache.keys, row, start), read(cache.values, row, start))
+        block = KeysValues(read(keys, row, start), read(values, row, start))
         one = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, row, keepdims=False), before)
         query = jax.lax.dynamic_index_in_dim(q, row, keepdims=False)
-        after = join(one, whole(query, block, seen(row, start + jnp.arange(size)), softcap))
+        mask = seen(row * many + jnp.arange(many), start + jnp.arange(size))
+        after = join(one, whole(query, block, jnp.repeat(mask, heads, axis=0), softcap))
         return jax.tree.map(
             lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, row, 0), before, after
         )
 
-    shape = (rows, heads, queries)
-    nothing = Part(jnp.full(shape, MASKED), jnp.zeros(shape), jnp.zeros((*shape, width)))
-    return jax.lax.fori_loop(0, blocks.count, add, nothing)
+    shape = q.shape[:3]
+    nothing = Part(jnp.full(shape, MASKED), jnp.zeros(shape), jnp.zeros(q.shape))
+    part = jax.lax.fori_loop(0, blocks.count, add, nothing)
+    return jax.tree.map(lambda leaf: leaf.reshape(rows, heads, *leaf.shape[2:]), part)
 
 
 def join(one: Part, other: Part) -> Part:

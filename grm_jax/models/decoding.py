@@ -35,8 +35,8 @@ from grm_jax.models.gemma2 import Params, embed
 from grm_jax.models.layers import rms_norm, rope
 from grm_jax.sharding import constrain, divides
 
-# Of a block of keys: with fewer numbers, a loop over blocks costs more than it saves.
-WORTH_A_LOOP = 8_192
+# Numbers in the keys of a layer: with fewer, a loop over blocks costs more than it saves.
+WORTH_A_LOOP = 1_000_000
 
 
 @jax.tree_util.register_dataclass
@@ -138,8 +138,11 @@ def _block(
     def times(name: str, how: str, x: Array) -> Array:
         return jnp.einsum(meets[how], weights[name].astype(x.dtype), x)
 
-    def norm(x: Array, name: str) -> Array:
-        return jnp.moveaxis(rms_norm(jnp.moveaxis(x, 0, -1), weights[name], c.rms_norm_eps), -1, 0)
+    def norm(x: Array, name: str) -> Array:  # layers.rms_norm
+        x32 = x.astype(jnp.float32)
+        normed = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), 0) + c.rms_norm_eps)
+        scale = 1.0 + weights[name].astype(jnp.float32)
+        return (normed * scale[:, None, None]).astype(x.dtype)
 
     with jax.named_scope("attention"):
         h = norm(x, "pre_attn_norm")
@@ -229,10 +232,10 @@ def _before_piece(
     group = q.shape[2] // positions.shape[1]
     mine = kv.read_prompt(layer, row)
     if _by_blocks(layer):
-        blocks = blocks_in_use(jnp.minimum(start, ring), mine.keys.shape[2])
+        blocks = blocks_in_use(mine, jnp.minimum(start, ring))
 
-        def seen(lane: Array, slots: Array) -> Array:
-            mask = kv.visible_prompt(start[lane], positions[lane], slots, ring, window)
+        def seen(lanes: Array, slots: Array) -> Array:
+            mask = kv.visible_prompt(start[lanes], positions[lanes], slots, ring, window)
             return _per_head(mask, group)
 
         return blockwise(q, mine, blocks, seen, softcap)
@@ -305,19 +308,16 @@ def _layers(
     """How layers of a window read, at this step; `used` [Z, B] says which prompts are."""
     prompt_ring = kv.ring_of(prompts.full[0], window)
     own_ring = kv.ring_of(samples.full[0], window)
-    layer = prompts.full[0] if window is None else prompts.local[0]
-    if not _by_blocks(layer):
-        return _Layers(window, prompt_ring, own_ring)
-    kept = jnp.where(used, jnp.minimum(prompts.lengths, prompt_ring), 0)[0]
-    written = jnp.where(seats.live, jnp.minimum(seats.step + 1, own_ring), 0)[0]
+    prompt = prompts.full[0] if window is None else prompts.local[0]
     own = samples.full[0] if window is None else samples.local[0]
-    return _Layers(
-        window,
-        prompt_ring,
-        own_ring,
-        blocks_in_use(kept, layer.keys.shape[3]),
-        blocks_in_use(written, own.keys.shape[3]),
-    )
+    prompt_blocks = own_blocks = None
+    if _by_blocks(prompt):
+        kept = jnp.where(used, jnp.minimum(prompts.lengths, prompt_ring), 0)[0]
+        prompt_blocks = blocks_in_use(_only_lane(prompt), kept)
+    if _by_blocks(own):
+        written = jnp.where(seats.live, jnp.minimum(seats.step + 1, own_ring), 0)[0]
+        own_blocks = blocks_in_use(_only_lane(own), written)
+    return _Layers(window, prompt_ring, own_ring, prompt_blocks, own_blocks)
 
 
 def _own(
@@ -329,9 +329,9 @@ def _own(
     if kind.own_blocks is not None:
         part = blockwise(
             q[0],
-            KeysValues(cache.keys[0], cache.values[0]),
+            _only_lane(cache),
             kind.own_blocks,
-            lambda row, slots: (slots < written[0, row])[None],
+            lambda rows, slots: (slots < written[0, rows][:, None])[:, None],
             softcap,
         )
         return jax.tree.map(lambda leaf: leaf[None], part)
@@ -362,9 +362,9 @@ def _prompt(
     if kind.prompt_blocks is not None:
         part = blockwise(
             folded[0],
-            KeysValues(cache.keys[0], cache.values[0]),
+            _only_lane(cache),
             kind.prompt_blocks,
-            lambda row, slots: see(lengths[0, row], asked[0, row], slots),
+            lambda rows, slots: see(lengths[0, rows], asked[0, rows], slots),
             softcap,
         )
         part = jax.tree.map(lambda leaf: leaf[None], part)
@@ -379,11 +379,13 @@ def _prompt(
 
 
 def _by_blocks(layer: KeysValues) -> bool:
-    """Whether only the blocks that are in use are read: on one CPU, if a block is large enough."""
-    lanes, _, heads, positions, width = layer.keys.shape
-    alone = lanes == 1 and jax.sharding.get_abstract_mesh().empty
-    large = heads * min(kv.BLOCK, positions) * width >= WORTH_A_LOOP
-    return alone and large and jax.default_backend() == "cpu"
+    """Whether only the blocks that are in use are read: of a large cache, on one CPU."""
+    alone = layer.keys.shape[0] == 1 and jax.sharding.get_abstract_mesh().empty
+    return alone and layer.keys.size >= WORTH_A_LOOP and jax.default_backend() == "cpu"
+
+
+def _only_lane(layer: KeysValues) -> KeysValues:
+    return KeysValues(layer.keys[0], layer.values[0])
 
 
 def _fold(q: Float[Array, "Z C N H"], heads: int) -> Float[Array, "Z K Q H"]:

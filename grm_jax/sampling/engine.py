@@ -142,7 +142,7 @@ class Engine:
         self._stop_ids = jnp.asarray(list(stop_ids), jnp.int32)
         self._longest = model.config.max_position - max_new_tokens
         lanes = mesh.shape["data"] * mesh.shape["fsdp"] if mesh else 1
-        rows = -(-(size.prompts or size.slots * 3 // 2 + 1) // lanes)
+        rows = -(-(size.prompts or -(-size.slots * 3 // 2)) // lanes)
         # Lanes prefill together; one that has nothing to do writes into a row that nobody reads.
         self._spare = rows if lanes > 1 else None
         self._length = self._longest if mesh or self._longest <= kv.BLOCK else FIRST_LENGTH
@@ -323,10 +323,10 @@ class Engine:
             self._prompts,
             self._slots,
             Queue(*self._place(*fields)),
-            jnp.uint32(self.seed),
+            np.uint32(self.seed),
             self.strategy.traced(),
             self._stop_ids,
-            jnp.int32(self._limit),
+            np.int32(self._limit),
             steps=self.size.steps,
             places=self.size.places,
         )
@@ -334,8 +334,8 @@ class Engine:
 
     def _place(self, *arrays: np.ndarray) -> tuple[jax.Array, ...]:
         """Arrays whose first dimension is that of the lanes, on the devices."""
-        if self.mesh is None:
-            return tuple(map(jnp.asarray, arrays))
+        if self.mesh is None:  # jnp.asarray would wait for the programs that were started before
+            return tuple(jax.device_put(arrays))
         return tuple(spread(arrays, NamedSharding(self.mesh, spec_for(("batch",), DECODE_RULES))))
 
     def _read(self, drawn: Drawn) -> Iterator[Completion[Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt
 
 from grm_jax.models import cache as kv
 from grm_jax.models.cache import SampleCache
@@ -82,6 +82,8 @@ def advance(
         places: samples of a prompt that are decoded at a time, see `decoding.decode`.
     """
     lanes, width = slots.entry.shape
+    keys = token_keys(seed, queue.item.reshape(-1), queue.sample.reshape(-1, 1))
+    queued = jax.random.key_data(keys).reshape(*queue.item.shape, -1)
     blank = Drawn(
         jnp.zeros((steps, lanes, width), jnp.int32),
         jnp.zeros((steps, lanes, width), jnp.float32),
@@ -94,9 +96,9 @@ def advance(
 
     def one(carry: tuple[Array, Slots, Drawn]) -> tuple[Array, Slots, Drawn]:
         step, slots, drawn = carry
-        slots = _refill(slots, queue, prompts, places)
+        slots = _refill(slots, queue, queued, prompts, places)
         seats = slots.seats
-        keys = token_keys(seed, slots.item.reshape(-1), slots.sample.reshape(-1, 1))
+        keys = jax.random.wrap_key_data(slots.key.reshape(lanes * width, -1))
         uniform = jax.vmap(lambda k, i: jax.random.uniform(jax.random.fold_in(k, i)))(
             keys, seats.step.reshape(-1)
         )
@@ -110,14 +112,16 @@ def advance(
         )
         ended = jnp.any(token[..., None] == stop_ids, axis=-1) | (seats.step + 1 >= limit)
         seats = Seats(seats.row, seats.place, seats.step + 1, seats.live & ~ended)
-        after = Slots(seats, slots.entry, slots.item, slots.sample, hidden, cache, slots.head)
+        after = Slots(seats, slots.entry, slots.key, hidden, cache, slots.head)
         return step + 1, after, drawn
 
     _, slots, drawn = jax.lax.while_loop(more, one, (jnp.int32(0), slots, blank))
     return slots, drawn
 
 
-def _refill(slots: Slots, queue: Queue, prompts: Prompts, places: int) -> Slots:
+def _refill(
+    slots: Slots, queue: Queue, keys: UInt[Array, "Z Q 2"], prompts: Prompts, places: int
+) -> Slots:
     """Ends what is no longer wanted, and gives each empty slot the next sample of the queue."""
     seat = slots.seats.row * places + slots.seats.place
     live = slots.seats.live & jnp.take_along_axis(queue.kept, seat, axis=1)
@@ -140,8 +144,9 @@ def _refill(slots: Slots, queue: Queue, prompts: Prompts, places: int) -> Slots:
             pick(queue.wanted, live),
         ),
         entry=jnp.where(taken, entry, slots.entry),
-        item=pick(queue.item, slots.item),
-        sample=pick(queue.sample, slots.sample),
+        key=jnp.where(
+            taken[..., None], jnp.take_along_axis(keys, index[..., None], axis=1), slots.key
+        ),
         hidden=jnp.where(taken[..., None], first, slots.hidden),
         cache=slots.cache,
         head=slots.head + jnp.sum(taken, axis=1),

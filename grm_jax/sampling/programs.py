@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -26,21 +26,22 @@ SPLIT = jax.jit(split_layers)
 
 def new_prompts(model: Model, lanes: int, prompts: int, length: int, mesh: Mesh | None) -> Prompts:
     """Empty prompts on the devices, see `state.empty_prompts`."""
-    make = partial(state.empty_prompts, model, lanes, prompts, length)
-    return _placed(make, state.prompt_axes(model), mesh)
+    return _empty(state.empty_prompts, state.prompt_axes, model, mesh)(
+        model, lanes, prompts, length
+    )
 
 
 def new_slots(model: Model, lanes: int, slots: int, new: int, mesh: Mesh | None) -> Slots:
     """Empty slots on the devices, see `state.empty_slots`."""
-    make = partial(state.empty_slots, model, lanes, slots, new)
-    return _placed(make, state.slot_axes(model), mesh)
+    return _empty(state.empty_slots, state.slot_axes, model, mesh)(model, lanes, slots, new)
 
 
-def _placed(make: Any, axes: Any, mesh: Mesh | None) -> Any:
+@lru_cache
+def _empty(make: Any, axes: Any, model: Model, mesh: Mesh | None) -> Any:
     # Placed on purpose, as what the programs give back is: they would be compiled again for it.
     here = SingleDeviceSharding(jax.devices()[0])
-    places = here if mesh is None else shardings_of(axes, mesh, DECODE_RULES)
-    return jax.jit(make, out_shardings=places)()
+    places = here if mesh is None else shardings_of(axes(model), mesh, DECODE_RULES)
+    return jax.jit(make, static_argnums=(0, 1, 2, 3), out_shardings=places)
 
 
 @partial(jax.jit, static_argnums=(0, 2))

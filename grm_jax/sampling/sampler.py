@@ -78,14 +78,17 @@ class Sampler:
         """
         engine = self._engine()
         engine.strategy, engine.seed = self.strategy, self.seed
-        for request in requests:
-            self.check_length(len(request.tokens))
-            engine.submit(request)
-            while engine.waiting >= self.slots:
+        try:
+            for request in requests:
+                self.check_length(len(request.tokens))
+                engine.submit(request)
+                while engine.waiting >= self.slots:
+                    yield from engine.step()
+            while not engine.idle:
                 yield from engine.step()
-        while not engine.idle:
-            yield from engine.step()
-        self.engines.append(engine)  # not where the caller has stopped reading before the end
+        finally:
+            if engine.idle:  # and not where the caller has stopped reading before the end
+                self.engines.append(engine)
 
     def _engine(self) -> Engine:
         """An engine that is free, of these weights and this size; or else a new one."""

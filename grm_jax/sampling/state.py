@@ -33,15 +33,14 @@ class Prompts:
 class Slots:
     """The samples that are being decoded, one in each slot.
 
-    entry [Z, N] int32 is the number of the queue's entry that a slot holds; item, sample [Z, N]
-    uint32 name its random stream; hidden [Z, N, D] is what its next token is drawn from; head [Z]
+    entry [Z, N] int32 is the number of the queue's entry that a slot holds; key [Z, N, 2] uint32
+    is that of its random stream; hidden [Z, N, D] is what its next token is drawn from; head [Z]
     int32 counts the entries that were taken from the queue.
     """
 
     seats: Seats
     entry: Any
-    item: Any
-    sample: Any
+    key: Any
     hidden: Any
     cache: SampleCache
     head: Any
@@ -49,8 +48,8 @@ class Slots:
 
 class Queue(NamedTuple):
     """The samples that wait for a slot: entry number e stands at index e % Q, and those from
-    `Slots.head` up to `tail` [Z] are there. row, place, item, sample [Z, Q] as in `Slots`; an entry
-    that is not `wanted` is passed over. kept [Z, B * R] says, for each place of each row, whether
+    `Slots.head` up to `tail` [Z] are there. row, place [Z, Q] as in `Seats`, item, sample [Z, Q]
+    uint32 name a random stream; an entry that is not `wanted` is passed over. kept [Z, B * R] says, for each place of each row, whether
     the sample there is to go on."""
 
     row: Any
@@ -80,12 +79,10 @@ def empty_prompts(model: Model, lanes: int, prompts: int, length: int) -> Prompt
 def empty_slots(model: Model, lanes: int, slots: int, new: int) -> Slots:
     """Slots without samples, with room for so many new tokens."""
     numbers = jnp.zeros((lanes, slots), jnp.int32)
-    names = jnp.zeros((lanes, slots), jnp.uint32)
     return Slots(
         seats=Seats(numbers, numbers, numbers, jnp.zeros((lanes, slots), bool)),
         entry=numbers - 1,
-        item=names,
-        sample=names,
+        key=jnp.zeros((lanes, slots, 2), jnp.uint32),
         hidden=jnp.zeros((lanes, slots, model.config.embed_dim), model.dtype),
         cache=kv.empty_samples(model.config, lanes, slots, new, model.dtype),
         head=jnp.zeros((lanes,), jnp.int32),
@@ -103,8 +100,7 @@ def slot_axes(model: Model) -> Slots:
     return Slots(
         seats=Seats(each, each, each, each),
         entry=each,
-        item=each,
-        sample=each,
+        key=("batch", None, None),
         hidden=("batch", None, None),
         cache=kv.sample_axes(model.config),
         head=("batch",),
