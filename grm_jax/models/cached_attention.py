@@ -81,8 +81,15 @@ def blockwise(
     q: Float[Array, "B K Q H"],
     cache: KeysValues,
     blocks: Blocks,
-    seen: Callable[[Array, Array], Bool[Array, (R #Q S
-)]],
+    seen: Callable[
+        [Array, Array],
+        Bool[
+            Array,
+            (
+                R  # Q S
+            ),
+        ],
+    ],
     softcap: float,
 ) -> Part:
     """The part over those blocks of a cache [B, K, S, H]; `seen(rows, slots)` is the mask of R

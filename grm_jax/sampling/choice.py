@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 BLOCK = 256  # entries per block of the two-level inverse CDF: about sqrt(V) at V = 256k is best
@@ -21,7 +22,7 @@ BLOCK = 256  # entries per block of the two-level inverse CDF: about sqrt(V) at 
 def choose(
     logits: Float[Array, "V N"],
     uniform: Float[Array, " N"],
-    settings: tuple[Array, Array, Array],
+    settings: tuple[ArrayLike, ArrayLike, ArrayLike],
 ) -> tuple[Int[Array, " N"], Float[Array, " N"]]:
     """Picks a token per row; returns it with its log-probability under the unfiltered softmax.
 

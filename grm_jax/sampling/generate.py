@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, UInt
 
 from grm_jax.models import cache as kv
@@ -66,10 +67,10 @@ def advance(
     prompts: Prompts,
     slots: Slots,
     queue: Queue,
-    seed: Array,
-    settings: tuple[Array, Array, Array],
+    seed: ArrayLike,
+    settings: tuple[ArrayLike, ArrayLike, ArrayLike],
     stop_ids: Int[Array, " n"],
-    limit: Int[Array, ""],
+    limit: ArrayLike,
     *,
     steps: int,
     places: int,

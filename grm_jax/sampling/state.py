@@ -48,9 +48,12 @@ class Slots:
 
 class Queue(NamedTuple):
     """The samples that wait for a slot: entry number e stands at index e % Q, and those from
-    `Slots.head` up to `tail` [Z] are there. row, place [Z, Q] as in `Seats`, item, sample [Z, Q]
-    uint32 name a random stream; an entry that is not `wanted` is passed over. kept [Z, B * R] says, for each place of each row, whether
-    the sample there is to go on."""
+    `Slots.head` up to `tail` [Z] are there.
+
+    row, place [Z, Q] are as in `Seats`; item, sample [Z, Q] uint32 name a random stream; an entry
+    that is not `wanted` is passed over. kept [Z, B * R] says, for each place of each row, whether
+    the sample there is to go on.
+    """
 
     row: Any
     place: Any
