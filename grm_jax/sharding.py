@@ -100,10 +100,13 @@ def spec_for(axes: AxisNames, rules: Rules) -> PartitionSpec:
 def shardings_of(axes_tree: Any, mesh: Mesh, rules: Rules) -> Any:
     """A tree of NamedSharding with the structure of `axes_tree` (leaves: tuples of axis names)."""
     return jax.tree.map(
-        lambda axes: NamedSharding(mesh, spec_for(axes, rules)),
-        axes_tree,
-        is_leaf=lambda node: isinstance(node, tuple),
+        lambda axes: NamedSharding(mesh, spec_for(axes, rules)), axes_tree, is_leaf=_is_axes
     )
+
+
+def _is_axes(node: Any) -> bool:
+    """Whether a node is the names of one array's dimensions, and not a tuple of such."""
+    return isinstance(node, tuple) and all(name is None or isinstance(name, str) for name in node)
 
 
 def check_divisible(abstract_tree: Any, axes_tree: Any, mesh: Mesh, rules: Rules) -> None:

@@ -1,4 +1,4 @@
-"""Soft-capped attention: what suits the platform, the reference, and the form for decoding.
+"""Soft-capped attention: what suits the platform, and the reference.
 
 In the reference masks are made from positions, never from array indices, so padding may stand
 anywhere.
@@ -87,41 +87,3 @@ def fold_heads(q: Float[Array, "B T N H"], kv_heads: int) -> Float[Array, "B K Q
     """The N/K heads that share keys as so many times more queries: Q = N/K * T, heads first."""
     b, t, n, h = q.shape
     return q.swapaxes(1, 2).reshape(b, kv_heads, (n // kv_heads) * t, h)
-
-
-def shared_prefix_attention(
-    q: Float[Array, "B R N H"],
-    prefix_k: Float[Array, "B K S H"],
-    prefix_v: Float[Array, "B K S H"],
-    prefix_mask: Bool[Array, "B S"],
-    own_k: Float[Array, "B R K H T"],
-    own_v: Float[Array, "B R K T H"],
-    own_mask: Bool[Array, " T"],
-    softcap: float,
-) -> Float[Array, "B R N H"]:
-    """One new query of each of R samples of each of B prompts: one softmax over prompt and own.
-
-    The prompt's keys are read once for all its samples (R * G queries in one matmul), which is
-    what makes k samples cheap: the cache of the prompt is neither copied nor re-read k times.
-    """
-    b, r, n, h = q.shape
-    kv = prefix_k.shape[1]
-    group = n // kv
-    grouped = q.reshape(b, r, kv, group, h)
-    folded = grouped.swapaxes(1, 2).reshape(b, kv, r * group, h)
-    prefix = jnp.einsum("bkqh,bksh->bkqs", folded, prefix_k, preferred_element_type=jnp.float32)
-    prefix = prefix.reshape(b, kv, r, group, -1).swapaxes(1, 2)
-    own = jnp.einsum("brkgh,brkht->brkgt", grouped, own_k, preferred_element_type=jnp.float32)
-    prefix = jnp.where(
-        prefix_mask[:, None, None, None], softcap * jnp.tanh(prefix / softcap), MASKED
-    )
-    own = jnp.where(own_mask, softcap * jnp.tanh(own / softcap), MASKED)
-    peak = jnp.maximum(prefix.max(-1), own.max(-1))[..., None]
-    prefix, own = jnp.exp(prefix - peak), jnp.exp(own - peak)
-    total = prefix.sum(-1, keepdims=True) + own.sum(-1, keepdims=True)
-    prefix, own = (prefix / total).astype(q.dtype), (own / total).astype(q.dtype)
-    folded = prefix.swapaxes(1, 2).reshape(b, kv, r * group, -1)
-    out = jnp.einsum("bkqs,bksh->bkqh", folded, prefix_v)
-    out = out.reshape(b, kv, r, group, h).swapaxes(1, 2)
-    out += jnp.einsum("brkgt,brkth->brkgh", own, own_v)
-    return out.reshape(b, r, n, h)

@@ -1,14 +1,17 @@
-"""Key-value caches: the prompt's, stored once, and each sample's own continuation.
+"""Key-value caches: prompts, stored once each, and what every sample has written after its own.
 
-Local layers keep a ring of `window` slots, global layers every position; both are stacked over
-the P pairs of layers. Letters: P pairs, B prompts, R samples of a prompt, K key-value heads,
-S prompt slots, W ring slots, T new tokens, H head size.
+A layer that sees a window keeps a ring of its last positions, another keeps all. The caches are a
+tuple of arrays, one per layer, because an array that holds all layers would be sliced, and so
+copied, for each of them at every token.
+Letters: Z lanes (parts of the batch that live on different devices), B prompts of a lane, N slots
+of a lane (a slot holds one sample), K key-value heads, S positions of a prompt, T new tokens, H
+head size.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,108 +19,186 @@ from jaxtyping import Array, Bool, Float, Int
 
 from grm_jax.models.config import Gemma2Config
 
+BLOCK = 128  # positions that are read at a time: a cache longer than that is a multiple of it
+
+
+class KeysValues(NamedTuple):
+    """The keys and the values of one layer: [Z, B, K, S, H] of prompts, [Z, N, K, T, H] of
+    samples."""
+
+    keys: Any
+    values: Any
+
 
 @jax.tree_util.register_dataclass
 @dataclass
 class PromptCache:
-    """What attention needs of B prefilled prompts; read-only while decoding.
+    """What attention needs of the prompts, for each pair of layers; lengths [Z, B] int32."""
 
-    Shapes: local_k/v [P, B, K, W, H] with local_positions [B, W] (W = min(window, S)),
-    global_k/v [P, B, K, S, H] with positions [B, S]; -1 marks an empty slot; lengths [B].
-    """
-
-    local_k: Any
-    local_v: Any
-    global_k: Any
-    global_v: Any
-    local_positions: Any
-    positions: Any
+    local: tuple[KeysValues, ...]
+    full: tuple[KeysValues, ...]
     lengths: Any
 
 
 @jax.tree_util.register_dataclass
 @dataclass
 class SampleCache:
-    """Keys and values of the tokens that R samples of B prompts have drawn so far.
+    """Keys and values of the tokens that samples have drawn so far, for each pair of layers."""
 
-    Shapes: keys [P, B, R, K, H, slots], values [P, B, R, K, slots, H]; local layers have
-    min(window, T) slots, global ones T. Time is last in the keys because a single query then
-    meets contiguous memory: twice as fast on a CPU.
-    """
-
-    local_k: Any
-    local_v: Any
-    global_k: Any
-    global_v: Any
+    local: tuple[KeysValues, ...]
+    full: tuple[KeysValues, ...]
 
 
-# The names of the dimensions of every array of the two caches.
-_PROMPT = ("pairs", "batch", "kv_heads", None, None)
-_SAMPLE = ("pairs", "batch", None, "kv_heads", None, None)
-PROMPT_AXES = PromptCache(
-    local_k=_PROMPT,
-    local_v=_PROMPT,
-    global_k=_PROMPT,
-    global_v=_PROMPT,
-    local_positions=("batch", None),
-    positions=("batch", None),
-    lengths=("batch",),
-)
-SAMPLE_AXES = SampleCache(local_k=_SAMPLE, local_v=_SAMPLE, global_k=_SAMPLE, global_v=_SAMPLE)
+_AXES = KeysValues(*(("batch", None, "kv_heads", None, None),) * 2)
 
 
-def ring_slots(
-    positions: Int[Array, "B S"], window: int
-) -> tuple[Int[Array, "B W"], Int[Array, "B W"]]:
-    """For each ring slot the array index of the prompt token it keeps, and that token's position.
-
-    Slot w keeps the latest position p with p % W == w. Prompts are right-padded, so a token's
-    index is its position.
-    """
-    size = min(window, positions.shape[1])
-    last = positions.max(axis=1, keepdims=True)
-    kept = last - (last - jnp.arange(size)[None]) % size
-    kept = jnp.where((last >= 0) & (kept >= 0), kept, -1)
-    return jnp.maximum(kept, 0), kept
+def prompt_axes(config: Gemma2Config) -> PromptCache:
+    """The names of the dimensions of every array of a PromptCache."""
+    layers = (_AXES,) * config.num_pairs
+    return PromptCache(layers, layers, ("batch", None))
 
 
-def gather_ring(kv: Float[Array, "B S K H"], index: Int[Array, "B W"]) -> Float[Array, "B K W H"]:
-    """The ring's slots out of a full-length array, heads first as the cache stores them."""
-    return jnp.take_along_axis(kv, index[:, :, None, None], axis=1).swapaxes(1, 2)
+def sample_axes(config: Gemma2Config) -> SampleCache:
+    """The names of the dimensions of every array of a SampleCache."""
+    layers = (_AXES,) * config.num_pairs
+    return SampleCache(layers, layers)
+
+
+def empty_prompts(
+    config: Gemma2Config, lanes: int, prompts: int, length: int, dtype: str
+) -> PromptCache:
+    """A PromptCache of zeros, with room for prompts of `length` tokens."""
+    caches = _empty(config, lanes, prompts, length, dtype)
+    return PromptCache(*caches, jnp.zeros((lanes, prompts), jnp.int32))
 
 
 def empty_samples(
-    config: Gemma2Config, prompts: int, samples: int, steps: int, dtype: str
+    config: Gemma2Config, lanes: int, slots: int, steps: int, dtype: str
 ) -> SampleCache:
-    """A SampleCache of zeros for `steps` new tokens."""
-    c = config
-    rows = (c.num_pairs, prompts, samples, c.num_kv_heads)
-    ring = min(c.sliding_window, steps)
+    """A SampleCache of zeros, with room for `steps` new tokens."""
+    return SampleCache(*_empty(config, lanes, slots, steps, dtype))
 
-    def zeros(*shape: int) -> Array:
-        return jnp.zeros((*rows, *shape), dtype)
 
-    return SampleCache(
-        local_k=zeros(c.head_dim, ring),
-        local_v=zeros(ring, c.head_dim),
-        global_k=zeros(c.head_dim, steps),
-        global_v=zeros(steps, c.head_dim),
+def _empty(
+    config: Gemma2Config, lanes: int, rows: int, length: int, dtype: str
+) -> tuple[tuple[KeysValues, ...], tuple[KeysValues, ...]]:
+    def layer(positions: int) -> KeysValues:
+        shape = (lanes, rows, config.num_kv_heads, in_blocks(positions), config.head_dim)
+        return KeysValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+    window = min(config.sliding_window, in_blocks(length))
+    local = tuple(layer(window) for _ in range(config.num_pairs))
+    return local, tuple(layer(length) for _ in range(config.num_pairs))
+
+
+def in_blocks(positions: int) -> int:
+    """So many positions, or a few more: a whole number of blocks, or less than one."""
+    return positions if positions <= BLOCK else -(-positions // BLOCK) * BLOCK
+
+
+def ring_of(full: KeysValues, window: int | None) -> int:
+    """How many positions a layer keeps, where one without a window keeps those of `full`."""
+    kept = full.keys.shape[3]
+    return kept if window is None else min(window, kept)
+
+
+def ring_positions(length: Int[Array, "*B"], slots: Int[Array, " S"], ring: Any) -> Array:
+    """The position that each of a ring's slots keeps after `length` tokens, [*B, S]; -1: none.
+
+    Slot w keeps the latest position p with p % ring == w.
+    """
+    last = length[..., None] - 1
+    kept = last - (last - slots) % ring
+    return jnp.where((kept >= 0) & (slots < ring), kept, -1)
+
+
+def visible_prompt(
+    length: Int[Array, "*B"],
+    queries: Int[Array, "*B Q"],
+    slots: Int[Array, " S"],
+    ring: int,
+    window: int | None,
+) -> Bool[Array, "*B Q S"]:
+    """Which cached tokens of a prompt of this length the queries at these positions see."""
+    kept = ring_positions(length, slots, ring)[..., None, :]
+    seen = kept >= 0
+    if window is not None:
+        seen &= queries[..., None] - kept < window
+    return jnp.broadcast_to(seen, (*queries.shape, slots.shape[0]))
+
+
+def read_prompt(cache: KeysValues, row: Int[Array, " Z"]) -> KeysValues:
+    """The keys and values of one row of each lane: [Z, K, S, H]."""
+    pick = jax.vmap(lambda array, i: jax.lax.dynamic_index_in_dim(array, i, keepdims=False))
+    return KeysValues(pick(cache.keys, row), pick(cache.values, row))
+
+
+def write_prompt(
+    cache: PromptCache,
+    pieces: SampleCache,
+    row: Int[Array, " Z"],
+    start: Int[Array, " Z"],
+    count: Int[Array, " Z"],
+    window: int,
+) -> PromptCache:
+    """Stores the first `count` tokens of a piece of one prompt of each lane, at positions `start`
+    and on; the pieces are [Z, K, C, H]. A program of its own, or the compiler would copy all of the
+    cache, so as to be able to read the row and write it in any order."""
+
+    def put(
+        cache: Array, row: Array, start: Array, count: Array, piece: Array, ring: Array
+    ) -> Array:
+        old = jax.lax.dynamic_index_in_dim(cache, row, keepdims=False)
+        kept = ring_positions(start + count, jnp.arange(old.shape[1]), ring)
+        inside = jnp.clip(kept - start, 0, piece.shape[1] - 1)
+        fresh = piece[:, inside].astype(cache.dtype)
+        merged = jnp.where((kept >= start)[None, :, None], fresh, old)
+        return jax.lax.dynamic_update_index_in_dim(cache, merged, row, 0)
+
+    def all_of(layers: tuple[KeysValues, ...], new: tuple, window: int | None) -> tuple:
+        ring = jnp.full(row.shape, ring_of(cache.full[0], window))
+        each = lambda old, piece: _per_lane(put)(old, row, start, count, piece, ring)  # noqa: E731
+        return jax.tree.map(each, layers, new)
+
+    lengths = jax.vmap(lambda x, i, n: x.at[i].set(n))(cache.lengths, row, start + count)
+    return PromptCache(
+        all_of(cache.local, pieces.local, window), all_of(cache.full, pieces.full, None), lengths
     )
 
 
-def own_mask(step: Int[Array, ""], slots: int) -> Bool[Array, " W"]:
-    """Which of a ring's `slots` hold a token once new token number `step` is written.
+def write_token(
+    cache: KeysValues,
+    slot: Int[Array, "Z N"],
+    k: Float[Array, "Z N K H"],
+    v: Float[Array, "Z N K H"],
+) -> KeysValues:
+    """Stores one token of every sample, each in its own slot of its own ring."""
 
-    A ring never keeps more than the window, so being written is all there is to check.
-    """
-    return jnp.arange(slots) <= step
+    def put(cache: Array, slot: Array, new: Array) -> Array:
+        return jax.lax.dynamic_update_slice(cache, new[:, None].astype(cache.dtype), (0, slot, 0))
+
+    each = jax.vmap(jax.vmap(put))
+    return KeysValues(each(cache.keys, slot, k), each(cache.values, slot, v))
 
 
-def write(
-    keys: Array, values: Array, pair: Int[Array, ""], step: Int[Array, ""], k: Array, v: Array
-) -> tuple[Array, Array]:
-    """Stores new token number `step`'s k, v [B, R, K, H] in layer `pair`'s ring slot, in place."""
-    slot = step % values.shape[4]
-    k, v = k[None, ..., None].astype(keys.dtype), v[None, :, :, :, None].astype(values.dtype)
-    keys = jax.lax.dynamic_update_slice(keys, k, (pair, 0, 0, 0, 0, slot))
-    return keys, jax.lax.dynamic_update_slice(values, v, (pair, 0, 0, 0, slot, 0))
+def copy_prompt(
+    cache: PromptCache, source: Int[Array, " Z"], target: Int[Array, " Z"]
+) -> PromptCache:
+    """The cache with one row of each lane copied into another."""
+
+    def put(array: Array, source: Array, target: Array) -> Array:
+        row = jax.lax.dynamic_index_in_dim(array, source, keepdims=False)
+        return jax.lax.dynamic_update_index_in_dim(array, row, target, 0)
+
+    return jax.tree.map(lambda array: _per_lane(put)(array, source, target), cache)
+
+
+def _per_lane(put: Any) -> Any:
+    """`put` on every lane. A single lane goes without vmap, whose scatter is not done in place."""
+
+    def each(cache: Array, *others: Array) -> Array:
+        if cache.shape[0] > 1:
+            return jax.vmap(put)(cache, *others)
+        return put(cache[0], *(other[0] for other in others))[None]
+
+    return each

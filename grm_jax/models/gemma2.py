@@ -1,9 +1,8 @@
 """Gemma-2's trunk: a scan over pairs of one local and one global layer.
 
 The scanned body is one pair, so masks are static, nothing branches, and the program is as small
-for 46 layers as for two. Four forms over the same weights: `hidden` (training, scoring),
-`group_hidden` (the same, of several completions of one prompt), `prefill` (hidden, and the cache of
-the prompt) and `decode` (one token of every sample).
+for 46 layers as for two. `hidden` is the form of training and scoring, `group_hidden` the same for
+several completions of one prompt; decoding.py has those over caches.
 
 Letters: B batch, T query time, S key time, N heads, K key-value heads, G = N/K, H head size,
 D model, F feed-forward, V vocabulary, P pairs, R samples of one prompt.
@@ -20,9 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from grm_jax.models import cache as kv
-from grm_jax.models.attention import causal_attention, shared_prefix_attention
-from grm_jax.models.cache import PromptCache, SampleCache
+from grm_jax.models.attention import causal_attention
 from grm_jax.models.config import Gemma2Config, Remat
 from grm_jax.models.group_attention import group_attention
 from grm_jax.models.layers import INIT_SCALE, Block, rms_norm
@@ -160,105 +157,6 @@ def _attends(
     """How a pair's two layers attend, in their order."""
     attend = partial(causal_attention, positions, segments, softcap=config.attn_logit_softcap)
     return {"local": attend(window=config.sliding_window), "global": attend()}
-
-
-def prefill(
-    config: Gemma2Config,
-    params: Params,
-    tokens: Int[Array, "B S"],
-    positions: Int[Array, "B S"],
-    *,
-    dtype,
-) -> tuple[Float[Array, "B D"], PromptCache]:
-    """Runs right-padded prompts; returns the last real token's hidden state, and their cache."""
-    graph, _ = _split_block(config)
-    attends = _attends(config, positions)
-    ring_index, ring_positions = kv.ring_slots(positions, config.sliding_window)
-
-    def body(x: Array, pair: Params) -> tuple[Array, tuple[Array, ...]]:
-        kept: list[Array] = []
-
-        def keep(q: Array, k: Array, v: Array, *, name: str) -> Array:
-            kept.extend((k, v))
-            return attends[name](q, k, v)
-
-        for name in attends:
-            x = constrain(x, ACTIVATION)
-            with jax.named_scope(name):
-                x = nnx.merge(graph, pair[name])(x, positions, partial(keep, name=name))
-        local_k, local_v, global_k, global_v = kept
-        ring = (kv.gather_ring(local_k, ring_index), kv.gather_ring(local_v, ring_index))
-        return x, (*ring, global_k.swapaxes(1, 2), global_v.swapaxes(1, 2))
-
-    x = embed(config, params, tokens, dtype)
-    x, (local_k, local_v, global_k, global_v) = jax.lax.scan(body, x, params["pairs"])
-    lengths = positions.max(axis=1) + 1
-    last = jnp.maximum(lengths - 1, 0)[:, None, None]
-    x = jnp.take_along_axis(x, last, axis=1)[:, 0]
-    x = rms_norm(x, params["final_norm"], config.rms_norm_eps)
-    return x, PromptCache(local_k, local_v, global_k, global_v, ring_positions, positions, lengths)
-
-
-def decode(
-    config: Gemma2Config,
-    params: Params,
-    tokens: Int[Array, "B R"],
-    step: Int[Array, ""],
-    prompt: PromptCache,
-    samples: SampleCache,
-    *,
-    dtype,
-) -> tuple[Float[Array, "B R D"], SampleCache]:
-    """Feeds new token number `step` (from 0) of every sample; returns hidden states, new cache."""
-    graph, _ = _split_block(config)
-    position = prompt.lengths + step
-    positions = jnp.broadcast_to(position[:, None], tokens.shape)
-    near = position[:, None] - prompt.local_positions < config.sliding_window
-    prefix_masks = {
-        "local": (prompt.local_positions >= 0) & near,
-        "global": prompt.positions >= 0,
-    }
-    prefixes = {
-        "local": (prompt.local_k, prompt.local_v),
-        "global": (prompt.global_k, prompt.global_v),
-    }
-
-    def body(carry: tuple[Array, dict], xs: tuple) -> tuple[tuple[Array, dict], None]:
-        x, own = carry
-        index, pair, prefix = xs
-        for name in ("local", "global"):
-            updated: list[Array] = []
-
-            def attend(
-                q: Array, k: Array, v: Array, *, name=name, own=own, updated=updated
-            ) -> Array:
-                keys, values = own[name]
-                keys, values = kv.write(keys, values, index, step, k, v)
-                updated.extend((keys, values))
-                own_k = jax.lax.dynamic_index_in_dim(keys, index, keepdims=False)
-                own_v = jax.lax.dynamic_index_in_dim(values, index, keepdims=False)
-                prefix_k, prefix_v = prefix[name]
-                mask, own_mask = prefix_masks[name], kv.own_mask(step, own_v.shape[3])
-                cap = config.attn_logit_softcap
-                return shared_prefix_attention(
-                    q, prefix_k, prefix_v, mask, own_k, own_v, own_mask, cap
-                )
-
-            x = constrain(x, ACTIVATION)
-            with jax.named_scope(name):
-                x = nnx.merge(graph, pair[name])(x, positions, attend)
-            own = {**own, name: tuple(updated)}
-        return (x, own), None
-
-    own = {
-        "local": (samples.local_k, samples.local_v),
-        "global": (samples.global_k, samples.global_v),
-    }
-    x = embed(config, params, tokens, dtype)
-    xs = (jnp.arange(config.num_pairs), params["pairs"], prefixes)
-    (x, own), _ = jax.lax.scan(body, (x, own), xs)
-    x = rms_norm(x, params["final_norm"], config.rms_norm_eps)
-    return x, SampleCache(*own["local"], *own["global"])
 
 
 def logits(config: Gemma2Config, params: Params, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:

@@ -93,7 +93,7 @@ def _completions(
 ) -> Float[Array, "P Q N H"]:
     """The queries of all G completions, Q = G * T: one softmax over the prompt and their own.
 
-    As `shared_prefix_attention` does it for one query of each: the prompt's keys meet all queries
+    As `decoding.decode` does it for one query of each: the prompt's keys meet all queries
     in one product. The weights are divided by their sum at the end, in the output.
     """
     p, length, n, h = q.shape

@@ -8,9 +8,10 @@ from typing import Literal
 import jax
 from jaxtyping import Array, Float, Int
 
-from grm_jax.models import gemma2, scalar_head
+from grm_jax.models import decoding, gemma2, scalar_head
 from grm_jax.models.cache import PromptCache, SampleCache
 from grm_jax.models.config import Gemma2Config, Remat
+from grm_jax.models.decoding import Seats
 from grm_jax.models.gemma2 import Params
 
 
@@ -98,22 +99,38 @@ class Model:
         """See `scalar_head.score`."""
         return scalar_head.score(params["score"], hidden, positions)
 
-    def prefill(
-        self, params: Params, tokens: Int[Array, "B S"], positions: Int[Array, "B S"]
-    ) -> tuple[Float[Array, "B D"], PromptCache]:
-        """See `gemma2.prefill`."""
-        return gemma2.prefill(self.config, params, tokens, positions, dtype=self.dtype)
+    def next_logits(self, params: Params, hidden: Float[Array, "Z N D"]) -> Float[Array, "V Z N"]:
+        """See `decoding.logits`."""
+        return decoding.logits(self.config, params, hidden)
+
+    def extend(
+        self,
+        params: Params,
+        tokens: Int[Array, "Z C"],
+        row: Int[Array, " Z"],
+        start: Int[Array, " Z"],
+        count: Int[Array, " Z"],
+        cache: PromptCache,
+    ) -> tuple[Float[Array, "Z D"], SampleCache]:
+        """See `decoding.extend`."""
+        return decoding.extend(
+            self.config, params, tokens, row, start, count, cache, dtype=self.dtype
+        )
 
     def decode(
         self,
         params: Params,
-        tokens: Int[Array, "B R"],
-        step: Int[Array, ""],
-        prompt: PromptCache,
+        tokens: Int[Array, "Z N"],
+        seats: Seats,
+        prompts: PromptCache,
         samples: SampleCache,
-    ) -> tuple[Float[Array, "B R D"], SampleCache]:
-        """See `gemma2.decode`."""
-        return gemma2.decode(self.config, params, tokens, step, prompt, samples, dtype=self.dtype)
+        *,
+        places: int,
+    ) -> tuple[Float[Array, "Z N D"], SampleCache]:
+        """See `decoding.decode`."""
+        return decoding.decode(
+            self.config, params, tokens, seats, prompts, samples, places=places, dtype=self.dtype
+        )
 
     def as_head(self, head: Literal["lm", "scalar"]) -> Model:
         """The same trunk under another head."""

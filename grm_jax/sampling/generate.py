@@ -1,113 +1,154 @@
-"""The sampling programs: `prefill` runs each prompt once, `decode` draws until all have stopped.
+"""The sampling programs: `extend` prefills pieces of prompts, `advance` draws tokens.
 
-The caches are arguments of the second, which writes them in place, so that beside weights and
-caches it needs next to no memory. A sample's randomness comes from (seed, item, sample, step) by
-`fold_in`; nothing depends on what else is in the batch.
-Letters: B prompts, R samples of a prompt, S prompt slots, T new tokens.
+Both write their state in place. A slot whose sample has ended takes the next one from the queue at
+once, on the device. A sample's randomness comes from (seed, item, sample, step) by `fold_in`, its
+cache is ordered by its own steps, and so nothing depends on what else is in the batch.
+Letters: Z lanes, B prompts of a lane, N slots of a lane, C tokens of a piece, M steps.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, UInt
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, UInt
 
 from grm_jax.models import cache as kv
-from grm_jax.models.cache import PromptCache, SampleCache
+from grm_jax.models.cache import SampleCache
+from grm_jax.models.decoding import Seats
 from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
 from grm_jax.randomness import token_keys
 from grm_jax.sampling.choice import choose
-from grm_jax.sampling.state import LOOP_AXES, LoopState, Prompts
-from grm_jax.sharding import constrain
+from grm_jax.sampling.state import Drawn, Prompts, Queue, Slots
 
 
-def prefill(
-    model: Model, params: Params, prompts: Prompts
-) -> tuple[Float[Array, "B D"], PromptCache]:
-    """Runs B prompts: the state that each one's first token is drawn from, and their cache, which
-    all R samples share; jit with `model` static."""
-    last, cache = model.prefill(params, prompts.tokens, prompts.positions)
-    return last, jax.tree.map(constrain, cache, kv.PROMPT_AXES)
-
-
-def start(
-    model: Model, last: Float[Array, "B D"], active: Bool[Array, "B R"], *, max_new_tokens: int
-) -> LoopState:
-    """The state before the first token, with T = max_new_tokens slots for each sample; jit with
-    `model` and `max_new_tokens` static."""
-    batch, group = active.shape
-    state = LoopState(
-        step=jnp.int32(0),
-        hidden=jnp.broadcast_to(last[:, None], (batch, group, last.shape[-1])),
-        done=~active,
-        tokens=jnp.zeros((batch, group, max_new_tokens), jnp.int32),
-        logprobs=jnp.zeros((batch, group, max_new_tokens), jnp.float32),
-        lengths=jnp.zeros((batch, group), jnp.int32),
-        cache=kv.empty_samples(model.config, batch, group, max_new_tokens, model.dtype),
-    )
-    return jax.tree.map(constrain, state, LOOP_AXES)
-
-
-def decode(
+def extend(
     model: Model,
     params: Params,
-    cache: PromptCache,
-    state: LoopState,
-    item: UInt[Array, " B"],
-    sample: UInt[Array, "B R"],
-    seed: Array,
-    settings: tuple[Array, Array, Array],
-    stop_ids: Int[Array, " n"],
-) -> LoopState:
-    """Draws until every sample has stopped or its slots are full; jit with `model` static and
-    `state` donated.
+    prompts: Prompts,
+    tokens: Int[Array, "Z C"],
+    row: Int[Array, " Z"],
+    start: Int[Array, " Z"],
+    count: Int[Array, " Z"],
+) -> tuple[Float[Array, "Z D"], SampleCache]:
+    """Runs a piece of one prompt of each lane, see `decoding.extend`; jit with `model` static."""
+    return model.extend(params, tokens, row, start, count, prompts.cache)
 
-    `item` and `sample` name the random streams as in `Prompts`, `settings` are
-    `Strategy.traced()`, `seed` is a uint32; all are traced.
-    """
-    batch, group, slots = state.tokens.shape
-    keys = token_keys(seed, item, sample)
 
-    def advance(state: LoopState) -> LoopState:
-        """Draws one token of every sample and feeds it: one `choose` in the program, not two."""
-        logits = model.logits(params, state.hidden).reshape(batch * group, -1)
-        uniform = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, state.step)))(keys)
-        token, logprob = choose(logits, uniform, settings)
-        token, logprob = token.reshape(batch, group), logprob.reshape(batch, group)
-        hidden, own = model.decode(params, token, state.step, cache, state.cache)
-        return _record(state, token, logprob, stop_ids, hidden, own)
-
-    state = jax.lax.while_loop(
-        lambda s: (s.step < slots) & ~jnp.all(s.done),
-        advance,
-        state,
+def store(
+    model: Model,
+    prompts: Prompts,
+    last: Float[Array, "Z D"],
+    pieces: SampleCache,
+    row: Int[Array, " Z"],
+    start: Int[Array, " Z"],
+    count: Int[Array, " Z"],
+) -> Prompts:
+    """The prompts with what `extend` has made of a piece; jit with `model` static and `prompts`
+    donated."""
+    window = model.config.sliding_window
+    put = jax.vmap(lambda states, i, state: states.at[i].set(state))
+    return Prompts(
+        kv.write_prompt(prompts.cache, pieces, row, start, count, window),
+        put(prompts.last, row, last),
     )
-    return jax.tree.map(constrain, state, LOOP_AXES)
 
 
-def _record(
-    state: LoopState,
-    token: Int[Array, "B R"],
-    logprob: Float[Array, "B R"],
+def copy(prompts: Prompts, source: Int[Array, " Z"], target: Int[Array, " Z"]) -> Prompts:
+    """Copies one row of each lane into another; jit with `prompts` donated."""
+    put = jax.vmap(lambda states, i, j: states.at[j].set(states[i]))
+    return Prompts(kv.copy_prompt(prompts.cache, source, target), put(prompts.last, source, target))
+
+
+def advance(
+    model: Model,
+    params: Params,
+    prompts: Prompts,
+    slots: Slots,
+    queue: Queue,
+    seed: ArrayLike,
+    settings: tuple[ArrayLike, ArrayLike, ArrayLike],
     stop_ids: Int[Array, " n"],
-    hidden: Float[Array, "B R D"],
-    cache: SampleCache,
-) -> LoopState:
-    """The state after one more token, which only samples that had not stopped write down."""
-    live = ~state.done
-    start = (0, 0, state.step)
+    limit: ArrayLike,
+    *,
+    steps: int,
+    places: int,
+) -> tuple[Slots, Drawn]:
+    """Draws up to `steps` tokens in every slot; jit with `model`, `steps` and `places` static and
+    `slots` donated. It ends early when no slot holds a sample and none waits.
 
-    def put(array: Array, value: Array) -> Array:
-        kept = jnp.where(live, value, jnp.zeros_like(value))[..., None]
-        return jax.lax.dynamic_update_slice(array, kept, start)
+    Args:
+        seed: a uint32. settings: `Strategy.traced()`. limit: tokens that a sample may have.
+        places: samples of a prompt that are decoded at a time, see `decoding.decode`.
+    """
+    lanes, width = slots.entry.shape
+    keys = token_keys(jnp.asarray(seed), queue.item.reshape(-1), queue.sample.reshape(-1, 1))
+    queued = jax.random.key_data(keys).reshape(*queue.item.shape, -1)
+    blank = Drawn(
+        jnp.zeros((steps, lanes, width), jnp.int32),
+        jnp.zeros((steps, lanes, width), jnp.float32),
+        jnp.full((steps, lanes, width), -1),
+    )
 
-    return LoopState(
-        step=state.step + 1,
-        hidden=hidden,
-        done=state.done | jnp.any(token[..., None] == stop_ids, axis=-1),
-        tokens=put(state.tokens, token),
-        logprobs=put(state.logprobs, logprob),
-        lengths=state.lengths + live,
-        cache=cache,
+    def more(carry: tuple[Array, Slots, Drawn]) -> Array:
+        step, slots, _ = carry
+        return (step < steps) & (jnp.any(slots.seats.live) | jnp.any(slots.head < queue.tail))
+
+    def one(carry: tuple[Array, Slots, Drawn]) -> tuple[Array, Slots, Drawn]:
+        step, slots, drawn = carry
+        slots = _refill(slots, queue, queued, prompts, places)
+        seats = slots.seats
+        keys = jax.random.wrap_key_data(slots.key.reshape(lanes * width, -1))
+        uniform = jax.vmap(lambda k, i: jax.random.uniform(jax.random.fold_in(k, i)))(
+            keys, seats.step.reshape(-1)
+        )
+        logits = model.next_logits(params, slots.hidden).reshape(-1, lanes * width)
+        token, logprob = choose(logits, uniform, settings)
+        token, logprob = token.reshape(lanes, width), logprob.reshape(lanes, width)
+        entry = jnp.where(seats.live, slots.entry, -1)
+        drawn = jax.tree.map(lambda a, x: a.at[step].set(x), drawn, Drawn(token, logprob, entry))
+        hidden, cache = model.decode(
+            params, token, seats, prompts.cache, slots.cache, places=places
+        )
+        ended = jnp.any(token[..., None] == stop_ids, axis=-1) | (seats.step + 1 >= limit)
+        seats = Seats(seats.row, seats.place, seats.step + 1, seats.live & ~ended)
+        after = Slots(seats, slots.entry, slots.key, hidden, cache, slots.head)
+        return step + 1, after, drawn
+
+    _, slots, drawn = jax.lax.while_loop(more, one, (jnp.int32(0), slots, blank))
+    return slots, drawn
+
+
+def _refill(
+    slots: Slots, queue: Queue, keys: UInt[Array, "Z Q 2"], prompts: Prompts, places: int
+) -> Slots:
+    """Ends what is no longer wanted, and gives each empty slot the next sample of the queue."""
+    seat = slots.seats.row * places + slots.seats.place
+    live = slots.seats.live & jnp.take_along_axis(queue.kept, seat, axis=1)
+    free = ~live
+    entry = slots.head[:, None] + jnp.cumsum(free, axis=1) - free
+    taken = free & (entry < queue.tail[:, None])
+    index = entry % queue.row.shape[1]
+
+    def pick(waiting: Array, held: Array) -> Array:
+        return jnp.where(taken, jnp.take_along_axis(waiting, index, axis=1), held)
+
+    seats = slots.seats
+    row = pick(queue.row, seats.row)
+    first = jnp.take_along_axis(prompts.last, row[..., None], axis=1)
+    return Slots(
+        seats=Seats(
+            row,
+            pick(queue.place, seats.place),
+            jnp.where(taken, 0, seats.step),
+            pick(queue.wanted, live),
+        ),
+        entry=jnp.where(taken, entry, slots.entry),
+        key=jnp.where(
+            taken[..., None], jnp.take_along_axis(keys, index[..., None], axis=1), slots.key
+        ),
+        hidden=jnp.where(taken[..., None], first, slots.hidden),
+        cache=slots.cache,
+        head=slots.head + jnp.sum(taken, axis=1),
     )

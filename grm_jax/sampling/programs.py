@@ -1,8 +1,4 @@
-"""The sampling programs, compiled: what the sampler runs, and what `grm aot` looks at.
-
-`decode` is compiled for each shape before its state exists, because the compiler chooses how the
-state lies in memory: a TPU would otherwise copy all caches into the order that its loop prefers.
-"""
+"""The sampling programs, jitted: what the engine runs, and what `grm aot` looks at."""
 
 from __future__ import annotations
 
@@ -10,76 +6,53 @@ from functools import lru_cache, partial
 from typing import Any
 
 import jax
-from jax.experimental.layout import Format, Layout
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, SingleDeviceSharding
 
+from grm_jax.models import cache as kv
+from grm_jax.models.decoding import split_layers
 from grm_jax.models.model import Model
-from grm_jax.sampling.generate import decode, prefill, start
-from grm_jax.sampling.state import LOOP_AXES, Drawn, Prompts
-from grm_jax.sharding import DECODE_RULES, spec_for
+from grm_jax.sampling import generate, state
+from grm_jax.sampling.state import Prompts, Slots
+from grm_jax.sharding import DECODE_RULES, shardings_of
 
-PREFILL = jax.jit(prefill, static_argnums=0)
+EXTEND = jax.jit(generate.extend, static_argnums=0)
+STORE = jax.jit(generate.store, static_argnums=0, donate_argnames="prompts")
+COPY = jax.jit(generate.copy, donate_argnames="prompts")
+ADVANCE = jax.jit(
+    generate.advance, static_argnums=0, static_argnames=("steps", "places"), donate_argnames="slots"
+)
+SPLIT = jax.jit(split_layers)
 
 
-def draw(
-    model: Model,
-    params: Any,
-    prompts: Prompts,
-    seed: Any,
-    settings: tuple[Any, Any, Any],
-    stop_ids: Any,
-    *,
-    max_new_tokens: int,
-    mesh: Mesh | None = None,
-) -> Drawn:
-    """R samples of each of B prompts; returns at once with arrays to come.
+def new_prompts(model: Model, lanes: int, prompts: int, length: int, mesh: Mesh | None) -> Prompts:
+    """Empty prompts on the devices, see `state.empty_prompts`."""
+    return _empty(state.empty_prompts, state.prompt_axes, model, mesh)(
+        model, lanes, prompts, length
+    )
 
-    Args:
-        params, prompts: placed on the mesh.
-        seed: a uint32. settings: `Strategy.traced()`. stop_ids: [n] int32.
-        mesh: that of `jax.set_mesh`, or None.
-    """
-    last, cache = PREFILL(model, params, prompts)
-    begin = partial(start, model, max_new_tokens=max_new_tokens)
-    state = jax.eval_shape(begin, last, prompts.active)
-    words = (prompts.item, prompts.sample, seed, settings, stop_ids)
-    shapes, tree = jax.tree.flatten(jax.tree.map(_shape, (params, cache, state, *words)))
-    ready, program = _compiled(model, mesh, max_new_tokens, tuple(shapes), tree)
-    state = program(params, cache, ready(last, prompts.active), *words)
-    return Drawn(state.tokens, state.logprobs, state.lengths, state.done)
+
+def new_slots(model: Model, lanes: int, slots: int, new: int, mesh: Mesh | None) -> Slots:
+    """Empty slots on the devices, see `state.empty_slots`."""
+    return _empty(state.empty_slots, state.slot_axes, model, mesh)(model, lanes, slots, new)
 
 
 @lru_cache
-def _compiled(
-    model: Model, mesh: Mesh | None, max_new_tokens: int, shapes: tuple, tree: Any
-) -> tuple[Any, Any]:
-    """What makes the state as `decode` wants it, and `decode`, once per shape."""
-    program = lower_decode(model, mesh, *jax.tree.unflatten(tree, shapes)).compile()
-    begin = partial(start, model, max_new_tokens=max_new_tokens)
-    return jax.jit(begin, out_shardings=program.input_formats[0][2]), program
+def _empty(make: Any, axes: Any, model: Model, mesh: Mesh | None) -> Any:
+    # Placed on purpose, as what the programs give back is: they would be compiled again for it.
+    here = SingleDeviceSharding(jax.devices()[0])
+    places = here if mesh is None else shardings_of(axes(model), mesh, DECODE_RULES)
+    return jax.jit(make, static_argnums=(0, 1, 2, 3), out_shardings=places)
 
 
-def lower_decode(model: Model, mesh: Mesh | None, *arguments: Any) -> Any:
-    """`decode` for arguments of these shapes; compiled, it says in `input_formats` how the state is
-    to lie in memory."""
-
-    def automatic(axes: Any) -> Format:
-        sharding = None if mesh is None else NamedSharding(mesh, spec_for(axes, DECODE_RULES))
-        return Format(Layout.AUTO, sharding)
-
-    slots = jax.tree.map(automatic, LOOP_AXES, is_leaf=lambda node: isinstance(node, tuple))
-    jitted = jax.jit(
-        decode,
-        static_argnums=0,
-        donate_argnames="state",
-        in_shardings=(None, None, slots, *(None,) * (len(arguments) - 3)),
-        out_shardings=slots,
+@partial(jax.jit, static_argnums=(0, 2))
+def lengthened(model: Model, prompts: Prompts, length: int) -> Prompts:
+    """The prompts with room for `length` tokens each. Where a layer's ring grows, no prompt has
+    gone round it yet, so that its tokens stay where they are."""
+    lanes, rows, _ = prompts.last.shape
+    empty = kv.empty_prompts(model.config, lanes, rows, length, model.dtype)
+    cache = jax.tree.map(
+        lambda new, old: jax.lax.dynamic_update_slice(new, old, (0,) * old.ndim),
+        empty,
+        prompts.cache,
     )
-    return jitted.lower(model, *arguments)
-
-
-def _shape(x: Any) -> jax.ShapeDtypeStruct:
-    """An argument without its numbers; where it lies matters only on a mesh."""
-    sharding = getattr(x, "sharding", None)
-    sharding = sharding if isinstance(sharding, NamedSharding) else None
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+    return Prompts(cache, prompts.last)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,7 @@ class Strategy:
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; give a number above 0, up to 1 (off).")
 
-    def traced(self) -> tuple[Any, Any, Any]:
-        """(temperature, top_k, top_p) as device scalars, so that a new one does not recompile."""
-        import jax.numpy as jnp  # not for a --help, which needs the fields alone
-
-        return jnp.float32(self.temperature), jnp.int32(self.top_k), jnp.float32(self.top_p)
+    def traced(self) -> tuple[np.float32, np.int32, np.float32]:
+        """(temperature, top_k, top_p) as arguments of a program, where a new value does not
+        recompile."""
+        return np.float32(self.temperature), np.int32(self.top_k), np.float32(self.top_p)

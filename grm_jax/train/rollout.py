@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from grm_jax.bucket import bucket
 from grm_jax.judging.asking import Asking, read_completion
 from grm_jax.judging.judgment import Judgment
 from grm_jax.judging.kinds import Learns
@@ -20,7 +21,8 @@ from grm_jax.judging.reward import rule_reward
 from grm_jax.metric_names import INVALID_RATIO, MEAN_LENGTH, REWARD, ZERO_STD
 from grm_jax.processes import say
 from grm_jax.randomness import item_key, response_order
-from grm_jax.sampling.sampler import Completion, Request, Sampler, bucket
+from grm_jax.sampling.engine import Completion, Request
+from grm_jax.sampling.sampler import Sampler
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Template, Templates
 from grm_jax.text.tokenizer import Tokenizer

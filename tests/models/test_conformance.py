@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from grm_jax.models.cache import empty_samples
 from grm_jax.models.hf import load_folder
+from tests.cached import through_caches
 
 TOLERANCE = 1e-4
 HEAD_DIM, WINDOW = 16, 8  # of conftest.SIZES
@@ -103,16 +103,13 @@ def test_cached_decode_equals_a_full_forward(make_hf, rows, run_hf, error_of, qu
     module, folder = make_hf(query_pre_attn_scalar=query_scalar)
     model, params = load_folder(folder)
     lengths, samples = [WINDOW + 5, 3, 2 * WINDOW], 2
-    tokens, positions = rows(lengths)
+    tokens, _ = rows(lengths)
     new = np.random.default_rng(1).integers(1, 97, (len(lengths), samples, steps), np.int32)
-    last, prompt = jax.jit(model.prefill)(params, tokens, positions)
-    cache = empty_samples(model.config, len(lengths), samples, steps, model.dtype)
-    decode = jax.jit(model.decode, donate_argnums=4)
-    ours = [np.broadcast_to(model.logits(params, last)[:, None], (len(lengths), samples, 97))]
-    for step in range(steps):
-        hidden, cache = decode(params, new[:, :, step], jnp.int32(step), prompt, cache)
-        ours.append(model.logits(params, hidden))
-    ours = np.stack(ours, axis=2)
+    last, hidden = jax.jit(partial(through_caches, model))(
+        params, tokens[None], jnp.asarray([lengths]), new[None]
+    )
+    first = jnp.broadcast_to(last[0][:, None, None], (len(lengths), samples, 1, last.shape[-1]))
+    ours = model.logits(params, jnp.concatenate([first, hidden[0]], axis=2))
     for row, length in enumerate(lengths):
         whole = np.concatenate(
             [np.tile(tokens[row, :length], (samples, 1)), new[row]], axis=1, dtype=np.int32

@@ -32,7 +32,7 @@ def _frequencies(logits: np.ndarray, strategy: Strategy, draws: int = 4000) -> n
     """How often each token comes out over evenly spaced uniforms: right within 1/draws."""
     uniform = (jnp.arange(draws) + 0.5) / draws
     rows = jnp.broadcast_to(jnp.asarray(logits, jnp.float32), (draws, logits.size))
-    token, _ = jax.jit(choose)(rows, uniform, strategy.traced())
+    token, _ = jax.jit(choose)(rows.T, uniform, strategy.traced())
     return np.bincount(np.asarray(token), minlength=logits.size) / draws
 
 
@@ -56,7 +56,7 @@ def test_filters_equal_sorting(top_k: int, top_p: float) -> None:
 
 def test_greedy_takes_the_highest_logit_and_reports_its_log_probability() -> None:
     logits = jax.random.normal(jax.random.key(0), (50, 300)) * 3
-    token, logprob = choose(logits, jnp.full((50,), 0.999), Strategy(0.0).traced())
+    token, logprob = choose(logits.T, jnp.full((50,), 0.999), Strategy(0.0).traced())
     np.testing.assert_array_equal(token, jnp.argmax(logits, -1))
     rows = zip(np.asarray(logits), np.asarray(token), strict=True)
     expected = [np.log(_softmax(row)[t]) for row, t in rows]
@@ -66,7 +66,7 @@ def test_greedy_takes_the_highest_logit_and_reports_its_log_probability() -> Non
 def test_log_probability_ignores_temperature_and_filters() -> None:
     logits = jax.random.normal(jax.random.key(1), (200, 300)) * 3
     uniform = jax.random.uniform(jax.random.key(2), (200,))
-    token, logprob = choose(logits, uniform, Strategy(0.3, 20, 0.9).traced())
+    token, logprob = choose(logits.T, uniform, Strategy(0.3, 20, 0.9).traced())
     rows = zip(np.asarray(logits), np.asarray(token), strict=True)
     expected = [np.log(_softmax(row)[t]) for row, t in rows]
     np.testing.assert_allclose(logprob, expected, rtol=1e-4, atol=1e-5)
@@ -82,7 +82,7 @@ def test_never_draws_what_has_no_mass(weights: list[float], uniform: float) -> N
         weights = [*weights, 1.0]
     padded = np.zeros((1, 601), np.float32)  # one shape, so that hypothesis does not compile anew
     padded[0, : len(weights)] = weights
-    index = int(inverse_cdf(jnp.asarray(padded), jnp.asarray([uniform], jnp.float32))[0])
+    index = int(inverse_cdf(jnp.asarray(padded).T, jnp.asarray([uniform], jnp.float32))[0])
     assert padded[0, index] > 0
 
 

@@ -1,0 +1,132 @@
+"""Attention of new tokens to caches, in parts: each part is a softmax that is joined with others.
+
+On one CPU only those blocks of a cache are read that hold something: a loop over (row, block).
+Elsewhere a cache is read whole, under a mask. A block in which nothing is seen changes no bit.
+Letters: B rows of a cache, K key-value heads, Q queries of a row (samples or tokens, times G heads
+of a group), S positions, H head size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from grm_jax.models.attention import MASKED
+from grm_jax.models.cache import BLOCK, KeysValues
+
+A_TURN = 65_536  # numbers of the keys that a loop over blocks reads at a time
+
+
+class Part(NamedTuple):
+    """A softmax over some of the keys, in f32: the largest logit, the sum of the exponentials
+    relative to it [.., Q], and the values they weigh [.., Q, H]."""
+
+    peak: Array
+    total: Array
+    values: Array
+
+
+class Blocks(NamedTuple):
+    """The blocks of a cache that are in use: `count` of them, each with its rows."""
+
+    row: Int[Array, " M"]
+    block: Int[Array, " M"]
+    count: Int[Array, ""]
+
+
+def rows_at_a_time(rows: int, heads: int, positions: int, width: int) -> int:
+    """How many rows of a cache a loop reads at a time: so many that it is worth a turn."""
+    block = heads * min(BLOCK, positions) * width
+    return math.gcd(rows, 1 << max(A_TURN // block, 1).bit_length() - 1)
+
+
+def blocks_in_use(cache: KeysValues, used: Int[Array, " B"]) -> Blocks:
+    """The blocks of a cache [B, K, S, H] that are in use, if its rows have `used` positions."""
+    rows, heads, positions, width = cache.keys.shape
+    together = used.reshape(-1, rows_at_a_time(rows, heads, positions, width)).max(1)
+    size = min(BLOCK, positions)
+    each = -(-together // size)
+    ends = jnp.cumsum(each)
+    index = jnp.arange(together.shape[0] * (positions // size))
+    row = jnp.minimum(jnp.searchsorted(ends, index, side="right"), together.shape[0] - 1)
+    return Blocks(row, index - (ends - each)[row], ends[-1])
+
+
+def whole(
+    q: Float[Array, "*B Q H"],
+    cache: KeysValues,
+    seen: Bool[Array, "*M #Q S"],
+    softcap: float,
+) -> Part:
+    """The part over a cache [*B, S, H], under a mask that broadcasts against [*B, Q, S]."""
+    logits = jnp.einsum("...qh,...sh->...qs", q, cache.keys, preferred_element_type=jnp.float32)
+    logits = jnp.where(seen, softcap * jnp.tanh(logits / softcap), MASKED)
+    peak = logits.max(-1)
+    weights = jnp.exp(logits - peak[..., None])
+    values = jnp.einsum(
+        "...qs,...sh->...qh",
+        weights.astype(cache.values.dtype),
+        cache.values,
+        preferred_element_type=jnp.float32,
+    )
+    return Part(peak, weights.sum(-1), values)
+
+
+def blockwise(
+    q: Float[Array, "B K Q H"],
+    cache: KeysValues,
+    blocks: Blocks,
+    seen: Callable[[Array, Array], Array],
+    softcap: float,
+) -> Part:
+    """The part over those blocks of a cache [B, K, S, H]; `seen(rows, slots)` is the mask
+    [R, 1 or Q, slots] of R rows."""
+    rows, heads, positions, width = cache.keys.shape
+    size, many = min(BLOCK, positions), rows_at_a_time(*cache.keys.shape)
+
+    def together(array: Array) -> Array:
+        return array.reshape(rows // many, many * heads, *array.shape[2:])
+
+    q, keys, values = together(q), together(cache.keys), together(cache.values)
+
+    def read(array: Array, row: Array, start: Array) -> Array:
+        shape = (1, many * heads, size, width)
+        return jax.lax.dynamic_slice(array, (row, 0, start, 0), shape)[0]
+
+    def add(index: Array, before: Part) -> Part:
+        row, start = blocks.row[index], blocks.block[index] * size
+        block = KeysValues(read(keys, row, start), read(values, row, start))
+        one = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, row, keepdims=False), before)
+        query = jax.lax.dynamic_index_in_dim(q, row, keepdims=False)
+        mask = seen(row * many + jnp.arange(many), start + jnp.arange(size))
+        after = join(one, whole(query, block, jnp.repeat(mask, heads, axis=0), softcap))
+        return jax.tree.map(
+            lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, row, 0), before, after
+        )
+
+    shape = q.shape[:3]
+    nothing = Part(jnp.full(shape, MASKED), jnp.zeros(shape), jnp.zeros(q.shape))
+    part = jax.lax.fori_loop(0, blocks.count, add, nothing)
+    return jax.tree.map(lambda leaf: leaf.reshape(rows, heads, *leaf.shape[2:]), part)
+
+
+def join(one: Part, other: Part) -> Part:
+    """The part over the keys of both."""
+    peak = jnp.maximum(one.peak, other.peak)
+    left, right = jnp.exp(one.peak - peak), jnp.exp(other.peak - peak)
+    return Part(
+        peak,
+        one.total * left + other.total * right,
+        one.values * left[..., None] + other.values * right[..., None],
+    )
+
+
+def finish(part: Part) -> Float[Array, "*B Q H"]:
+    """What attention gives: the values by their weights. Where nothing was seen, zeros."""
+    # The largest weight is 1, so that a total below 1 is that of a row that nobody uses.
+    return part.values / jnp.maximum(part.total, 1.0)[..., None]

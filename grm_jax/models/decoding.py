@@ -1,0 +1,404 @@
+"""Gemma-2 over caches: `extend` prefills prompts piece by piece, `decode` feeds a token of each
+sample.
+
+Layers are unrolled, not scanned: a scan copies the weights and the cache of every layer that it
+reaches, which for one token is most of the work. `split_layers` does it for the weights once.
+Letters: Z lanes, B prompts of a lane, R samples of a prompt that are decoded at a time, N slots of
+a lane, C tokens of a piece, K key-value heads, G queries of one head, S positions, H head size, D
+model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from grm_jax.models import cache as kv
+from grm_jax.models.attention import causal_mask
+from grm_jax.models.cache import KeysValues, PromptCache, SampleCache
+from grm_jax.models.cached_attention import (
+    Blocks,
+    Part,
+    blocks_in_use,
+    blockwise,
+    finish,
+    join,
+    whole,
+)
+from grm_jax.models.config import Gemma2Config
+from grm_jax.models.gemma2 import Params, embed
+from grm_jax.models.layers import rms_norm, rope
+from grm_jax.sharding import constrain, divides
+
+# Numbers in the keys of a layer: with fewer, a loop over blocks costs more than it saves.
+WORTH_A_LOOP = 1_000_000
+
+
+@jax.tree_util.register_dataclass
+@dataclass
+class Seats:
+    """What the slots hold, each array [Z, N]: the row of the sample's prompt, its place (0 to
+    R - 1) among the row's samples, how many of its tokens were fed, and whether it is live."""
+
+    row: Any
+    place: Any
+    step: Any
+    live: Any
+
+
+class _Layers(NamedTuple):
+    """How the local or the global layers read: the window, and of prompts and of samples how many
+    positions are kept and which blocks are read (None: the cache is read whole)."""
+
+    window: int | None
+    prompt_ring: int
+    own_ring: int
+    prompt_blocks: Blocks | None = None
+    own_blocks: Blocks | None = None
+
+
+def split_layers(params: Params) -> Params:
+    """The weights with those of each layer in arrays of their own, transposed; jit it.
+
+    On a CPU a matrix [out, in] times few columns is up to twice as fast as rows times [in, out].
+    """
+    pairs = jax.tree.leaves(params["pairs"])[0].shape[0]
+
+    def split(number: int) -> Params:
+        pair = jax.tree.map(lambda leaf: leaf[number], params["pairs"])
+        return {
+            name: {k: _transposed(k, w) for k, w in layer.items()} for name, layer in pair.items()
+        }
+
+    return {**params, "pairs": tuple(split(number) for number in range(pairs))}
+
+
+def _transposed(name: str, weight: Array) -> Array:
+    if name == "o":
+        return jnp.moveaxis(weight, -1, 0)
+    return weight if weight.ndim == 1 else weight.swapaxes(-1, -2)
+
+
+# How a weight meets activations [in, Z, M]: as it is stored, and as `split_layers` leaves it.
+_STORED = {
+    "heads": "ndh,dzm->nhzm",
+    "o": "nhd,nhzm->dzm",
+    "up": "df,dzm->fzm",
+    "down": "fd,fzm->dzm",
+}
+_SPLIT = {
+    "heads": "nhd,dzm->nhzm",
+    "o": "dnh,nhzm->dzm",
+    "up": "fd,dzm->fzm",
+    "down": "df,fzm->dzm",
+}
+
+
+def _trunk(
+    config: Gemma2Config,
+    params: Params,
+    tokens: Int[Array, "Z M"],
+    positions: Int[Array, "Z M"],
+    attends: Callable[[int, str], Callable[[Array, Array, Array], Array]],
+    dtype: str,
+) -> Float[Array, "Z M D"]:
+    """Hidden states before the final norm; `attends(pair, name)` is how a layer attends, see
+    `layers.Block`. Activations are [D, Z, M]."""
+    x = jnp.moveaxis(embed(config, params, tokens, dtype), -1, 0)
+    pairs = params["pairs"]
+    split = isinstance(pairs, tuple)
+    for number in range(config.num_pairs):
+        pair = pairs[number] if split else jax.tree.map(lambda leaf: leaf[number], pairs)  # noqa: B023
+        for name in ("local", "global"):
+            x = constrain(x, (None, "batch", None))
+            with jax.named_scope(name):
+                x = _block(
+                    config, pair[name], x, positions, attends(number, name),
+                    _SPLIT if split else _STORED,
+                )  # fmt: skip
+    return jnp.moveaxis(x, 0, -1)
+
+
+def _block(
+    config: Gemma2Config,
+    weights: Params,
+    x: Float[Array, "D Z M"],
+    positions: Int[Array, "Z M"],
+    attend: Callable[[Array, Array, Array], Array],
+    meets: dict[str, str],
+) -> Float[Array, "D Z M"]:
+    """`layers.Block` with the model's dimension first."""
+    c = config
+
+    def times(name: str, how: str, x: Array) -> Array:
+        return jnp.einsum(meets[how], weights[name].astype(x.dtype), x)
+
+    def norm(x: Array, name: str) -> Array:  # layers.rms_norm
+        x32 = x.astype(jnp.float32)
+        normed = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), 0) + c.rms_norm_eps)
+        scale = 1.0 + weights[name].astype(jnp.float32)
+        return (normed * scale[:, None, None]).astype(x.dtype)
+
+    with jax.named_scope("attention"):
+        h = norm(x, "pre_attn_norm")
+        q, k, v = (times(name, "heads", h).transpose(2, 3, 0, 1) for name in "qkv")
+        q, k = rope(q, positions, c.rope_theta), rope(k, positions, c.rope_theta)
+        h = attend(q * jnp.asarray(c.query_scale, q.dtype), k, v).transpose(2, 3, 0, 1)
+        x = x + norm(times("o", "o", h), "post_attn_norm")
+    with jax.named_scope("mlp"):
+        h = norm(x, "pre_mlp_norm")
+        h = jax.nn.gelu(times("gate", "up", h), approximate=True) * times("up", "up", h)
+        return x + norm(times("down", "down", h), "post_mlp_norm")
+
+
+def logits(
+    config: Gemma2Config, params: Params, hidden: Float[Array, "Z N D"]
+) -> Float[Array, "V Z N"]:
+    """As `gemma2.logits`, with the vocabulary first."""
+    with jax.named_scope("logits"):
+        # The vocabulary over all devices that share rows, see `gemma2.logits`.
+        shared = divides("vocab_parts", config.vocab_size)
+        rows, vocab = ("rows", "vocab_parts") if shared else ("batch", "vocab")
+        hidden = constrain(hidden, (rows, None, None))
+        table = constrain(params["embed"].astype(hidden.dtype), (vocab, None))
+        raw = jnp.einsum("vd,znd->vzn", table, hidden, preferred_element_type=jnp.float32)
+        raw = constrain(raw, (vocab, rows, None))
+        return config.final_logit_softcap * jnp.tanh(raw / config.final_logit_softcap)
+
+
+def extend(
+    config: Gemma2Config,
+    params: Params,
+    tokens: Int[Array, "Z C"],
+    row: Int[Array, " Z"],
+    start: Int[Array, " Z"],
+    count: Int[Array, " Z"],
+    cache: PromptCache,
+    *,
+    dtype: str,
+) -> tuple[Float[Array, "Z D"], SampleCache]:
+    """Runs the next piece of one prompt of each lane, whose front is in the cache.
+
+    The first `count` tokens of a piece stand at the positions from `start` on; the rest is padding.
+
+    Returns:
+        The hidden state of the piece's last token, and its keys and values [Z, K, C, H], to be
+        stored by `cache.write_prompt`.
+    """
+    index = jnp.arange(tokens.shape[1])
+    positions = jnp.where(index < count[:, None], start[:, None] + index, -1)
+    made: dict[str, list[KeysValues]] = {"local": [], "global": []}
+    softcap = config.attn_logit_softcap
+
+    def attends(number: int, name: str) -> Callable[[Array, Array, Array], Array]:
+        window = config.sliding_window if name == "local" else None
+        ring = kv.ring_of(cache.full[number], window)
+        layer = (cache.local if name == "local" else cache.full)[number]
+
+        def attend(q: Array, k: Array, v: Array) -> Array:
+            new = KeysValues(k.swapaxes(1, 2), v.swapaxes(1, 2))
+            made[name].append(new)
+            folded = _fold(q, k.shape[2])
+            mask = _per_head(causal_mask(positions, window), q.shape[2] // k.shape[2])
+            piece = whole(folded, new, mask[:, None], softcap)
+            before = _before_piece(folded, layer, row, start, positions, ring, window, softcap)
+            return _unfold(finish(join(before, piece)), q)
+
+        return attend
+
+    x = _trunk(config, params, tokens, positions, attends, dtype)
+    last = jnp.maximum(count - 1, 0)[:, None, None]
+    x = jnp.take_along_axis(x, last, axis=1)[:, 0]
+    x = rms_norm(x, params["final_norm"], config.rms_norm_eps)
+    return x, SampleCache(tuple(made["local"]), tuple(made["global"]))
+
+
+def _before_piece(
+    q: Float[Array, "Z K Q H"],
+    layer: KeysValues,
+    row: Int[Array, " Z"],
+    start: Int[Array, " Z"],
+    positions: Int[Array, "Z C"],
+    ring: int,
+    window: int | None,
+    softcap: float,
+) -> Part:
+    """What the queries of a piece make of the pieces before it."""
+    group = q.shape[2] // positions.shape[1]
+    mine = kv.read_prompt(layer, row)
+    if _by_blocks(layer):
+        blocks = blocks_in_use(mine, jnp.minimum(start, ring))
+
+        def seen(lanes: Array, slots: Array) -> Array:
+            mask = kv.visible_prompt(start[lanes], positions[lanes], slots, ring, window)
+            return _per_head(mask, group)
+
+        return blockwise(q, mine, blocks, seen, softcap)
+    slots = jnp.arange(mine.keys.shape[2])
+    mask = _per_head(kv.visible_prompt(start, positions, slots, ring, window), group)
+    return whole(q, mine, mask[:, None], softcap)
+
+
+def decode(
+    config: Gemma2Config,
+    params: Params,
+    tokens: Int[Array, "Z N"],
+    seats: Seats,
+    prompts: PromptCache,
+    samples: SampleCache,
+    *,
+    places: int,
+    dtype: str,
+) -> tuple[Float[Array, "Z N D"], SampleCache]:
+    """Feeds the next token of every sample; returns hidden states, and the samples' new cache.
+
+    places: R; no two live samples have the same place in the same row.
+    """
+    lanes, rows = prompts.lengths.shape
+    positions = jnp.take_along_axis(prompts.lengths, seats.row, axis=1) + seats.step
+    # The slot at each place of each row; an empty place has a number that no slot has.
+    seat = seats.row * places + seats.place
+    number = jnp.arange(seat.shape[1])
+    slot_at = jax.vmap(
+        lambda seat, live: (
+            jnp.full((rows * places,), seat.shape[0])
+            .at[jnp.where(live, seat, rows * places)]
+            .set(number, mode="drop")
+        )
+    )(seat, seats.live)
+    taken = jax.vmap(lambda x, i: x.at[i].get(mode="fill", fill_value=0))
+    asked = taken(positions, slot_at).reshape(lanes, rows, places)
+    used = jnp.any(slot_at.reshape(asked.shape) < seat.shape[1], axis=-1)
+    kinds = {
+        name: _layers(window, prompts, samples, seats, used)
+        for name, window in (("local", config.sliding_window), ("global", None))
+    }
+    own: dict[str, list[KeysValues]] = {"local": list(samples.local), "global": list(samples.full)}
+    prompt = {"local": prompts.local, "global": prompts.full}
+    softcap = config.attn_logit_softcap
+
+    def attends(pair: int, name: str) -> Callable[[Array, Array, Array], Array]:
+        kind = kinds[name]
+
+        def attend(q: Array, k: Array, v: Array) -> Array:
+            shape = (*q.shape[:2], k.shape[2], q.shape[2] // k.shape[2], q.shape[3])
+            q = q.reshape(shape)
+            own[name][pair] = kv.write_token(own[name][pair], seats.step % kind.own_ring, k, v)
+            mine = _own(q, own[name][pair], seats, kind, softcap)
+            seated = taken(q, slot_at).reshape(lanes, rows, places, *shape[2:])
+            part = _prompt(seated, prompt[name][pair], prompts.lengths, asked, kind, softcap)
+            part = jax.tree.map(lambda leaf: taken(leaf, seat), part)
+            return finish(join(part, mine)).astype(q.dtype).reshape(*shape[:2], -1, shape[4])
+
+        return attend
+
+    x = _trunk(config, params, tokens, positions, attends, dtype)
+    x = rms_norm(x, params["final_norm"], config.rms_norm_eps)
+    return x, SampleCache(tuple(own["local"]), tuple(own["global"]))
+
+
+def _layers(
+    window: int | None, prompts: PromptCache, samples: SampleCache, seats: Seats, used: Array
+) -> _Layers:
+    """How layers of a window read, at this step; `used` [Z, B] says which prompts are."""
+    prompt_ring = kv.ring_of(prompts.full[0], window)
+    own_ring = kv.ring_of(samples.full[0], window)
+    prompt = prompts.full[0] if window is None else prompts.local[0]
+    own = samples.full[0] if window is None else samples.local[0]
+    prompt_blocks = own_blocks = None
+    if _by_blocks(prompt):
+        kept = jnp.where(used, jnp.minimum(prompts.lengths, prompt_ring), 0)[0]
+        prompt_blocks = blocks_in_use(_only_lane(prompt), kept)
+    if _by_blocks(own):
+        written = jnp.where(seats.live, jnp.minimum(seats.step + 1, own_ring), 0)[0]
+        own_blocks = blocks_in_use(_only_lane(own), written)
+    return _Layers(window, prompt_ring, own_ring, prompt_blocks, own_blocks)
+
+
+def _own(
+    q: Float[Array, "Z N K G H"], cache: KeysValues, seats: Seats, kind: _Layers, softcap: float
+) -> Part:
+    """What each sample makes of its own tokens. A ring keeps no more than the window, so having
+    been written is all that there is to check."""
+    written = jnp.minimum(seats.step + 1, kind.own_ring)
+    if kind.own_blocks is not None:
+        part = blockwise(
+            q[0],
+            _only_lane(cache),
+            kind.own_blocks,
+            lambda rows, slots: (slots < written[0, rows][:, None])[:, None],
+            softcap,
+        )
+        return jax.tree.map(lambda leaf: leaf[None], part)
+    mask = jnp.arange(cache.keys.shape[3]) < written[..., None]
+    return whole(q, cache, mask[:, :, None, None], softcap)
+
+
+def _prompt(
+    q: Float[Array, "Z B R K G H"],
+    cache: KeysValues,
+    lengths: Int[Array, "Z B"],
+    asked: Int[Array, "Z B R"],
+    kind: _Layers,
+    softcap: float,
+) -> Part:
+    """What the samples at each place of each row make of their prompt: [Z, B * R, K, G, ..].
+
+    A prompt's keys are read once for all its samples (R x G queries in one matrix product).
+    """
+    lanes, rows, places, heads, group, width = q.shape
+    folded = q.swapaxes(2, 3).reshape(lanes, rows, heads, places * group, width)
+    slots = jnp.arange(cache.keys.shape[3])
+
+    def see(length: Array, asked: Array, slots: Array) -> Array:
+        mask = kv.visible_prompt(length, asked, slots, kind.prompt_ring, kind.window)
+        return jnp.repeat(mask, group, axis=-2)
+
+    if kind.prompt_blocks is not None:
+        part = blockwise(
+            folded[0],
+            _only_lane(cache),
+            kind.prompt_blocks,
+            lambda rows, slots: see(lengths[0, rows], asked[0, rows], slots),
+            softcap,
+        )
+        part = jax.tree.map(lambda leaf: leaf[None], part)
+    else:
+        part = whole(folded, cache, see(lengths, asked, slots)[:, :, None], softcap)
+
+    def unfold(leaf: Array) -> Array:
+        split = leaf.reshape(lanes, rows, heads, places, group, *leaf.shape[4:])
+        return split.swapaxes(2, 3).reshape(lanes, rows * places, heads, group, *leaf.shape[4:])
+
+    return jax.tree.map(unfold, part)
+
+
+def _by_blocks(layer: KeysValues) -> bool:
+    """Whether only the blocks that are in use are read: of a large cache, on one CPU."""
+    alone = layer.keys.shape[0] == 1 and jax.sharding.get_abstract_mesh().empty
+    return alone and layer.keys.size >= WORTH_A_LOOP and jax.default_backend() == "cpu"
+
+
+def _only_lane(layer: KeysValues) -> KeysValues:
+    return KeysValues(layer.keys[0], layer.values[0])
+
+
+def _fold(q: Float[Array, "Z C N H"], heads: int) -> Float[Array, "Z K Q H"]:
+    """Queries of a head's group side by side: query g * C + c is token c's."""
+    z, c, n, h = q.shape
+    return q.swapaxes(1, 2).reshape(z, heads, n // heads * c, h)
+
+
+def _unfold(out: Float[Array, "Z K Q H"], q: Float[Array, "Z C N H"]) -> Float[Array, "Z C N H"]:
+    z, c, n, h = q.shape
+    return out.astype(q.dtype).reshape(z, n, c, h).swapaxes(1, 2)
+
+
+def _per_head(mask: Array, group: int) -> Array:
+    """A mask [.., C, S] for the queries of a folded group [.., Q, S]."""
+    return jnp.concatenate([mask] * group, axis=-2)

@@ -1,0 +1,396 @@
+"""`Engine`: a fixed number of slots that are refilled, and prompts that are prefilled once.
+
+A request's samples wait in a queue on the device and take the slots that others leave. Each prompt
+has a row, whose keys and values its samples share; a new one starts from the longest front that any
+row has in common with it. While the device advances all slots by some tokens, the host reads those
+of the call before, and prepares the next.
+
+A sample's bits depend on its request and the engine's size alone: prompts are cut into pieces at
+the same positions whatever is shared, and every sample counts its own steps.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from grm_jax.models import cache as kv
+from grm_jax.models.gemma2 import Params
+from grm_jax.models.model import Model
+from grm_jax.processes import everywhere, spread
+from grm_jax.sampling import programs
+from grm_jax.sampling.state import Drawn, Queue
+from grm_jax.sampling.strategy import Strategy
+from grm_jax.sharding import DECODE_RULES, spec_for
+
+Tag = TypeVar("Tag")  # whatever the caller knows its request by
+NO_TAG: Any = None
+FIRST_LENGTH = 512  # tokens that a row has room for at first, where that can change
+
+
+@dataclass(frozen=True)
+class Request(Generic[Tag]):
+    """Draw samples number `samples` of the prompt `tokens` for random stream `item` (uint32).
+
+    `tag` is the caller's, and comes back with every completion.
+    """
+
+    tokens: Sequence[int]
+    item: int
+    samples: tuple[int, ...]
+    tag: Tag = NO_TAG
+
+
+@dataclass(frozen=True)
+class Completion(Generic[Tag]):
+    """One sample: its tokens (stop token included), their log-probabilities, and whether it
+    stopped by itself (False: cut off by the length limit)."""
+
+    request: Request[Tag]
+    sample: int
+    tokens: np.ndarray
+    logprobs: np.ndarray
+    finished: bool
+
+
+@dataclass(frozen=True)
+class EngineSize:
+    """How much an engine does at a time; a sample's bits depend on it.
+
+    Args:
+        slots: samples decoded at once.
+        prompts: prompts that are kept; 0: half as many again as slots.
+        places: samples of a prompt that share its row; more have a copy of it.
+        piece: tokens of a prompt that are prefilled at a time.
+        steps: tokens that a call draws in each slot.
+    """
+
+    slots: int = 64
+    prompts: int = 0
+    places: int = 4
+    piece: int = 128
+    steps: int = 32
+
+
+@dataclass
+class _Row:
+    """A place for a prompt: what is in it, and how many of its samples are not done."""
+
+    lane: int
+    number: int
+    tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    open: int = 0
+
+
+@dataclass
+class _Sample:
+    """A sample on its way: where it is, and what of it has come back."""
+
+    handle: int
+    request: Request[Any]
+    number: int
+    row: _Row
+    place: int
+    tokens: list[np.ndarray] = field(default_factory=list)
+    logprobs: list[np.ndarray] = field(default_factory=list)
+    length: int = 0
+
+
+@dataclass
+class _Lane:
+    """The host's side of one lane: its rows, its queue, and what was sent."""
+
+    rows: list[_Row]
+    free: collections.deque[_Row]
+    queue: Queue
+    samples: dict[int, _Sample] = field(default_factory=dict)
+    pieces: collections.deque[tuple[_Row, int]] = field(default_factory=collections.deque)
+    tail: int = 0
+
+
+class Engine:
+    """Draws completions from a language model, for requests that may come at any time.
+
+    Args:
+        params: placed on the mesh.
+        size: see `EngineSize`; slots and prompts are divided among the lanes of a mesh.
+        mesh: devices to spread over; None for one device.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        params: Params,
+        *,
+        stop_ids: Sequence[int],
+        max_new_tokens: int,
+        size: EngineSize,
+        mesh: Mesh | None = None,
+    ):
+        self.model, self.size, self.mesh = model, size, mesh
+        self._made_for = (params, tuple(stop_ids), max_new_tokens, size, mesh)
+        self.strategy, self.seed = Strategy(), 0
+        self._limit, self._stops = max_new_tokens, frozenset(map(int, stop_ids))
+        self._stop_ids = jnp.asarray(list(stop_ids), jnp.int32)
+        self._longest = model.config.max_position - max_new_tokens
+        lanes = mesh.shape["data"] * mesh.shape["fsdp"] if mesh else 1
+        rows = -(-(size.prompts or -(-size.slots * 3 // 2)) // lanes)
+        # Lanes prefill together; one that has nothing to do writes into a row that nobody reads.
+        self._spare = rows if lanes > 1 else None
+        self._length = self._longest if mesh or self._longest <= kv.BLOCK else FIRST_LENGTH
+        self._length = min(self._length, kv.in_blocks(self._longest))
+        self._params = programs.SPLIT(params) if mesh is None else params
+        with self._on_mesh():
+            self._prompts = programs.new_prompts(
+                model, lanes, rows + (lanes > 1), self._length, mesh
+            )
+            self._slots = programs.new_slots(model, lanes, size.slots // lanes, self._limit, mesh)
+        self._lanes = [_new_lane(lane, rows, size.places) for lane in range(lanes)]
+        self._waiting: collections.deque[tuple[int, Request[Any], tuple[int, ...]]] = (
+            collections.deque()
+        )
+        self._in_flight: collections.deque[Drawn] = collections.deque()
+        self._released: list[_Row] = []
+        self._handles = 0
+
+    def fits(
+        self,
+        params: Params,
+        stop_ids: Sequence[int],
+        max_new_tokens: int,
+        size: EngineSize,
+        mesh: Mesh | None,
+    ) -> bool:
+        """Whether it was made for just this."""
+        mine, *others = self._made_for
+        same = others == [tuple(stop_ids), max_new_tokens] and (self.size, self.mesh) == (
+            size,
+            mesh,
+        )
+        return mine is params and same
+
+    def submit(self, request: Request[Any]) -> int:
+        """Takes a request; its handle is what `cancel` knows it by."""
+        self._handles += 1
+        self._waiting.append((self._handles, request, request.samples))
+        return self._handles
+
+    def cancel(self, handle: int) -> None:
+        """Gives up those samples of a request that have not come back."""
+        self._waiting = collections.deque(w for w in self._waiting if w[0] != handle)
+        for lane in self._lanes:
+            given_up = [e for e, sample in lane.samples.items() if sample.handle == handle]
+            for entry in given_up:
+                sample = lane.samples.pop(entry)
+                lane.queue.wanted[entry % len(lane.queue.wanted)] = False
+                lane.queue.kept[sample.row.number * self.size.places + sample.place] = False
+                self._released.append(sample.row)
+
+    @property
+    def waiting(self) -> int:
+        """Samples that have no row yet."""
+        return sum(len(samples) for _, _, samples in self._waiting)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do and nothing to come."""
+        return not (self._waiting or self._in_flight or any(x.samples for x in self._lanes))
+
+    def step(self) -> list[Completion[Any]]:
+        """Starts the next call, and gives back what the one before it has finished."""
+        with self._on_mesh():
+            self._admit()
+            self._prefill()
+            sent = any(lane.samples for lane in self._lanes)
+            if sent:
+                self._in_flight.append(self._advance())
+        for row in self._released:
+            self._leave(row)
+        self._released.clear()
+        if len(self._in_flight) > sent:
+            return list(self._read(self._in_flight.popleft()))
+        return []
+
+    def _on_mesh(self) -> Any:
+        return jax.set_mesh(self.mesh) if self.mesh else nullcontext()
+
+    def _admit(self) -> None:
+        """Gives rows to waiting requests, in their order, as long as there are any."""
+        while self._waiting and (lane := self._next_lane()) is not None:
+            handle, request, samples = self._waiting.popleft()
+            now, later = samples[: self.size.places], samples[self.size.places :]
+            if later:
+                self._waiting.appendleft((handle, request, later))
+            row = self._settle(lane, np.asarray(request.tokens, np.int32))
+            for place, number in enumerate(now):
+                self._enqueue(lane, _Sample(handle, request, number, row, place))
+
+    def _next_lane(self) -> _Lane | None:
+        """The lane with the fewest samples of those that have a free row."""
+        lanes = [lane for lane in self._lanes if lane.free]
+        return min(lanes, key=lambda lane: len(lane.samples)) if lanes else None
+
+    def _settle(self, lane: _Lane, tokens: np.ndarray) -> _Row:
+        """A row of the lane in which this prompt is, or is going to be."""
+        self._make_room(len(tokens))
+        shared, source = self._shared(lane, tokens)
+        if source is not None and source.open == 0:
+            lane.free.remove(source)
+            target = source
+        else:
+            target = lane.free.popleft()
+            if source is not None:
+                self._prefill()
+                self._copy(lane, source, target)
+        target.tokens = tokens
+        lane.pieces.extend((target, at) for at in range(shared, len(tokens), self.size.piece))
+        return target
+
+    def _shared(self, lane: _Lane, tokens: np.ndarray) -> tuple[int, _Row | None]:
+        """How many tokens of a prompt need not be prefilled, and the row that has them.
+
+        All of an equal prompt; of another one whole pieces, and never the last token, whose state
+        the first new one is drawn from.
+        """
+        ring = kv.ring_of(self._prompts.cache.full[0], self.model.config.sliding_window)
+        best: tuple[int, _Row | None] = (0, None)
+        for row in lane.rows:
+            if np.array_equal(row.tokens, tokens):
+                return len(tokens), row
+            if len(row.tokens) <= ring:  # of one that went round a ring the front is gone
+                common = min(_in_common(row.tokens, tokens), len(tokens) - 1)
+                pieces = common // self.size.piece * self.size.piece
+                best = max(best, (pieces, row), key=lambda found: found[0])
+        return best
+
+    def _enqueue(self, lane: _Lane, sample: _Sample) -> None:
+        queue, index = lane.queue, lane.tail % len(lane.queue.row)
+        queue.row[index], queue.place[index] = sample.row.number, sample.place
+        queue.item[index], queue.sample[index] = sample.request.item, sample.number
+        queue.wanted[index] = True
+        queue.kept[sample.row.number * self.size.places + sample.place] = True
+        lane.samples[lane.tail] = sample
+        lane.tail += 1
+        sample.row.open += 1
+
+    def _make_room(self, length: int) -> None:
+        """Lengthens all rows, if a prompt of this length needs it."""
+        if length > self._length:
+            self._prefill()
+            longest = kv.in_blocks(self._longest)
+            while self._length < length:
+                self._length = min(2 * self._length, longest)
+            self._prompts = programs.lengthened(self.model, self._prompts, self._length)
+
+    def _copy(self, lane: _Lane, source: _Row, target: _Row) -> None:
+        number = self._lanes.index(lane)
+        pairs = np.full((2, len(self._lanes)), self._spare or 0, np.int32)
+        pairs[:, number] = source.number, target.number
+        self._prompts = programs.COPY(self._prompts, *self._place(*pairs))
+
+    def _prefill(self) -> None:
+        """Starts what there is to prefill: at each turn a piece of one prompt of each lane."""
+        size = self.size.piece
+        while any(lane.pieces for lane in self._lanes):
+            tokens = np.zeros((len(self._lanes), size), np.int32)
+            where = np.zeros((3, len(self._lanes)), np.int32)  # row, start, count
+            where[0] = self._spare or 0
+            for number, lane in enumerate(self._lanes):
+                if lane.pieces:
+                    row, start = lane.pieces.popleft()
+                    piece = row.tokens[start : start + size]
+                    tokens[number, : len(piece)] = piece
+                    where[:, number] = row.number, start, len(piece)
+            ids, *at = self._place(tokens, *where)
+            made = programs.EXTEND(self.model, self._params, self._prompts, ids, *at)
+            self._prompts = programs.STORE(self.model, self._prompts, *made, *at)
+
+    def _advance(self) -> Drawn:
+        """Starts the next call."""
+        fields = [np.stack(parts) for parts in zip(*(x.queue for x in self._lanes), strict=True)]
+        fields[-1] = np.array([lane.tail for lane in self._lanes], np.int32)
+        self._slots, drawn = programs.ADVANCE(
+            self.model,
+            self._params,
+            self._prompts,
+            self._slots,
+            Queue(*self._place(*fields)),
+            np.uint32(self.seed),
+            self.strategy.traced(),
+            self._stop_ids,
+            np.int32(self._limit),
+            steps=self.size.steps,
+            places=self.size.places,
+        )
+        return everywhere(drawn, self.mesh)
+
+    def _place(self, *arrays: np.ndarray) -> tuple[jax.Array, ...]:
+        """Arrays whose first dimension is that of the lanes, on the devices."""
+        if self.mesh is None:  # jnp.asarray would wait for the programs that were started before
+            return tuple(jax.device_put(arrays))
+        return tuple(spread(arrays, NamedSharding(self.mesh, spec_for(("batch",), DECODE_RULES))))
+
+    def _read(self, drawn: Drawn) -> Iterator[Completion[Any]]:
+        """Waits for a call, and yields the samples that have ended in it."""
+        token, logprob, entry = (np.asarray(x) for x in jax.device_get(drawn))
+        for lane, entries in zip(self._lanes, entry.transpose(1, 2, 0), strict=True):
+            number = self._lanes.index(lane)
+            for slot, column in enumerate(entries):
+                for first, last in _runs(column):
+                    sample = lane.samples.get(int(column[first]))
+                    if sample is not None:
+                        sample.tokens.append(token[first:last, number, slot])
+                        sample.logprobs.append(logprob[first:last, number, slot])
+                        sample.length += last - first
+                        stopped = int(sample.tokens[-1][-1]) in self._stops
+                        if stopped or sample.length >= self._limit:
+                            del lane.samples[int(column[first])]
+                            self._leave(sample.row)
+                            yield _completed(sample, stopped)
+
+    def _leave(self, row: _Row) -> None:
+        """One sample of a row is done."""
+        row.open -= 1
+        if row.open == 0:
+            self._lanes[row.lane].free.append(row)
+
+
+def _new_lane(number: int, rows: int, places: int) -> _Lane:
+    """A lane without prompts. Its queue holds as many samples as its rows have places, so that no
+    entry is overwritten before it was taken."""
+    empty = [_Row(number, row) for row in range(rows)]
+    entries = rows * places
+
+    def of(dtype: Any) -> np.ndarray:
+        return np.zeros(entries, dtype)
+
+    queue = Queue(of(np.int32), of(np.int32), of(np.uint32), of(np.uint32), of(bool), of(bool), 0)
+    return _Lane(empty, collections.deque(empty), queue)
+
+
+def _in_common(one: np.ndarray, other: np.ndarray) -> int:
+    """How many tokens two prompts have in common at the front."""
+    size = min(len(one), len(other))
+    differ = np.flatnonzero(one[:size] != other[:size])
+    return int(differ[0]) if len(differ) else size
+
+
+def _runs(column: np.ndarray) -> Iterator[tuple[int, int]]:
+    """The stretches of a slot's steps that belong to one entry, without those of none."""
+    edges = np.flatnonzero(np.diff(column)) + 1
+    for first, last in zip([0, *edges], [*edges, len(column)], strict=True):
+        if column[first] >= 0:
+            yield int(first), int(last)
+
+
+def _completed(sample: _Sample, stopped: bool) -> Completion[Any]:
+    tokens, logprobs = np.concatenate(sample.tokens), np.concatenate(sample.logprobs)
+    return Completion(sample.request, sample.number, tokens, logprobs, stopped)

@@ -1,0 +1,44 @@
+"""Prompts and chosen tokens through the caches, as the engine runs them, in one traceable call."""
+
+import jax
+import jax.numpy as jnp
+
+from grm_jax.models import cache as kv
+from grm_jax.models.decoding import Seats
+
+
+def through_caches(model, params, tokens, lengths, new, piece=4):
+    """Hidden states of the prompts' last tokens [Z, B, D] and of all new tokens [Z, B, R, T, D].
+
+    tokens [Z, B, S] are prompts of these lengths [Z, B], new [Z, B, R, T] what R samples of each
+    are fed after them.
+    """
+    config, (lanes, rows, samples, steps) = model.config, new.shape
+    prompts = kv.empty_prompts(config, lanes, rows, tokens.shape[2], model.dtype)
+    tokens = jnp.pad(tokens, ((0, 0), (0, 0), (0, piece)))
+    last = []
+    for row in range(rows):
+        at, state = jnp.full((lanes,), row), jnp.zeros((lanes, config.embed_dim), model.dtype)
+        for start in range(0, tokens.shape[2] - piece, piece):
+            count = jnp.clip(lengths[:, row] - start, 0, piece)
+            begin = jnp.minimum(start, lengths[:, row])
+            ids = tokens[:, row, start : start + piece]
+            made, pieces = model.extend(params, ids, at, begin, count, prompts)
+            prompts = kv.write_prompt(prompts, pieces, at, begin, count, config.sliding_window)
+            state = jnp.where(count[:, None] > 0, made, state)
+        last.append(state)
+    cache = kv.empty_samples(config, lanes, rows * samples, steps, model.dtype)
+    slot = jnp.broadcast_to(jnp.arange(rows * samples), (lanes, rows * samples))
+
+    def feed(cache, x):
+        step, fed = x
+        seats = Seats(
+            slot // samples, slot % samples, jnp.full(slot.shape, step), jnp.ones(slot.shape, bool)
+        )
+        fed = fed.reshape(lanes, -1)
+        x, cache = model.decode(params, fed, seats, prompts, cache, places=samples)
+        return cache, x.reshape(lanes, rows, samples, -1)
+
+    xs = jnp.arange(steps), jnp.moveaxis(jnp.asarray(new), 3, 0)
+    _, hidden = jax.lax.scan(feed, cache, xs)
+    return jnp.stack(last, 1), jnp.moveaxis(hidden, 0, 3)

@@ -1,0 +1,157 @@
+"""The engine: slots are refilled and prompts shared, and no bit of a sample depends on it."""
+
+import dataclasses
+from unittest import mock
+
+import jax
+import numpy as np
+import pytest
+
+from grm_jax.models import decoding
+from grm_jax.models.config import PRESETS
+from grm_jax.models.model import Model
+from grm_jax.sampling import programs
+from grm_jax.sampling.engine import Completion, Engine, EngineSize, Request
+
+CONFIG = dataclasses.replace(
+    PRESETS["tiny"], vocab_size=64, embed_dim=32, sliding_window=200, max_position=700
+)
+SIZE = EngineSize(slots=4, prompts=6, places=2, piece=16, steps=5)
+
+
+@pytest.fixture(scope="module", params=["whole", "by blocks"])
+def make(request):
+    """An engine of a model whose samples have very different lengths, and how it reads caches."""
+    model = Model(CONFIG)
+    params = model.init(jax.random.key(0))
+    params = jax.tree.map(lambda w: w * 6 if w.ndim > 1 else w, params)
+    limit = 1 if request.param == "by blocks" else 10**9
+
+    def make(size: EngineSize = SIZE) -> Engine:
+        return Engine(model, params, stop_ids=[7, 9, 11], max_new_tokens=150, size=size)
+
+    with mock.patch.object(decoding, "WORTH_A_LOOP", limit):
+        jax.clear_caches()  # the limit is no argument of the programs
+        yield make
+    jax.clear_caches()
+
+
+def _requests() -> list[Request]:
+    """Prompts of all lengths, two of each item with the same front."""
+    rng = np.random.default_rng(1)
+    made = []
+    for item in range(8):
+        front = rng.integers(12, 64, rng.integers(3, 130)).tolist()
+        for order in range(2):
+            tokens = front + rng.integers(12, 64, 5 + item).tolist()
+            made.append(Request(tokens, item, (order, order + 2, order + 4), (item, order)))
+    return made
+
+
+def _drawn(engine: Engine) -> dict[tuple, tuple[bytes, bytes]]:
+    found = {}
+    while not engine.idle:
+        for one in engine.step():
+            assert (one.request.tag, one.sample) not in found
+            found[one.request.tag, one.sample] = _bits(one)
+    return found
+
+
+def _bits(one: Completion) -> tuple[bytes, bytes]:
+    return one.tokens.tobytes(), one.logprobs.tobytes()
+
+
+def _all(engine: Engine, requests: list[Request]) -> dict[tuple, tuple[bytes, bytes]]:
+    for request in requests:
+        engine.submit(request)
+    return _drawn(engine)
+
+
+def test_a_sample_is_the_same_alone_and_in_a_crowd(make) -> None:
+    """One request at a time; all at once, either way round; and some that come while it runs."""
+    requests, engine = _requests(), make()
+    together = _all(engine, requests)
+    lengths = sorted(len(tokens) // 4 for tokens, _ in together.values())
+    assert lengths[0] < 10 < 50 < lengths[-1]
+    assert len(together) == 48
+    assert _all(make(), requests[::-1]) == together
+    alone = make()
+    one_by_one: dict = {}
+    for request in requests[:6]:
+        one_by_one |= _all(alone, [request])
+    assert one_by_one == {name: together[name] for name in one_by_one}
+    late = make()
+    for request in requests[:3]:
+        late.submit(request)
+    found = {(c.request.tag, c.sample): _bits(c) for _ in range(6) for c in late.step()}
+    assert found, "some have ended, and left their slots"
+    found |= _all(late, requests[3:])
+    assert found == together
+
+
+def test_what_prompts_have_in_common_is_prefilled_once(make) -> None:
+    engine, front = make(), list(range(12, 60))
+    prompts = [[*front, *end] for end in ([12] * 20, [13] * 20, [14] * 20)]
+    with mock.patch.object(programs, "EXTEND", wraps=programs.EXTEND) as extend:
+        _all(engine, [Request(tokens, i, (0, 1, 2), i) for i, tokens in enumerate(prompts)])
+        # 68 tokens are 5 pieces, 48 of them 3; a third sample has a row of its own: a copy.
+        assert extend.call_count == 5 + 2 + 2
+        _all(engine, [Request(prompts[2], 9, (0, 1), 9)])
+        assert extend.call_count == 9, "it is still there"
+
+
+def test_of_a_prompt_longer_than_the_window_all_is_shared_or_nothing(make) -> None:
+    """Its local layers have forgotten its front."""
+    long = np.random.default_rng(0).integers(12, 64, 300).tolist()
+    requests = [
+        Request(long, 0, (0, 1, 2, 3), "same"),
+        Request([*long[:299], 12], 1, (0,), "other"),
+    ]
+    with mock.patch.object(programs, "EXTEND", wraps=programs.EXTEND) as extend:
+        together = _all(make(), requests)
+        assert extend.call_count == 19 + 19
+    assert _all(make(), requests[1:]) == {("other", 0): together["other", 0]}
+
+
+def test_room_for_long_prompts_is_made_when_one_comes(make) -> None:
+    rng = np.random.default_rng(2)
+    short, long = (Request(rng.integers(12, 64, n).tolist(), n, (0, 1), n) for n in (40, 540))
+    engine = make()
+    first = _all(engine, [short])
+    both = _all(engine, [long, short])
+    assert {name: both[name] for name in first} == first
+    assert _all(make(), [long]) == {name: both[name] for name in both if name not in first}
+
+
+def test_a_cancelled_request_leaves_at_once(make) -> None:
+    requests, engine = _requests(), make()
+    expected = _all(make(), requests[1:])
+    handle = engine.submit(requests[0])
+    engine.step()
+    engine.cancel(handle)
+    assert _all(engine, requests[1:]) == expected
+    waiting = [engine.submit(request) for request in requests]
+    for handle in waiting[1:]:
+        engine.cancel(handle)
+    rest = _drawn(engine)
+    assert {name for name, _ in rest} == {requests[0].tag}
+    assert _all(engine, requests[1:]) == expected, "the rows are free again"
+
+
+def test_slots_are_refilled_while_others_go_on(make) -> None:
+    """Of 4 slots, more than three quarters of the steps draw a token that is wanted."""
+    engine = make(dataclasses.replace(SIZE, prompts=12))
+    steps = []
+    read = Engine._read
+
+    def count(self, drawn):
+        steps.append(np.asarray(drawn.entry))
+        return read(self, drawn)
+
+    with mock.patch.object(Engine, "_read", count):
+        again = [dataclasses.replace(r, tag=(r.tag, i)) for i in range(3) for r in _requests()]
+        drawn = _all(engine, again)
+    used = np.concatenate([entry[:, 0] for entry in steps])
+    used = used[used.max(1) >= 0]
+    assert (used >= 0).mean() > 0.75
+    assert len(drawn) == 144
