@@ -171,11 +171,7 @@ class Engine:
     ) -> bool:
         """Whether it was made for just this."""
         mine, *others = self._made_for
-        same = others == [tuple(stop_ids), max_new_tokens] and (self.size, self.mesh) == (
-            size,
-            mesh,
-        )
-        return mine is params and same
+        return mine is params and others == [tuple(stop_ids), max_new_tokens, size, mesh]
 
     def submit(self, request: Request[Any]) -> int:
         """Takes a request; its handle is what `cancel` knows it by."""

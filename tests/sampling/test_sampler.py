@@ -111,3 +111,18 @@ def test_refusals_name_value_limit_and_fix(sampler: Sampler) -> None:
         dataclasses.replace(sampler, seed=-1)
     with pytest.raises(ValueError, match=r"multiple of 8"):
         dataclasses.replace(sampler, slots=4, mesh=make_mesh(MeshConfig(8, 1, 1)))
+
+
+def test_an_engine_is_kept_for_the_next_call(sampler: Sampler) -> None:
+    fresh = dataclasses.replace(sampler, engines=[])
+    list(fresh(_requests(2)))
+    (engine,) = fresh.engines
+    warmer = dataclasses.replace(fresh, seed=9)
+    list(warmer(_requests(2)))
+    assert warmer.engines == [engine]
+    list(dataclasses.replace(fresh, slots=4)(_requests(2)))
+    assert len(fresh.engines) == 2
+    unfinished = iter(fresh(_requests(3)))
+    next(unfinished)
+    unfinished.close()
+    assert engine not in fresh.engines
