@@ -1,7 +1,7 @@
 """Online RL: `grm train grpo`, the second stage of SPCT (equations 11 and 15).
 
 A stage whose batches are rollouts. Each step samples G judgments of each of P prompts from the
-policy, rewards them (by rule, unless another reward is given), and makes one or more updates of the
+policy, rewards them (by rule, unless --reward names another), and makes one or more updates of the
 clipped objective with a KL term to a frozen reference.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from grm_jax.data.items import load_items
 from grm_jax.judging.kinds import Learns
+from grm_jax.judging.reward import REWARDS, Reward
 from grm_jax.metric_names import (
     DRIFT,
     NUM_TOKENS,
@@ -37,7 +38,6 @@ from grm_jax.train.easy_items import hard_items
 from grm_jax.train.loop import Drawn, train_stage
 from grm_jax.train.policy_loss import SUMMED, make_scorer, policy_loss
 from grm_jax.train.rollout import (
-    Reward,
     Rollout,
     RolloutBatch,
     Task,
@@ -47,7 +47,6 @@ from grm_jax.train.rollout import (
     make_task,
     roll_out,
     rollout_metrics,
-    rule_rewards,
     to_arrays,
     to_row,
 )
@@ -59,12 +58,15 @@ from grm_jax.train.step import SumLoss, batch_sharding
 from grm_jax.train.tracking import Numbers
 
 
-def run(run: RunConfig, cfg: GRPOConfig, reward: Reward = rule_rewards) -> Path | None:
+def run(run: RunConfig, cfg: GRPOConfig, reward: Reward | None = None) -> Path | None:
     """Trains, or does what is left of it, and writes the model folder `output/model`.
 
     Beside it: filter.jsonl (the reference judge's judgments), metrics.jsonl (one line per step),
     rollouts.jsonl (judgments to be read, every few steps and of skipped steps). Items whose
     prompts have no room are counted and left out.
+
+    Args:
+        reward: in the place of the one that the config names.
 
     Returns:
         The model folder; None if a signal ended the run early (the same command continues it).
@@ -101,8 +103,8 @@ def run(run: RunConfig, cfg: GRPOConfig, reward: Reward = rule_rewards) -> Path 
 class Policy:
     """The model that is trained: how it is asked, sampled from, scored and rewarded."""
 
-    def __init__(self, run: Run, cfg: GRPOConfig, reward: Reward = rule_rewards):
-        self.run, self.cfg, self.reward = run, cfg, reward
+    def __init__(self, run: Run, cfg: GRPOConfig, reward: Reward | None = None):
+        self.run, self.cfg, self.reward = run, cfg, reward or REWARDS[cfg.reward]
         self.templates, compute = run.load_templates(), run.training.compute
         self.kind: Learns = learned_kind(run.config.start, cfg.kind)
         self.model, self.load = load_start(

@@ -16,7 +16,7 @@ from grm_jax.judging.asking import Asking, read_completion
 from grm_jax.judging.judgment import Judgment
 from grm_jax.judging.kinds import Learns
 from grm_jax.judging.pairs import take
-from grm_jax.judging.reward import rule_reward
+from grm_jax.judging.reward import Reward, rule_rewards
 from grm_jax.metric_names import INVALID_RATIO, MEAN_LENGTH, REWARD, ZERO_STD
 from grm_jax.processes import say
 from grm_jax.randomness import item_key, response_order
@@ -24,9 +24,6 @@ from grm_jax.sampling.sampler import Completion, Request, Sampler, bucket
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Template, Templates
 from grm_jax.text.tokenizer import Tokenizer
-
-# reward(example, its group of judgments) -> one reward each. The example is as the policy saw it.
-Reward = Callable[[Example, Sequence[Judgment]], Sequence[float]]
 
 _PAIR = 4  # keeps its draws apart from those that judge.py and endpoint.py make of the same words
 
@@ -139,12 +136,6 @@ def fitting(
             raise ValueError(f"{reason}. Give shorter items, or lower max_new_tokens.")
         say(f"grpo: {reason}. They are left out.")
     return kept
-
-
-def rule_rewards(example: Example, judgments: Sequence[Judgment]) -> list[float]:
-    """The rule reward of SPCT (equation 11): +1 for a right judgment, -1 for any other."""
-    assert example.label is not None
-    return [rule_reward(judgment.scores, example.label) for judgment in judgments]
 
 
 def roll_out(

@@ -9,6 +9,7 @@ from typing import Literal
 from grm_jax.data.config import BatchConfig, ItemsConfig, SourceConfig
 from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.kinds import Learns
+from grm_jax.judging.reward import REWARDS
 from grm_jax.objectives.config import GRPOLossConfig
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.train.config import OptimizerConfig, TrainingConfig, check_warmup
@@ -139,6 +140,7 @@ class GRPOConfig(TrainingConfig):
             labelled response); by default what `start` is. A judge sees pairs alone, as in the
             paper: of an item with more responses the best and another one (drawn by the seed);
             single responses are left out.
+        reward: of a judgment; "rule", the paper's: +1 if it is right, -1 if not (equation 11).
         group: judgments of one prompt, G (paper: 4).
         per_step: rollouts per step (paper: 512), counted as `per_step_unit` says, on which the
             paper is silent: "outputs" (per_step / group prompts, as in GRPO's paper) or "prompts".
@@ -158,6 +160,7 @@ class GRPOConfig(TrainingConfig):
     items: tuple[ItemsConfig, ...] = (ItemsConfig(limit=1000),)
     filter: FilterConfig = field(default_factory=FilterConfig)
     kind: Learns | None = None
+    reward: str = "rule"
     group: int = 4
     per_step: int = 512
     per_step_unit: Literal["outputs", "prompts"] = "outputs"
@@ -175,6 +178,8 @@ class GRPOConfig(TrainingConfig):
         for name in ("group", "per_step", "steps", "iterations", "samples_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
+        if self.reward not in REWARDS:
+            raise ValueError(f"reward is {self.reward!r}; give one of {', '.join(REWARDS)}.")
         if self.per_step_unit == "outputs" and self.per_step % self.group:
             raise ValueError(
                 f"per_step is {self.per_step} outputs in groups of {self.group}: give a multiple "

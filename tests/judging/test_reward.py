@@ -4,7 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grm_jax.judging.reward import is_correct, rule_reward
+from grm_jax.judging.asking import read_judgment
+from grm_jax.judging.reward import REWARDS, is_correct, rule_reward
+from grm_jax.text.messages import Example
+from grm_jax.text.prompts import load_templates
 
 
 @pytest.mark.parametrize(
@@ -66,3 +69,17 @@ def test_at_most_one_label_is_right(scores: list[int]) -> None:
     right = [label for label in range(len(scores)) if is_correct(scores, label)]
     top = [i for i, score in enumerate(scores) if score == max(scores)]
     assert right == (top if len(top) == 1 else [])
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_every_reward_of_the_table_is_one_number_per_judgment(name: str) -> None:
+    template, example = load_templates().grm, Example("q", ["a", "b"], label=1)
+    texts = ("Scores: \\boxed{2, 9}", "Scores: \\boxed{9, 2}", "nothing")
+    judgments = [
+        read_judgment(text, template, sample=i, order=(0, 1), tokens=9)
+        for i, text in enumerate(texts)
+    ]
+    rewards = REWARDS[name](example, judgments)
+    assert [type(reward) for reward in rewards] == [float] * 3
+    if name == "rule":
+        assert list(rewards) == [1.0, -1.0, -1.0]

@@ -331,6 +331,7 @@ def test_items_that_the_reference_judge_always_gets_right_are_left_out(cfg, tmp_
     ("changes", "message"),
     [
         ({"group": 0}, "group is 0"),
+        ({"reward": "none"}, "reward is 'none'; give one of rule"),
         ({"per_step": 6}, "per_step is 6 outputs in groups of 4"),
         ({"steps": 0}, "steps is 0"),
         ({"filter": None}, None),
