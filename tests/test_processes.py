@@ -36,7 +36,7 @@ ROWS = [
         "responses": [f"{a + 48}", f"{a + 49}"],
         "label": 0,
     }
-    for a in range(20, 28)
+    for a in range(20, 32)
 ]
 
 
@@ -62,8 +62,8 @@ def place(tmp_path_factory):
         "start": str(place / "able"),
         "items": [{"source": str(place / "rows.jsonl")}],
         "filter": {"n": 2, "judge": {"slots": 8, "max_new_tokens": 48}},
-        "group": 4,
-        "per_step": 8,
+        "group": 2,
+        "per_step": 16,
         "slots": 8,
         "steps": 2,
         "samples_every": 1,

@@ -97,25 +97,25 @@ def _loss_and_batch(
     stage: Stage, model: Model, written: Written, remat: bool
 ) -> tuple[SumLoss, Any]:
     """The loss of a stage, and its batch on the host."""
-    rows, first = written.rows(), written.prompts.shape[1] - 1
-    count, length = rows.shape
+    keep = "full" if remat else "none"
     if stage == "grpo":
-        shape = (count, length - 1)
-        positions = np.broadcast_to(np.arange(length - 1, dtype=np.int32), shape)
-        mask = positions >= first
-        zeros, reference = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        reference[:, first:] = written.reference.reshape(count, -1)
+        (prompts, size), completions = written.prompts.shape, written.completions.shape
+        at = np.arange(size, dtype=np.int32)
+        after = np.arange(size, size + completions[2], dtype=np.int32)
+        zeros = np.zeros(completions, np.float32)
         batch = RolloutBatch(
-            tokens=rows[:, :-1],
-            targets=rows[:, 1:],
-            mask=mask,
-            positions=positions,
-            advantage=written.advantage.reshape(-1),
+            prompts=written.prompts,
+            prompt_positions=np.broadcast_to(at, (prompts, size)),
+            tokens=written.completions,
+            positions=np.broadcast_to(after, completions),
+            advantage=written.advantage,
             sampled_logprob=zeros,
             old_logprob=zeros,
-            reference_logprob=reference,
+            reference_logprob=written.reference,
         )
-        return policy_loss(model, LOSS_CONFIG, on_policy=True, chunk=CHUNK, remat=remat), batch
+        return policy_loss(model, LOSS_CONFIG, on_policy=True, chunk=CHUNK, remat=keep), batch
+    rows, first = written.rows(), written.prompts.shape[1] - 1
+    count, length = rows.shape
     positions = np.broadcast_to(np.arange(length, dtype=np.int32), rows.shape)
     learned = positions < length - 1
     batch = Batch(
@@ -126,4 +126,4 @@ def _loss_and_batch(
         segments=np.ones(rows.shape, np.int32),
         too_long=np.zeros(count, np.int32),
     )
-    return sft_loss(model, chunk=CHUNK, remat=remat), batch
+    return sft_loss(model, chunk=CHUNK, remat=keep), batch

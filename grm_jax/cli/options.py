@@ -138,6 +138,8 @@ def _sentence(
         return f"{where}{key} is {value!r}; give {wanted}."
     if match := re.match(r"unrecognized arguments: (\S+)", message):
         return f"there is no option {match[1]}.{meant(match[1].partition('=')[0], names)}"
+    if re.match(r"Not a valid subclass of|unhashable type", message):
+        return f"{where}{key} is a group of options: write each on a line of its own below it."
     if match := re.match(r"Option '(.+)' is not accepted", message):
         near = meant(f"--{match[1]}", names).replace("--", "")
         return f"{_line_of(match[1], files, arguments)}there is no option {match[1]}.{near}"

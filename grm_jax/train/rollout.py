@@ -19,13 +19,11 @@ from grm_jax.judging.pairs import take
 from grm_jax.judging.reward import Reward, rule_rewards
 from grm_jax.metric_names import INVALID_RATIO, MEAN_LENGTH, REWARD, ZERO_STD
 from grm_jax.processes import say
-from grm_jax.randomness import item_key, response_order
+from grm_jax.randomness import item_key, pair_stream, response_order
 from grm_jax.sampling.sampler import Completion, Request, Sampler, bucket
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Template, Templates
 from grm_jax.text.tokenizer import Tokenizer
-
-_PAIR = 4  # keeps its draws apart from those that judge.py and endpoint.py make of the same words
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def as_pair(item: Example, seed: int) -> Example:
     if item.n == 2 or item.label is None:
         return item
     others = [i for i in range(item.n) if i != item.label]
-    rng = np.random.default_rng([seed, item_key(item.digest), 0, _PAIR])
+    rng = pair_stream(seed, item_key(item.digest))
     return take(item, (item.label, others[rng.integers(len(others))]))
 
 

@@ -94,9 +94,9 @@ def check_batch(
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
     if microbatches < 1 or sequences % (microbatches * ways):
         raise ValueError(
-            f"{name} is {sequences}, to be cut into {microbatches} micro-batches over data x fsdp = "
-            f"{ways} devices: it must be a multiple of {max(microbatches, 1) * ways}, and "
-            "microbatches 1 or more."
+            f"{name} is {sequences}, to be cut into {microbatches} micro-batches over "
+            f"data x fsdp = {ways} devices: it must be a multiple of "
+            f"{max(microbatches, 1) * ways}, and microbatches 1 or more."
         )
 
 

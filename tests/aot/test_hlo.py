@@ -148,13 +148,20 @@ def test_convolutions_count_without_their_filling(left, kernel, out, rest, produ
     assert found == 2 * products
 
 
-def test_only_the_slice_of_a_stack_is_read():
+@pytest.mark.parametrize(
+    "taken",
+    [
+        "dynamic-slice(%p0, %p1, %zero), dynamic_slice_sizes={1,64}",
+        "slice(%p0), slice={[3:4], [0:64]}",
+    ],
+)
+def test_only_the_slice_of_a_stack_is_read(taken):
     text = """
 %inside (p0: f32[10,64], p1: s32[]) -> f32[1,64] {
   %p0 = f32[10,64]{1,0} parameter(0)
   %p1 = s32[] parameter(1)
   %zero = s32[] constant(0)
-  ROOT %slice = f32[1,64]{1,0} dynamic-slice(%p0, %p1, %zero), dynamic_slice_sizes={1,64}
+  ROOT %slice = f32[1,64]{1,0} TAKEN
 }
 
 ENTRY %main (stack: f32[10,64], i: s32[]) -> f32[1,64] {
@@ -163,6 +170,7 @@ ENTRY %main (stack: f32[10,64], i: s32[]) -> f32[1,64] {
   ROOT %row = f32[1,64]{1,0} fusion(%stack, %i), kind=kLoop, calls=%inside
 }
 """
+    text = text.replace("TAKEN", taken)
     assert count(text).hbm == 2 * 64 * 4  # the index is no reading worth counting
 
 

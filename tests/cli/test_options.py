@@ -42,6 +42,8 @@ from grm_jax.cli.renamed import renamed
             "train rft --config single.yaml",
             "single.yaml:1: batch is 8, but it is a group of options",
         ),
+        ("eval --config listed.yaml", "listed.yaml:1: mesh is a group of options: write each on"),
+        ("eval --config odd.yaml", "odd.yaml:1: endpoint is a group of options: write each on a"),
         ("train spct --config inner.yaml", "inner.yaml:2: meta_rm.optimizer is empty (null): "),
         ("judge --config typo.yaml", "typo.yaml:3: there is no option kk."),
         ("judge --config type.yaml", "type.yaml:4: strategy.temperature is 'warm'; give a number."),
@@ -60,6 +62,8 @@ def test_an_error_begins_with_what_is_wrong(
         "deep": b"[" * 5000,
         "null": b"k: null\n",
         "single": b"batch: 8\n",
+        "listed": b"mesh: [1]\n",
+        "odd": b"endpoint:\n  class_path:\n    steps: null\n",
         "inner": b"meta_rm:\n  optimizer: null\n",
         "itself": b"&a {k: *a}\n",
         "doubled": b"a0: &a0 1\n"
