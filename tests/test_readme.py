@@ -36,7 +36,7 @@ RUNS = {
     "grm data math-pairs --config math_pairs --model path/to/chat-model": "data math-pairs "
     "--config math_pairs --input problems.jsonl --model path/to/chat-model",
     "grm aot --preset 27b --topology v5p:4x4x4 --program grpo-step": "aot --preset tiny "
-    "--topology v5e:2x2 --program grpo-step --sequences 8 --length 320 --mesh.fsdp 4",
+    "--topology v5e:2x2 --program grpo-step --sequences 16 --length 320 --mesh.fsdp 4",
     "grm experiment scaling --limit 1000 --strategy.temperature 1": "experiment scaling --limit 4 "
     "--strategy.temperature 1 --k 2 --models '[tiny]'",
 }

@@ -102,7 +102,7 @@ def test_commands_that_are_about_compiling_find_nothing(tmp_path: Path) -> None:
     code = """
 import jax
 from grm_jax.cli import main
-asked = {"judge": "--input missing.jsonl", "aot": "--rows 0", "bench": "--output ."}
+asked = {"judge": "--input missing.jsonl", "aot": "--sequences 0", "bench": "--output ."}
 for command, options in asked.items():
     jax.config.update("jax_enable_compilation_cache", True)
     assert main([command, *options.split()]) == 2
@@ -121,7 +121,7 @@ def test_a_verdict_has_the_same_bits_by_a_kept_program(tmp_path: Path) -> None:
     judged = []
     for name, enabled in (("off", "0"), ("cold", "1"), ("warm", "1")):
         output = tmp_path / f"{name}.jsonl"
-        command = ["judge", "--k", "2", "--rows", "2", "--input", str(tmp_path / "rows.jsonl")]
+        command = ["judge", "--k", "2", "--slots", "2", "--input", str(tmp_path / "rows.jsonl")]
         start(
             code,
             *(*command, "--output", str(output)),

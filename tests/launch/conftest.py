@@ -46,7 +46,7 @@ class Machine:
             env={"PATH": str(self.bin), "TMPDIR": str(self.folder)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
 
     def dry_run(self, script, words):

@@ -98,7 +98,7 @@ def test_run_starts_the_commit_on_a_worker_and_returns(machine, worker):
     log = worker / "grm.log"
     assert not log.exists() or "done" not in log.read_text(), "it waited for the job"
     while not (log.exists() and "done" in log.read_text()):
-        assert time.monotonic() - began < 30, "the job never ran"
+        assert time.monotonic() - began < 300, "the job never ran"
         time.sleep(0.1)
     head = subprocess.check_output(["git", "-C", ROOT, "rev-parse", "HEAD"], text=True).strip()
     source = worker / f"grm_jax-{head[:12]}"

@@ -6,7 +6,6 @@ control ids, and the lines of the decoded prompt that look like a delimiter.
 
 import json
 import re
-import time
 import unicodedata
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from grm_jax.text.delimiters import Delimiters
 from grm_jax.text.messages import Example, Message
 from grm_jax.text.prompts import load_templates, render, render_meta
 from grm_jax.text.tokenizer import Tokenizer
+from tests.growth import is_linear
 
 TEMPLATES = load_templates()
 DELIMITERS = [
@@ -353,15 +353,5 @@ def test_delimiters_are_those_of_the_template(section, forged, quoted):
     ["[", "#", "# ", "[The ", "[The End of ", "\u200b[", "а", " ", "\n", "The\n", "[The\n", "a\n"],
 )
 def test_no_text_makes_quoting_slow(unit):
-    """16 times the text takes about 16 times the work, and not the 256 times of its square. The
-    least of several ratios: another program may disturb one measurement, but not all of them."""
-
-    def seconds(length: int) -> float:
-        text = unit * (length // len(unit))
-        start = time.process_time()
-        TEMPLATES.grm.delimiters.quote(text)
-        return time.process_time() - start
-
-    seconds(100)  # the letters that it holds are looked up once
-    ratios = (seconds(4_800) / max(seconds(300), 1e-9) for _ in range(10))
-    assert any(ratio < 64 for ratio in ratios)
+    delimiters = TEMPLATES.grm.delimiters
+    assert is_linear(lambda length: delimiters.quote(unit * (length // len(unit))), 300)
