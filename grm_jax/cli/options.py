@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from inspect import getdoc
 from pathlib import Path
@@ -39,19 +39,17 @@ def read_options(options: Options, arguments: Sequence[str], command: str) -> An
     """
     parser = ArgumentParser(prog=f"grm {command}", exit_on_error=False)
     try:
-        for path in filter(Path.is_file, _files(arguments)):
-            _check_aliases(path)
+        for path in _files(arguments):
+            _check_file(path)
         _add(parser, options)
         read = parser.parse_args(list(arguments))
         _check_groups(options, read)
         return _values(options, parser.instantiate(read))
     except (ArgumentError, ValueError, RecursionError) as error:
-        files = _files(arguments)
-        faults = [fault for path in files if (fault := _file_fault(path)) is not None]
-        names = _names(parser, arguments)
+        files, names = _files(arguments), _names(parser, arguments)
         message = (
-            faults[0]
-            if faults
+            str(error)
+            if isinstance(error, _FileError)
             else renamed(files, arguments, command, names)
             or _sentence(error, files, arguments, names)
         )
@@ -173,56 +171,75 @@ def _files(arguments: Sequence[str]) -> list[Path]:
     return [Path(name).expanduser() for name in names]
 
 
-def _file_fault(path: Path) -> str | None:
-    """What is wrong with a file of options; None if nothing is."""
+class _FileError(ValueError):
+    """A sentence about a file of options."""
+
+
+def _check_file(path: Path) -> None:
+    """Raises _FileError, in a sentence, if a file of options cannot be read."""
     if not path.exists():
-        return f"there is no file {path} (looked from {Path.cwd()})."
+        raise _FileError(f"there is no file {path} (looked from {Path.cwd()}).")
     if path.is_dir():
-        return f"{path} is a folder: name a YAML file of options in it."
+        raise _FileError(f"{path} is a folder: name a YAML file of options in it.")
     if not path.is_file():
-        return None  # a pipe, which was read already
-    try:
-        content = yaml.safe_load(path.read_text("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8."
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        return f"{path}:{line} is not YAML: {error.problem}."
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        return f"{path} cannot be read as YAML: {' '.join(str(error).split())}."
-    if not isinstance(content, dict):
-        held = "nothing" if content is None else "no options"
-        return f"{path} holds {held}: write one option per line, such as `seed: 1`."
-    return None
-
-
-def _check_aliases(path: Path) -> None:
-    """Refuses a file whose aliases (`&name`, `*name`) would be followed for ever.
-
-    Raises:
-        ValueError: names the line. A file that is not YAML is left to the parser.
-    """
+        return  # a pipe, which can be read only once
     try:
         root = yaml.compose(path.read_text("utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError):
-        return
+        if root is not None:
+            _check_aliases(root, path)
+            _check_scalars(root, path)
+        content = yaml.safe_load(path.read_text("utf-8-sig"))
+    except _FileError:
+        raise
+    except UnicodeDecodeError as error:
+        raise _FileError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8.") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise _FileError(f"{path}:{line} is not YAML: {error.problem}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        said = " ".join(str(error).split())
+        raise _FileError(f"{path} cannot be read as YAML: {said}.") from None
+    if not isinstance(content, dict):
+        held = "nothing" if content is None else "no options"
+        raise _FileError(f"{path} holds {held}: write one option per line, such as `seed: 1`.")
+
+
+def _check_aliases(root: yaml.Node, path: Path) -> None:
+    """Refuses aliases (`&name`, `*name`) that would be followed for ever."""
     sizes: dict[int, int] = {}  # of values that each node stands for
 
     def size(node: yaml.Node) -> int:
         if id(node) not in sizes:
             sizes[id(node)] = MOST_VALUES + 1  # in case it contains itself
-            inner = node.value if isinstance(node, yaml.CollectionNode) else ()
-            parts = (part for one in inner for part in (one if isinstance(one, tuple) else (one,)))
-            sizes[id(node)] = 1 + sum(map(size, parts))
+            sizes[id(node)] = 1 + sum(map(size, _parts(node)))
         if sizes[id(node)] > MOST_VALUES:
-            raise ValueError(
+            raise _FileError(
                 f"{path}:{node.start_mark.line + 1}: an alias here stands for itself, or for more "
                 f"than {MOST_VALUES:,} values: write them out."
             )
         return sizes[id(node)]
 
-    if root is not None:
-        size(root)
+    size(root)
+
+
+def _check_scalars(node: yaml.Node, path: Path) -> None:
+    """Refuses a value that is not what its tag (`!!int`) or its form (a date) says."""
+    if isinstance(node, yaml.ScalarNode):
+        try:
+            yaml.SafeLoader("").construct_object(node)
+        except yaml.YAMLError:
+            raise
+        except (AttributeError, LookupError, ValueError):  # PyYAML's own, on `!!timestamp x`
+            kind = node.tag.removeprefix("tag:yaml.org,2002:")
+            message = f"{path}:{node.start_mark.line + 1}: {node.value!r} is no {kind}"
+            raise _FileError(f"{message}: mend it, or quote it if it is text.") from None
+    for part in _parts(node):
+        _check_scalars(part, path)
+
+
+def _parts(node: yaml.Node) -> Iterator[yaml.Node]:
+    for one in node.value if isinstance(node, yaml.CollectionNode) else ():
+        yield from one if isinstance(one, tuple) else (one,)
 
 
 def _line_of(key: str, files: Sequence[Path], arguments: Sequence[str]) -> str:

@@ -37,6 +37,9 @@ from grm_jax.cli.renamed import renamed
         ("judge --config deep.yaml", "deep.yaml cannot be read as YAML: "),
         ("judge --config itself.yaml", "itself.yaml:1: an alias here stands for itself, or for"),
         ("judge --config doubled.yaml", "doubled.yaml:14: an alias here stands for itself, or for"),
+        ("eval --config tagged.yaml", "tagged.yaml:2: 'x' is no timestamp: mend it, or quote it"),
+        ("eval --config flag.yaml", "flag.yaml:1: 'x' is no bool: mend it, or quote it if it is"),
+        ("eval --config date.yaml", "date.yaml:1: '2020-99-99' is no timestamp: mend it, or quote"),
         ("judge --config null.yaml", "null.yaml:1: k is empty (null): leave it out, or give a"),
         (
             "train rft --config single.yaml",
@@ -68,6 +71,9 @@ def test_an_error_begins_with_what_is_wrong(
         "itself": b"&a {k: *a}\n",
         "doubled": b"a0: &a0 1\n"
         + b"".join(b"a%d: &a%d [*a%d, *a%d]\n" % (i, i, i - 1, i - 1) for i in range(1, 30)),
+        "tagged": b"seed: 1\nk: !!timestamp x\n",
+        "flag": b"!!bool x: 1\n",
+        "date": b"k: 2020-99-99\n",
         "typo": b"k: 1\n\nkk: 2\n",
         "type": b"k: 1\nstrategy:\n  top_k: 0\n  temperature: warm\n",
     }.items():
