@@ -22,16 +22,21 @@ from grm_jax.aot.kernels import Pairs, group_pairs
 from grm_jax.data.pipeline import Batch
 from grm_jax.judging.rater import rate
 from grm_jax.mesh import MeshConfig
-from grm_jax.models.cache import PROMPT_AXES
 from grm_jax.models.config import Gemma2Config, Remat
 from grm_jax.models.model import Model
 from grm_jax.models.splash import Group
 from grm_jax.objectives.config import GRPOLossConfig
 from grm_jax.objectives.logprobs import chunk_columns
-from grm_jax.sampling.generate import prefill, start
-from grm_jax.sampling.programs import PREFILL, lower_decode
-from grm_jax.sampling.sampler import GROUPS
-from grm_jax.sampling.state import Prompts
+from grm_jax.sampling.generate import extend
+from grm_jax.sampling.programs import ADVANCE
+from grm_jax.sampling.state import (
+    Prompts,
+    Queue,
+    empty_prompts,
+    empty_slots,
+    prompt_axes,
+    slot_axes,
+)
 from grm_jax.sharding import (
     DECODE_RULES,
     TRAIN_RULES,
@@ -53,6 +58,7 @@ from grm_jax.train.step import SumLoss, batch_sharding, check_batch, compile_ste
 
 CHUNK = 256  # tokens whose logits a device holds at once
 STOPS = 2
+PIECE = 512  # tokens of a prompt that are prefilled at a time
 GROUP = 4  # G of the paper
 
 
@@ -285,40 +291,59 @@ def _meta_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
 
 
 def _prefill(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
-    model, prompts = _stored(config), _prompts(mesh, work)
+    model, (lanes, rows, _) = _stored(config), _lanes(mesh, work)
+    prompts = _state(
+        partial(empty_prompts, model, lanes, rows, work.length), prompt_axes(model), mesh
+    )
+    piece = min(PIECE, work.length)
+    pieces = -(-work.length // piece) * rows
+
+    def run(params: Any, prompts: Prompts, tokens: Any, where: Any) -> Any:
+        """The engine's program for every piece of every prompt, one after the other."""
+        return jax.lax.map(lambda x: extend(model, params, prompts, x[0], *x[1]), (tokens, where))
+
     return Program(
-        _jitted(PREFILL, model, _params(model, mesh, DECODE_RULES), prompts),
+        _jitted(
+            jax.jit(run),
+            _params(model, mesh, DECODE_RULES),
+            prompts,
+            _spread(mesh, (pieces, lanes, piece), jnp.int32),
+            (_spread(mesh, (pieces, lanes), jnp.int32),) * 3,
+        ),
         mesh,
-        prompts.tokens.size,
-        forward_flops(model, prompts.tokens.shape[0], work.length, logits=0),
+        lanes * rows * work.length,
+        forward_flops(model, lanes * rows, work.length, logits=0),
     )
 
 
 def _decode(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
-    model, prompts = _stored(config), _prompts(mesh, work)
-    last, cache = jax.eval_shape(partial(prefill, model), model.abstract(), prompts)
-    state = jax.eval_shape(partial(start, model, max_new_tokens=work.new), last, prompts.active)
+    model, (lanes, rows, places) = _stored(config), _lanes(mesh, work)
+    slots = rows * places
     everywhere = NamedSharding(mesh, PartitionSpec())
 
     def scalar(dtype: Any, *shape: int) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype, sharding=everywhere)
 
+    def waiting(dtype: Any) -> Any:
+        return _array(mesh, (lanes, slots), dtype, DECODE_RULES)
+
+    numbers, names, flags = waiting(jnp.int32), waiting(jnp.uint32), waiting(jnp.bool_)
+    tail = _array(mesh, (lanes,), jnp.int32, DECODE_RULES)
     arguments = (
         _params(model, mesh, DECODE_RULES),
-        _placed(cache, PROMPT_AXES, mesh, DECODE_RULES),
-        state,
-        prompts.item,
-        prompts.sample,
+        _state(partial(empty_prompts, model, lanes, rows, work.length), prompt_axes(model), mesh),
+        _state(partial(empty_slots, model, lanes, slots, work.new), slot_axes(model), mesh),
+        Queue(numbers, numbers, names, names, flags, flags, tail),
         scalar(jnp.uint32),
         (scalar(jnp.float32), scalar(jnp.int32), scalar(jnp.float32)),
         scalar(jnp.int32, STOPS),
+        scalar(jnp.int32),
     )
-    samples = prompts.sample.size
     return Program(
-        lambda: lower_decode(model, mesh, *arguments),
+        lambda: ADVANCE.lower(model, *arguments, steps=work.new, places=places),
         mesh,
-        samples * work.new,
-        decode_flops(model, samples, work.length, work.new),
+        lanes * slots * work.new,
+        decode_flops(model, lanes * slots, work.length, work.new),
         trips=work.new,
     )
 
@@ -377,27 +402,32 @@ def _parts(mesh: Mesh, work: Work, rows: int) -> int:
     return parts
 
 
-def _prompts(mesh: Mesh, work: Work) -> Prompts:
-    """The sampler's batch of `sequences` samples: in chunks of one prompt, as it would cut them."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    most = min(work.group or work.sequences, work.sequences)
-    group = next((g for g in GROUPS if g <= most and work.sequences // g % ways == 0), None)
-    if group is None:
+def _lanes(mesh: Mesh, work: Work) -> tuple[int, int, int]:
+    """Lanes, prompts of a lane, and samples of a prompt, for an engine of so many slots.
+
+    Raises:
+        ValueError: the lanes do not divide the samples.
+    """
+    lanes = mesh.shape["data"] * mesh.shape["fsdp"]
+    if work.sequences % lanes:
         raise ValueError(
-            f"sequences is {work.sequences}, but the mesh splits the batch over {ways} devices: "
-            f"give a multiple of {ways}."
+            f"sequences is {work.sequences}, but the mesh splits the batch over {lanes} devices: "
+            f"give a multiple of {lanes}."
         )
+    slots = work.sequences // lanes
+    places = min(work.group or slots, slots)
+    return lanes, -(-slots // places), places
 
-    def of(*shape: int, dtype: Any) -> Any:
-        return _array(mesh, (work.sequences // group, *shape), dtype, DECODE_RULES)
 
-    return Prompts(
-        tokens=of(work.length, dtype=jnp.int32),
-        positions=of(work.length, dtype=jnp.int32),
-        item=of(dtype=jnp.uint32),
-        sample=of(group, dtype=jnp.uint32),
-        active=of(group, dtype=jnp.bool_),
-    )
+def _state(make: Callable[[], Any], axes: Any, mesh: Mesh) -> Any:
+    """What the engine keeps on the devices."""
+    return _placed(jax.eval_shape(make), axes, mesh, DECODE_RULES)
+
+
+def _spread(mesh: Mesh, shape: tuple[int, ...], dtype: Any) -> Any:
+    """Pieces after each other, each over the lanes."""
+    sharding = NamedSharding(mesh, spec_for((None, "batch"), DECODE_RULES))
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)
 
 
 def _array(mesh: Mesh, shape: tuple[int, ...], dtype: Any, rules: Rules) -> Any:
