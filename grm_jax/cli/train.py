@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ _RUN: dict[type, tuple[Callable[[RunConfig, Any], Path | None], str]] = {
 
 def run(options: tuple[RunConfig, Any]) -> int:
     """Trains; 0 if the result is written, 1 if a signal ended the run early."""
+    # Orbax's threads log what they then raise, each with its traceback, before our one sentence.
+    logging.getLogger("absl").addFilter(lambda record: not record.exc_info)
     train, message = _RUN[type(options[1])]
     result = train(*options)
     if result is None:

@@ -1,12 +1,14 @@
 """Two output folders of one command: which lines are lost, doubled or different."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 # What a clock says is no result; checkpoints are compared by what is made from them.
 CLOCK = ("time/", "tokens_per_second")
+CLOCK_OF_A_PAGE = rb"""(?s)the whole run took [^.]*|<h2 id="time">.*?</section>"""
 PASSED_OVER = {"checkpoints", "set-aside"}
 SUFFIXES = {".jsonl", ".json", ".yaml", ".safetensors", ".html", ".csv", ".svg"}
 
@@ -68,7 +70,7 @@ def _content(path: Path, folder: Path) -> bytes:
         return "".join(json.dumps(row) + "\n" for row in kept).encode()
     if path.name == "stage.json":
         return json.dumps(json.loads(data) | {"seconds": 0}).encode()
-    return data
+    return re.sub(CLOCK_OF_A_PAGE, b"", data) if path.suffix == ".html" else data
 
 
 def _first_change(here: bytes, there: bytes) -> str:
