@@ -379,11 +379,11 @@ def _params(model: Model, mesh: Mesh, rules: Rules) -> Any:
 
 
 def _placed(shapes: Any, axes: Any, mesh: Mesh, rules: Rules) -> Any:
-    """The abstract arrays, laid out on the mesh."""
+    """The abstract arrays, laid out on the mesh; names may be those of several arrays."""
     return jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
         shapes,
-        shardings_of(axes, mesh, rules),
+        jax.tree.broadcast(shardings_of(axes, mesh, rules), shapes),
     )
 
 

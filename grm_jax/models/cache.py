@@ -2,7 +2,8 @@
 
 A layer that sees a window keeps a ring of its last positions, another keeps all. The caches are a
 tuple of arrays, one per layer, because an array that holds all layers would be sliced, and so
-copied, for each of them at every token.
+copied, for each of them at every token. For longer prompts room is made by one more chunk of
+positions: what is there stays as it is, and is read in the same order.
 Letters: Z lanes (parts of the batch that live on different devices), B prompts of a lane, N slots
 of a lane (a slot holds one sample), K key-value heads, S positions of a prompt, T new tokens, H
 head size.
@@ -10,6 +11,7 @@ head size.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +21,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from grm_jax.models.config import Gemma2Config
 
-BLOCK = 128  # positions that are read at a time: a cache longer than that is a multiple of it
+BLOCK = 128  # positions that are read at a time, and prefilled
+FIRST_LENGTH = 512  # positions that prompts have room for at first
+NARROW = 256  # numbers in the keys of a position; a cache with fewer is read in smaller blocks
+SMALL = 32  # positions in such a block: a cache longer than that is a multiple of it
 
 
 class KeysValues(NamedTuple):
@@ -30,13 +35,17 @@ class KeysValues(NamedTuple):
     values: Any
 
 
+Chunks = tuple[KeysValues, ...]
+
+
 @jax.tree_util.register_dataclass
 @dataclass
 class PromptCache:
-    """What attention needs of the prompts, for each pair of layers; lengths [Z, B] int32."""
+    """What attention needs of the prompts, for each pair of layers in chunks (see `edges`);
+    lengths [Z, B] int32."""
 
-    local: tuple[KeysValues, ...]
-    full: tuple[KeysValues, ...]
+    local: tuple[Chunks, ...]
+    full: tuple[Chunks, ...]
     lengths: Any
 
 
@@ -49,57 +58,101 @@ class SampleCache:
     full: tuple[KeysValues, ...]
 
 
-_AXES = KeysValues(*(("batch", None, "kv_heads", None, None),) * 2)
+_AXES = ("batch", None, "kv_heads", None, None)
 
 
 def prompt_axes(config: Gemma2Config) -> PromptCache:
-    """The names of the dimensions of every array of a PromptCache."""
+    """The names of the dimensions of the arrays of a PromptCache; one for all of a layer's."""
     layers = (_AXES,) * config.num_pairs
     return PromptCache(layers, layers, ("batch", None))
 
 
 def sample_axes(config: Gemma2Config) -> SampleCache:
-    """The names of the dimensions of every array of a SampleCache."""
+    """The names of the dimensions of the arrays of a SampleCache; one for all of a layer's."""
     layers = (_AXES,) * config.num_pairs
     return SampleCache(layers, layers)
 
 
 def empty_prompts(
-    config: Gemma2Config, lanes: int, prompts: int, length: int, dtype: str
+    config: Gemma2Config, lanes: int, prompts: int, length: int, dtype: str, after: int = 0
 ) -> PromptCache:
-    """A PromptCache of zeros, with room for prompts of `length` tokens."""
-    caches = _empty(config, lanes, prompts, length, dtype)
-    return PromptCache(*caches, jnp.zeros((lanes, prompts), jnp.int32))
+    """A PromptCache of zeros, with room for prompts of `length` tokens; or the chunks that one with
+    room for `after` tokens lacks."""
+
+    def layer(window: int | None) -> Chunks:
+        ends = itertools.pairwise(edges(_kept(length, window)))
+        there = _kept(after, window)
+        return tuple(
+            _zeros(config, lanes, prompts, end - start, dtype)
+            for start, end in ends
+            if start >= there
+        )
+
+    local = tuple(layer(config.sliding_window) for _ in range(config.num_pairs))
+    full = tuple(layer(None) for _ in range(config.num_pairs))
+    return PromptCache(local, full, jnp.zeros((lanes, prompts), jnp.int32))
 
 
 def empty_samples(
     config: Gemma2Config, lanes: int, slots: int, steps: int, dtype: str
 ) -> SampleCache:
     """A SampleCache of zeros, with room for `steps` new tokens."""
-    return SampleCache(*_empty(config, lanes, slots, steps, dtype))
+
+    def layer(window: int | None) -> KeysValues:
+        return _zeros(config, lanes, slots, _kept(steps, window), dtype)
+
+    local = tuple(layer(config.sliding_window) for _ in range(config.num_pairs))
+    return SampleCache(local, tuple(layer(None) for _ in range(config.num_pairs)))
 
 
-def _empty(
-    config: Gemma2Config, lanes: int, rows: int, length: int, dtype: str
-) -> tuple[tuple[KeysValues, ...], tuple[KeysValues, ...]]:
-    def layer(positions: int) -> KeysValues:
-        shape = (lanes, rows, config.num_kv_heads, in_blocks(positions), config.head_dim)
-        return KeysValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+def _zeros(config: Gemma2Config, lanes: int, rows: int, positions: int, dtype: str) -> KeysValues:
+    shape = (lanes, rows, config.num_kv_heads, positions, config.head_dim)
+    return KeysValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
-    window = min(config.sliding_window, in_blocks(length))
-    local = tuple(layer(window) for _ in range(config.num_pairs))
-    return local, tuple(layer(length) for _ in range(config.num_pairs))
+
+def _kept(length: int, window: int | None) -> int:
+    """Positions of a layer that keeps `length` of them, or a window of these."""
+    return in_blocks(length if window is None else min(window, in_blocks(length)))
+
+
+def edges(positions: int) -> list[int]:
+    """Where the chunks of so many positions begin and end: 0, FIRST_LENGTH, and its doubles."""
+    found = [0]
+    while found[-1] < positions:
+        found.append(min(max(2 * found[-1], FIRST_LENGTH), positions))
+    return found
+
+
+def lengthened(cache: PromptCache, more: PromptCache) -> PromptCache:
+    """A cache with the chunks that it lacked. Where the ring of a layer grows, no prompt has gone
+    round it yet, so that all tokens stay where they are."""
+    local = (old + new for old, new in zip(cache.local, more.local, strict=True))
+    full = (old + new for old, new in zip(cache.full, more.full, strict=True))
+    return PromptCache(tuple(local), tuple(full), cache.lengths)
 
 
 def in_blocks(positions: int) -> int:
     """So many positions, or a few more: a whole number of blocks, or less than one."""
-    return positions if positions <= BLOCK else -(-positions // BLOCK) * BLOCK
+    size = BLOCK if positions > BLOCK else max(min(SMALL, positions), 1)
+    return -(-positions // size) * size
 
 
-def ring_of(full: KeysValues, window: int | None) -> int:
+def block_of(heads: int, positions: int, width: int) -> int:
+    """How many of the positions of a cache are read at a time."""
+    size = SMALL if heads * width < NARROW or positions % BLOCK else BLOCK
+    return min(size, positions)
+
+
+def ring_of(full: Chunks | KeysValues, window: int | None) -> int:
     """How many positions a layer keeps, where one without a window keeps those of `full`."""
-    kept = full.keys.shape[3]
+    chunks = (full,) if isinstance(full, KeysValues) else full
+    kept = sum(chunk.keys.shape[3] for chunk in chunks)
     return kept if window is None else min(window, kept)
+
+
+def starts(chunks: Chunks) -> list[int]:
+    """The first position of each chunk."""
+    return [0, *itertools.accumulate(chunk.keys.shape[3] for chunk in chunks)][:-1]
 
 
 def ring_positions(length: Int[Array, "*B"], slots: Int[Array, " S"], ring: Any) -> Array:
@@ -146,24 +199,36 @@ def write_prompt(
     cache, so as to be able to read the row and write it in any order."""
 
     def put(
-        cache: Array, row: Array, start: Array, count: Array, piece: Array, ring: Array
+        cache: Array,
+        row: Array,
+        start: Array,
+        count: Array,
+        piece: Array,
+        slots: Array,
+        ring: Array,
     ) -> Array:
         old = jax.lax.dynamic_index_in_dim(cache, row, keepdims=False)
-        kept = ring_positions(start + count, jnp.arange(old.shape[1]), ring)
+        kept = ring_positions(start + count, slots, ring)
         inside = jnp.clip(kept - start, 0, piece.shape[1] - 1)
         fresh = piece[:, inside].astype(cache.dtype)
         merged = jnp.where((kept >= start)[None, :, None], fresh, old)
         return jax.lax.dynamic_update_index_in_dim(cache, merged, row, 0)
 
-    def all_of(layers: tuple[KeysValues, ...], new: tuple, window: int | None) -> tuple:
+    def layer(chunks: Chunks, piece: KeysValues, window: int | None) -> Chunks:
         ring = jnp.full(row.shape, ring_of(cache.full[0], window))
-        each = lambda old, piece: _per_lane(put)(old, row, start, count, piece, ring)  # noqa: E731
-        return jax.tree.map(each, layers, new)
+
+        def chunk(at: int, old: KeysValues) -> KeysValues:
+            slots = at + jnp.arange(old.keys.shape[3])
+            slots = jnp.broadcast_to(slots, (*row.shape, slots.shape[0]))
+            each = lambda x, new: _per_lane(put)(x, row, start, count, new, slots, ring)  # noqa: E731
+            return KeysValues(each(old.keys, piece.keys), each(old.values, piece.values))
+
+        return tuple(map(chunk, starts(chunks), chunks))
 
     lengths = jax.vmap(lambda x, i, n: x.at[i].set(n))(cache.lengths, row, start + count)
-    return PromptCache(
-        all_of(cache.local, pieces.local, window), all_of(cache.full, pieces.full, None), lengths
-    )
+    local = (layer(*both, window) for both in zip(cache.local, pieces.local, strict=True))
+    full = (layer(*both, None) for both in zip(cache.full, pieces.full, strict=True))
+    return PromptCache(tuple(local), tuple(full), lengths)
 
 
 def write_token(

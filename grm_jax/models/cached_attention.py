@@ -1,7 +1,7 @@
 """Attention of new tokens to caches, in parts: each part is a softmax that is joined with others.
 
 On one CPU only those blocks of a cache are read that hold something: a loop over (row, block).
-Elsewhere a cache is read whole, under a mask. A block in which nothing is seen changes no bit.
+Elsewhere all of a cache is read, under a mask. A block in which nothing is seen changes no bit.
 Letters: B rows of a cache, K key-value heads, Q queries of a row (samples or tokens, times G heads
 of a group), S positions, H head size.
 """
@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from grm_jax.models.attention import MASKED
-from grm_jax.models.cache import BLOCK, KeysValues
+from grm_jax.models.cache import KeysValues, block_of
 
-A_TURN = 65_536  # numbers of the keys that a loop over blocks reads at a time
+A_TURN = 131_072  # numbers of the keys that a loop over blocks reads at a time
 
 
 class Part(NamedTuple):
@@ -41,15 +41,20 @@ class Blocks(NamedTuple):
 
 def rows_at_a_time(rows: int, heads: int, positions: int, width: int) -> int:
     """How many rows of a cache a loop reads at a time: so many that it is worth a turn."""
-    block = heads * min(BLOCK, positions) * width
+    block = heads * block_of(heads, positions, width) * width
     return math.gcd(rows, 1 << max(A_TURN // block, 1).bit_length() - 1)
 
 
 def blocks_in_use(cache: KeysValues, used: Int[Array, " B"]) -> Blocks:
-    """The blocks of a cache [B, K, S, H] that are in use, if its rows have `used` positions."""
+    """The blocks of a cache [B, K, S, H] that are in use, if its rows have `used` positions; that
+    may be less than none, or more than there are."""
     rows, heads, positions, width = cache.keys.shape
-    together = used.reshape(-1, rows_at_a_time(rows, heads, positions, width)).max(1)
-    size = min(BLOCK, positions)
+    together = (
+        jnp.clip(used, 0, positions)
+        .reshape(-1, rows_at_a_time(rows, heads, positions, width))
+        .max(1)
+    )
+    size = block_of(heads, positions, width)
     each = -(-together // size)
     ends = jnp.cumsum(each)
     index = jnp.arange(together.shape[0] * (positions // size))
@@ -87,7 +92,7 @@ def blockwise(
     """The part over those blocks of a cache [B, K, S, H]; `seen(rows, slots)` is the mask
     [R, 1 or Q, slots] of R rows."""
     rows, heads, positions, width = cache.keys.shape
-    size, many = min(BLOCK, positions), rows_at_a_time(*cache.keys.shape)
+    size, many = block_of(heads, positions, width), rows_at_a_time(*cache.keys.shape)
 
     def together(array: Array) -> Array:
         return array.reshape(rows // many, many * heads, *array.shape[2:])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from grm_jax.models import cache as kv
 from grm_jax.models.attention import causal_mask
-from grm_jax.models.cache import KeysValues, PromptCache, SampleCache
+from grm_jax.models.cache import Chunks, KeysValues, PromptCache, SampleCache
 from grm_jax.models.cached_attention import (
     Blocks,
     Part,
@@ -35,8 +36,9 @@ from grm_jax.models.gemma2 import Params, embed
 from grm_jax.models.layers import rms_norm, rope
 from grm_jax.sharding import constrain, divides
 
-# Numbers in the keys of a layer: with fewer, a loop over blocks costs more than it saves.
-WORTH_A_LOOP = 1_000_000
+# Numbers in the keys that a layer has of one position of all rows: with fewer, a loop over blocks
+# costs more than it saves.
+WORTH_A_LOOP = 4_096
 
 
 @jax.tree_util.register_dataclass
@@ -53,13 +55,13 @@ class Seats:
 
 class _Layers(NamedTuple):
     """How the local or the global layers read: the window, and of prompts and of samples how many
-    positions are kept and which blocks are read (None: the cache is read whole)."""
+    positions are kept and which blocks of each chunk are read (None: it is read whole)."""
 
     window: int | None
     prompt_ring: int
     own_ring: int
-    prompt_blocks: Blocks | None = None
-    own_blocks: Blocks | None = None
+    prompt_blocks: tuple[Blocks | None, ...]
+    own_blocks: Blocks | None
 
 
 def split_layers(params: Params) -> Params:
@@ -220,7 +222,7 @@ def extend(
 
 def _before_piece(
     q: Float[Array, "Z K Q H"],
-    layer: KeysValues,
+    layer: Chunks,
     row: Int[Array, " Z"],
     start: Int[Array, " Z"],
     positions: Int[Array, "Z C"],
@@ -230,18 +232,21 @@ def _before_piece(
 ) -> Part:
     """What the queries of a piece make of the pieces before it."""
     group = q.shape[2] // positions.shape[1]
-    mine = kv.read_prompt(layer, row)
-    if _by_blocks(layer):
-        blocks = blocks_in_use(mine, jnp.minimum(start, ring))
 
-        def seen(lanes: Array, slots: Array) -> Array:
-            mask = kv.visible_prompt(start[lanes], positions[lanes], slots, ring, window)
+    def over(at: int, chunk: KeysValues) -> Part:
+        mine = kv.read_prompt(chunk, row)
+
+        def see(lanes: Array, slots: Array) -> Array:
+            mask = kv.visible_prompt(start[lanes], positions[lanes], at + slots, ring, window)
             return _per_head(mask, group)
 
-        return blockwise(q, mine, blocks, seen, softcap)
-    slots = jnp.arange(mine.keys.shape[2])
-    mask = _per_head(kv.visible_prompt(start, positions, slots, ring, window), group)
-    return whole(q, mine, mask[:, None], softcap)
+        if _by_blocks(chunk):
+            blocks = blocks_in_use(mine, jnp.minimum(start, ring) - at)
+            return blockwise(q, mine, blocks, see, softcap)
+        seen = see(jnp.arange(row.shape[0]), jnp.arange(mine.keys.shape[2]))
+        return whole(q, mine, seen[:, None], softcap)
+
+    return reduce(join, map(over, kv.starts(layer), layer))
 
 
 def decode(
@@ -308,16 +313,16 @@ def _layers(
     """How layers of a window read, at this step; `used` [Z, B] says which prompts are."""
     prompt_ring = kv.ring_of(prompts.full[0], window)
     own_ring = kv.ring_of(samples.full[0], window)
-    prompt = prompts.full[0] if window is None else prompts.local[0]
-    own = samples.full[0] if window is None else samples.local[0]
-    prompt_blocks = own_blocks = None
-    if _by_blocks(prompt):
-        kept = jnp.where(used, jnp.minimum(prompts.lengths, prompt_ring), 0)[0]
-        prompt_blocks = blocks_in_use(_only_lane(prompt), kept)
-    if _by_blocks(own):
-        written = jnp.where(seats.live, jnp.minimum(seats.step + 1, own_ring), 0)[0]
-        own_blocks = blocks_in_use(_only_lane(own), written)
-    return _Layers(window, prompt_ring, own_ring, prompt_blocks, own_blocks)
+    prompt = (prompts.full if window is None else prompts.local)[0]
+    own = (samples.full if window is None else samples.local)[0]
+    kept = jnp.where(used, jnp.minimum(prompts.lengths, prompt_ring), 0)[0]
+    written = jnp.where(seats.live, jnp.minimum(seats.step + 1, own_ring), 0)[0]
+
+    def blocks(cache: KeysValues, used: Array) -> Blocks | None:
+        return blocks_in_use(_only_lane(cache), used) if _by_blocks(cache) else None
+
+    of_prompts = (blocks(c, kept - at) for at, c in zip(kv.starts(prompt), prompt, strict=True))
+    return _Layers(window, prompt_ring, own_ring, tuple(of_prompts), blocks(own, written))
 
 
 def _own(
@@ -341,7 +346,7 @@ def _own(
 
 def _prompt(
     q: Float[Array, "Z B R K G H"],
-    cache: KeysValues,
+    chunks: Chunks,
     lengths: Int[Array, "Z B"],
     asked: Int[Array, "Z B R"],
     kind: _Layers,
@@ -353,23 +358,25 @@ def _prompt(
     """
     lanes, rows, places, heads, group, width = q.shape
     folded = q.swapaxes(2, 3).reshape(lanes, rows, heads, places * group, width)
-    slots = jnp.arange(cache.keys.shape[3])
 
-    def see(length: Array, asked: Array, slots: Array) -> Array:
-        mask = kv.visible_prompt(length, asked, slots, kind.prompt_ring, kind.window)
-        return jnp.repeat(mask, group, axis=-2)
+    def over(at: int, chunk: KeysValues, blocks: Blocks | None) -> Part:
+        def see(length: Array, asked: Array, slots: Array) -> Array:
+            mask = kv.visible_prompt(length, asked, at + slots, kind.prompt_ring, kind.window)
+            return jnp.repeat(mask, group, axis=-2)
 
-    if kind.prompt_blocks is not None:
+        if blocks is None:
+            seen = see(lengths, asked, jnp.arange(chunk.keys.shape[3]))
+            return whole(folded, chunk, seen[:, :, None], softcap)
         part = blockwise(
             folded[0],
-            _only_lane(cache),
-            kind.prompt_blocks,
+            _only_lane(chunk),
+            blocks,
             lambda rows, slots: see(lengths[0, rows], asked[0, rows], slots),
             softcap,
         )
-        part = jax.tree.map(lambda leaf: leaf[None], part)
-    else:
-        part = whole(folded, cache, see(lengths, asked, slots)[:, :, None], softcap)
+        return jax.tree.map(lambda leaf: leaf[None], part)
+
+    part = reduce(join, map(over, kv.starts(chunks), chunks, kind.prompt_blocks))
 
     def unfold(leaf: Array) -> Array:
         split = leaf.reshape(lanes, rows, heads, places, group, *leaf.shape[4:])
@@ -380,8 +387,10 @@ def _prompt(
 
 def _by_blocks(layer: KeysValues) -> bool:
     """Whether only the blocks that are in use are read: of a large cache, on one CPU."""
-    alone = layer.keys.shape[0] == 1 and jax.sharding.get_abstract_mesh().empty
-    return alone and layer.keys.size >= WORTH_A_LOOP and jax.default_backend() == "cpu"
+    lanes, rows, heads, positions, width = layer.keys.shape
+    alone = lanes == 1 and jax.sharding.get_abstract_mesh().empty
+    large = rows * heads * width >= WORTH_A_LOOP and positions > kv.block_of(*layer.keys.shape[2:])
+    return alone and large and jax.default_backend() == "cpu"
 
 
 def _only_lane(layer: KeysValues) -> KeysValues:

@@ -16,8 +16,6 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-BLOCK = 256  # entries per block of the two-level inverse CDF: about sqrt(V) at V = 256k is best
-
 
 def choose(
     logits: Float[Array, "V N"],
@@ -53,7 +51,8 @@ def inverse_cdf(mass: Float[Array, "V N"], uniform: Float[Array, " N"]) -> Int[A
     rounding. `mass` need not sum to one.
     """
     v, n = mass.shape
-    blocks = jnp.pad(mass, ((0, -v % BLOCK), (0, 0))).reshape(-1, BLOCK, n)
+    size = 1 << (v.bit_length() - 1) // 2  # about sqrt(V): 256 of 256k
+    blocks = jnp.pad(mass, ((0, -v % size), (0, 0))).reshape(-1, size, n)
     block_mass = blocks.sum(1)
     running = jnp.cumsum(block_mass, axis=0)
     target = uniform * running[-1]
@@ -62,7 +61,7 @@ def inverse_cdf(mass: Float[Array, "V N"], uniform: Float[Array, " N"]) -> Int[A
     before = jnp.take_along_axis(running, jnp.maximum(block - 1, 0)[None], axis=0)[0]
     before = jnp.where(block > 0, before, 0.0)
     entry = _first_above(jnp.cumsum(inside, axis=0), inside, target - before)
-    return (block * BLOCK + entry).astype(jnp.int32)
+    return (block * size + entry).astype(jnp.int32)
 
 
 def _first_above(

@@ -15,7 +15,7 @@ import collections
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,6 @@ from grm_jax.sharding import DECODE_RULES, spec_for
 
 Tag = TypeVar("Tag")  # whatever the caller knows its request by
 NO_TAG: Any = None
-FIRST_LENGTH = 512  # tokens that a row has room for at first, where that can change
 
 
 @dataclass(frozen=True)
@@ -69,15 +68,23 @@ class EngineSize:
         slots: samples decoded at once.
         prompts: prompts that are kept; 0: half as many again as slots.
         places: samples of a prompt that share its row; more have a copy of it.
-        piece: tokens of a prompt that are prefilled at a time.
+        piece: tokens of a prompt that are prefilled at a time; 0: as many as a cache reads.
         steps: tokens that a call draws in each slot.
     """
 
     slots: int = 64
     prompts: int = 0
     places: int = 4
-    piece: int = 128
+    piece: int = 0
     steps: int = 32
+
+
+class _Front(NamedTuple):
+    """The first tokens of a prompt, or all of it."""
+
+    tokens: bytes
+    length: int
+    whole: bool
 
 
 @dataclass
@@ -87,6 +94,7 @@ class _Row:
     lane: int
     number: int
     tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    fronts: list[_Front] = field(default_factory=list)
     open: int = 0
 
 
@@ -109,9 +117,10 @@ class _Lane:
     """The host's side of one lane: its rows, its queue, and what was sent."""
 
     rows: list[_Row]
-    free: collections.deque[_Row]
+    free: list[_Row]
     queue: Queue
     samples: dict[int, _Sample] = field(default_factory=dict)
+    fronts: dict[_Front, set[int]] = field(default_factory=dict)
     pieces: collections.deque[tuple[_Row, int]] = field(default_factory=collections.deque)
     tail: int = 0
 
@@ -145,8 +154,9 @@ class Engine:
         rows = -(-(size.prompts or -(-size.slots * 3 // 2)) // lanes)
         # Lanes prefill together; one that has nothing to do writes into a row that nobody reads.
         self._spare = rows if lanes > 1 else None
-        self._length = self._longest if mesh or self._longest <= kv.BLOCK else FIRST_LENGTH
-        self._length = min(self._length, kv.in_blocks(self._longest))
+        self._length = min(kv.FIRST_LENGTH, kv.in_blocks(self._longest))
+        c = model.config
+        self._piece = size.piece or kv.block_of(c.num_kv_heads, kv.BLOCK, c.head_dim)
         self._params = programs.SPLIT(params) if mesh is None else params
         with self._on_mesh():
             self._prompts = programs.new_prompts(
@@ -242,12 +252,14 @@ class Engine:
             lane.free.remove(source)
             target = source
         else:
-            target = lane.free.popleft()
+            # The first ones: what is read together lies together.
+            target = min(lane.free, key=lambda row: row.number)
+            lane.free.remove(target)
             if source is not None:
                 self._prefill()
                 self._copy(lane, source, target)
-        target.tokens = tokens
-        lane.pieces.extend((target, at) for at in range(shared, len(tokens), self.size.piece))
+        self._rename(lane, target, tokens)
+        lane.pieces.extend((target, at) for at in range(shared, len(tokens), self._piece))
         return target
 
     def _shared(self, lane: _Lane, tokens: np.ndarray) -> tuple[int, _Row | None]:
@@ -256,16 +268,29 @@ class Engine:
         All of an equal prompt; of another one whole pieces, and never the last token, whose state
         the first new one is drawn from.
         """
+        for front in reversed(self._fronts(tokens)):
+            rows = lane.fronts.get(front)
+            if rows and (front.whole or front.length < len(tokens)):
+                return front.length, lane.rows[min(rows)]
+        return 0, None
+
+    def _rename(self, lane: _Lane, row: _Row, tokens: np.ndarray) -> None:
+        """Notes that a row holds another prompt."""
+        for front in row.fronts:
+            lane.fronts[front].discard(row.number)
+            if not lane.fronts[front]:
+                del lane.fronts[front]
         ring = kv.ring_of(self._prompts.cache.full[0], self.model.config.sliding_window)
-        best: tuple[int, _Row | None] = (0, None)
-        for row in lane.rows:
-            if np.array_equal(row.tokens, tokens):
-                return len(tokens), row
-            if len(row.tokens) <= ring:  # of one that went round a ring the front is gone
-                common = min(_in_common(row.tokens, tokens), len(tokens) - 1)
-                pieces = common // self.size.piece * self.size.piece
-                best = max(best, (pieces, row), key=lambda found: found[0])
-        return best
+        row.tokens, row.fronts = tokens, self._fronts(tokens, whole=len(tokens) > ring)
+        for front in row.fronts:
+            lane.fronts.setdefault(front, set()).add(row.number)
+
+    def _fronts(self, tokens: np.ndarray, *, whole: bool = False) -> list[_Front]:
+        """What another prompt may have in common with this one: its first pieces, and all of it.
+        Only the latter, if it went round a ring, so that its front is gone."""
+        ends = () if whole else range(self._piece, len(tokens) + 1, self._piece)
+        fronts = [_Front(tokens[:end].tobytes(), end, whole=False) for end in ends]
+        return [*fronts, _Front(tokens.tobytes(), len(tokens), whole=True)]
 
     def _enqueue(self, lane: _Lane, sample: _Sample) -> None:
         queue, index = lane.queue, lane.tail % len(lane.queue.row)
@@ -281,10 +306,12 @@ class Engine:
         """Lengthens all rows, if a prompt of this length needs it."""
         if length > self._length:
             self._prefill()
-            longest = kv.in_blocks(self._longest)
+            before, longest = self._length, kv.in_blocks(self._longest)
             while self._length < length:
                 self._length = min(2 * self._length, longest)
-            self._prompts = programs.lengthened(self.model, self._prompts, self._length)
+            self._prompts = programs.lengthened(
+                self.model, self._prompts, before, self._length, self.mesh
+            )
 
     def _copy(self, lane: _Lane, source: _Row, target: _Row) -> None:
         number = self._lanes.index(lane)
@@ -294,7 +321,7 @@ class Engine:
 
     def _prefill(self) -> None:
         """Starts what there is to prefill: at each turn a piece of one prompt of each lane."""
-        size = self.size.piece
+        size = self._piece
         while any(lane.pieces for lane in self._lanes):
             tokens = np.zeros((len(self._lanes), size), np.int32)
             where = np.zeros((3, len(self._lanes)), np.int32)  # row, start, count
@@ -369,14 +396,7 @@ def _new_lane(number: int, rows: int, places: int) -> _Lane:
         return np.zeros(entries, dtype)
 
     queue = Queue(of(np.int32), of(np.int32), of(np.uint32), of(np.uint32), of(bool), of(bool), 0)
-    return _Lane(empty, collections.deque(empty), queue)
-
-
-def _in_common(one: np.ndarray, other: np.ndarray) -> int:
-    """How many tokens two prompts have in common at the front."""
-    size = min(len(one), len(other))
-    differ = np.flatnonzero(one[:size] != other[:size])
-    return int(differ[0]) if len(differ) else size
+    return _Lane(empty, list(empty), queue)
 
 
 def _runs(column: np.ndarray) -> Iterator[tuple[int, int]]:

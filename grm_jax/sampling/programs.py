@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -26,33 +27,29 @@ SPLIT = jax.jit(split_layers)
 
 def new_prompts(model: Model, lanes: int, prompts: int, length: int, mesh: Mesh | None) -> Prompts:
     """Empty prompts on the devices, see `state.empty_prompts`."""
-    return _empty(state.empty_prompts, state.prompt_axes, model, mesh)(
-        model, lanes, prompts, length
-    )
+    sizes = (lanes, prompts, length)
+    return _maker(state.empty_prompts, state.prompt_axes, model, mesh, sizes)()
 
 
 def new_slots(model: Model, lanes: int, slots: int, new: int, mesh: Mesh | None) -> Slots:
     """Empty slots on the devices, see `state.empty_slots`."""
-    return _empty(state.empty_slots, state.slot_axes, model, mesh)(model, lanes, slots, new)
+    return _maker(state.empty_slots, state.slot_axes, model, mesh, (lanes, slots, new))()
+
+
+def lengthened(
+    model: Model, prompts: Prompts, before: int, length: int, mesh: Mesh | None
+) -> Prompts:
+    """The prompts, which had room for `before` tokens each, with room for `length`."""
+    sizes = (*prompts.cache.lengths.shape, length, before)
+    more = _maker(state.empty_prompts, state.prompt_axes, model, mesh, sizes)()
+    return Prompts(kv.lengthened(prompts.cache, more.cache), prompts.last)
 
 
 @lru_cache
-def _empty(make: Any, axes: Any, model: Model, mesh: Mesh | None) -> Any:
+def _maker(
+    make: Any, axes: Any, model: Model, mesh: Mesh | None, sizes: tuple[int, ...]
+) -> Callable[[], Any]:
     # Placed on purpose, as what the programs give back is: they would be compiled again for it.
     here = SingleDeviceSharding(jax.devices()[0])
     places = here if mesh is None else shardings_of(axes(model), mesh, DECODE_RULES)
-    return jax.jit(make, static_argnums=(0, 1, 2, 3), out_shardings=places)
-
-
-@partial(jax.jit, static_argnums=(0, 2))
-def lengthened(model: Model, prompts: Prompts, length: int) -> Prompts:
-    """The prompts with room for `length` tokens each. Where a layer's ring grows, no prompt has
-    gone round it yet, so that its tokens stay where they are."""
-    lanes, rows, _ = prompts.last.shape
-    empty = kv.empty_prompts(model.config, lanes, rows, length, model.dtype)
-    cache = jax.tree.map(
-        lambda new, old: jax.lax.dynamic_update_slice(new, old, (0,) * old.ndim),
-        empty,
-        prompts.cache,
-    )
-    return Prompts(cache, prompts.last)
+    return jax.jit(partial(make, model, *sizes), out_shardings=places)

@@ -73,9 +73,9 @@ class Drawn(NamedTuple):
     entry: Any
 
 
-def empty_prompts(model: Model, lanes: int, prompts: int, length: int) -> Prompts:
-    """Room for prompts of so many tokens."""
-    cache = kv.empty_prompts(model.config, lanes, prompts, length, model.dtype)
+def empty_prompts(model: Model, lanes: int, prompts: int, length: int, after: int = 0) -> Prompts:
+    """Room for prompts of so many tokens, see `cache.empty_prompts`."""
+    cache = kv.empty_prompts(model.config, lanes, prompts, length, model.dtype, after)
     return Prompts(cache, jnp.zeros((lanes, prompts, model.config.embed_dim), model.dtype))
 
 
