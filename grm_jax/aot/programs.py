@@ -28,7 +28,7 @@ from grm_jax.models.splash import Group
 from grm_jax.objectives.config import GRPOLossConfig
 from grm_jax.objectives.logprobs import chunk_columns
 from grm_jax.sampling.generate import extend
-from grm_jax.sampling.programs import ADVANCE
+from grm_jax.sampling.programs import advance
 from grm_jax.sampling.state import (
     Prompts,
     Queue,
@@ -340,7 +340,7 @@ def _decode(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
         scalar(jnp.int32),
     )
     return Program(
-        lambda: ADVANCE.lower(model, *arguments, steps=work.new, places=places),
+        lambda: advance(on_cpu=False).lower(model, *arguments, steps=work.new, places=places),
         mesh,
         lanes * slots * work.new,
         decode_flops(model, lanes * slots, work.length, work.new),

@@ -145,6 +145,7 @@ class Engine:
         mesh: Mesh | None = None,
     ):
         self.model, self.size, self.mesh = model, size, mesh
+        self._on_cpu = jax.default_backend() == "cpu"
         self._made_for = (params, tuple(stop_ids), max_new_tokens, size, mesh)
         self.strategy, self.seed = Strategy(), 0
         self._limit, self._stops = max_new_tokens, frozenset(map(int, stop_ids))
@@ -157,7 +158,7 @@ class Engine:
         self._length = min(kv.FIRST_LENGTH, kv.in_blocks(self._longest))
         c = model.config
         self._piece = size.piece or kv.block_of(c.num_kv_heads, kv.BLOCK, c.head_dim)
-        self._params = programs.SPLIT(params) if mesh is None else params
+        self._params = programs.SPLIT(params, model.dtype) if mesh is None else params
         with self._on_mesh():
             self._prompts = programs.new_prompts(
                 model, lanes, rows + (lanes > 1), self._length, mesh
@@ -333,14 +334,16 @@ class Engine:
                     tokens[number, : len(piece)] = piece
                     where[:, number] = row.number, start, len(piece)
             ids, *at = self._place(tokens, *where)
-            made = programs.EXTEND(self.model, self._params, self._prompts, ids, *at)
+            made = programs.extend(on_cpu=self._on_cpu)(
+                self.model, self._params, self._prompts, ids, *at
+            )
             self._prompts = programs.STORE(self.model, self._prompts, *made, *at)
 
     def _advance(self) -> Drawn:
         """Starts the next call."""
         fields = [np.stack(parts) for parts in zip(*(x.queue for x in self._lanes), strict=True)]
         fields[-1] = np.array([lane.tail for lane in self._lanes], np.int32)
-        self._slots, drawn = programs.ADVANCE(
+        self._slots, drawn = programs.advance(on_cpu=self._on_cpu)(
             self.model,
             self._params,
             self._prompts,

@@ -16,13 +16,36 @@ from grm_jax.sampling import generate, state
 from grm_jax.sampling.state import Prompts, Slots
 from grm_jax.sharding import DECODE_RULES, shardings_of
 
-EXTEND = jax.jit(generate.extend, static_argnums=0)
 STORE = jax.jit(generate.store, static_argnums=0, donate_argnames="prompts")
 COPY = jax.jit(generate.copy, donate_argnames="prompts")
-ADVANCE = jax.jit(
-    generate.advance, static_argnums=0, static_argnames=("steps", "places"), donate_argnames="slots"
-)
-SPLIT = jax.jit(split_layers)
+SPLIT = jax.jit(split_layers, static_argnums=1)
+
+
+# With bfloat16 weights XLA's compiler for CPUs would convert those of all layers to float32 at
+# once, and keep them: before the loop over tokens, and to run parts of several layers side by side.
+_ON_CPU = {
+    "xla_disable_hlo_passes": "while-loop-invariant-code-motion",
+    "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+}
+
+
+@lru_cache
+def extend(*, on_cpu: bool) -> Any:
+    """`generate.extend`, jitted."""
+    options = _ON_CPU if on_cpu else None
+    return jax.jit(generate.extend, static_argnums=0, compiler_options=options)
+
+
+@lru_cache
+def advance(*, on_cpu: bool) -> Any:
+    """`generate.advance`, jitted; gives the slots back in the memory that they came in."""
+    return jax.jit(
+        generate.advance,
+        static_argnums=0,
+        static_argnames=("steps", "places"),
+        donate_argnames="slots",
+        compiler_options=_ON_CPU if on_cpu else None,
+    )
 
 
 def new_prompts(model: Model, lanes: int, prompts: int, length: int, mesh: Mesh | None) -> Prompts:
