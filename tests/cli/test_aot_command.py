@@ -74,7 +74,8 @@ def test_decoding_writes_its_caches_in_place(tmp_path):
     ]
     cost = compiled(tmp_path, "--program", "decode", *work)
     assert cost["temporaries"] < 0.15 * cost["arguments"]
-    assert cost["output"] < 0.01 * cost["arguments"]
+    drawn = 512 * 32 * 3 * 4  # a device's tokens, their log-probabilities and whose they are
+    assert cost["output"] < drawn + 0.01 * cost["arguments"]
 
 
 def test_what_does_not_fit_is_told(tmp_path, capsys):
