@@ -99,6 +99,7 @@ class JudgeCommand(JudgeOptions):
         split: Which split of a folder or a hub data set to read.
         limit: Read only the first so many rows.
         shown: "list" shows the judge all responses at once, "pair" two at a time.
+        adaptive: Draw no more samples of a row, once those left of the k cannot change its winner.
         tokenizer: Take the tokenizer from this folder or hub id, not from the model's.
         dtype: What activations are computed in, float32 or bfloat16; by default float32 on a CPU
             and elsewhere the type of the weights.
@@ -109,6 +110,7 @@ class JudgeCommand(JudgeOptions):
     split: str | None = None
     limit: int | None = None
     shown: Literal["list", "pair"] = "list"
+    adaptive: bool = False
     tokenizer: str | None = None
     dtype: str | None = None
 
@@ -117,6 +119,13 @@ class JudgeCommand(JudgeOptions):
         super().__post_init__()
         if self.shown == "pair":
             check_pairs(self, "--shown")
+        if self.adaptive and (
+            self.meta_rm or self.samples or self.endpoint or self.shown != "list"
+        ):
+            raise ValueError(
+                "adaptive voting needs a model that is shown all responses at once, and counts all "
+                "its samples: leave out --meta-rm, --samples, --endpoint and --shown pair."
+            )
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit is {self.limit}; give at least one row, or leave it out.")
         if self.output is not None and self.input is None:

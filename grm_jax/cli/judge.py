@@ -15,6 +15,7 @@ from grm_jax.cli.judge_options import CommandJudge
 from grm_jax.cli.show import Showcase
 from grm_jax.cli.verdict_file import VerdictFile
 from grm_jax.data.sources import Source, load_examples
+from grm_jax.judging.judge import Judge
 from grm_jax.judging.judgment import Verdict
 from grm_jax.judging.made_from import JUDGES, made_from
 from grm_jax.judging.voting import conclude
@@ -48,6 +49,8 @@ def run(command: JudgeCommand) -> int:
                 say(f"{path} has {file.done} rows already: those that have not changed stay.")
             _drive(command, source, file)
             say(file.summary())
+            if command.adaptive:
+                say(file.saved(command.k))
             return 0 if from_first(lambda: file.verdicts) else 1
 
 
@@ -73,7 +76,13 @@ def _drive(command: JudgeCommand, examples: Source, sink: Showcase | VerdictFile
     ) as bar:
         rows = sink.left(islice(examples, command.limit))
         asking = is_first() or source.on_devices
-        for sampled in source.sample_all(rows if asking else (), judge.k):
+        if not command.adaptive:
+            drawn = source.sample_all(rows if asking else (), judge.k)
+        elif isinstance(source, Judge):
+            drawn = source.sample_all(rows, judge.k, adaptive=True)
+        else:
+            raise ValueError("adaptive voting is for judges that write, several samples per row.")
+        for sampled in drawn:
             verdict = conclude(
                 sampled,
                 seed=command.seed,

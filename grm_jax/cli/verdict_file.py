@@ -71,6 +71,12 @@ class VerdictFile:
             f"{kept}"
         )
 
+    def saved(self, k: int) -> str:
+        """One sentence on how many votes adaptive voting did without."""
+        most = k * self._counts["verdicts"]
+        share = (most - self._counts["samples"]) / most if most else 0.0
+        return f"{share:.1%} of {most} votes were not needed to find the winners."
+
     def _count(self, line: Line) -> None:
         self._counts["errors" if "error" in line else "verdicts"] += 1
         self._counts["samples"] += line.get("k", 0)

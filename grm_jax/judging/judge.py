@@ -23,7 +23,7 @@ from grm_jax.judging.kinds import KINDS, Writes
 from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.pending import Pending, gather
 from grm_jax.judging.token_prob import IndexReader, check_count, softmax, weighed
-from grm_jax.judging.voting import conclude
+from grm_jax.judging.voting import conclude, still_needed
 from grm_jax.mesh import MeshConfig
 from grm_jax.randomness import item_key, response_order
 from grm_jax.sampling.engine import Completion, Request
@@ -37,10 +37,13 @@ NOT_FINITE = (
 )
 
 
+_Open = Pending[Example, int, Judgment]
+
+
 class _Asked(NamedTuple):
     """What the sampler knows a prompt by: its Example, and the order in which it shows it."""
 
-    pending: Pending[Example, int, Judgment]
+    pending: _Open
     order: tuple[int, ...]
 
 
@@ -139,65 +142,117 @@ class Judge:
             meta_rm = MetaRM.load(meta_rm, dtype=dtype, mesh=mesh, slots=slots)
         return cls(folder, meta_rm=meta_rm, **settings)
 
-    def __call__(self, example: Example, k: int = 8, **settings: Any) -> Verdict:
-        """Judges one Example with k samples; `settings` (temperature, top_k, top_p) for this call.
+    def __call__(
+        self, example: Example, k: int = 8, *, adaptive: bool = False, **settings: Any
+    ) -> Verdict:
+        """Judges one Example with k samples, or fewer if `adaptive` (see `sample_all`); `settings`
+        (temperature, top_k, top_p) for this call.
 
         Raises:
             ValueError: the Example cannot be judged (too long, or no sample had scores).
         """
         strategy = replace(self.sampler.strategy, **settings) if settings else None
-        (result,) = self.judge_all([example], k, strategy)
+        (result,) = self.judge_all([example], k, strategy, adaptive=adaptive)
         if isinstance(result, Refusal):
             raise ValueError(f"example {result.id}: {result.error}")
         return result
 
     def judge_all(
-        self, examples: Iterable[Example], k: int = 8, strategy: Strategy | None = None
+        self,
+        examples: Iterable[Example],
+        k: int = 8,
+        strategy: Strategy | None = None,
+        *,
+        adaptive: bool = False,
     ) -> Iterator[Verdict | Refusal]:
         """Judges a stream, k samples each; yields in the order in which Examples are finished.
 
         A result has its Example's id. Memory does not grow with the number of Examples.
         """
-        for result in self.rated_all(examples, k, strategy):
+        for result in self.rated_all(examples, k, strategy, adaptive=adaptive):
             yield conclude(
                 result, seed=self.sampler.seed, k_meta=self.k_meta, guided=self.meta_rm is not None
             )
 
     def rated_all(
-        self, examples: Iterable[Example], k: int = 8, strategy: Strategy | None = None
+        self,
+        examples: Iterable[Example],
+        k: int = 8,
+        strategy: Strategy | None = None,
+        *,
+        adaptive: bool = False,
     ) -> Iterator[Sampled | Refusal]:
         """As `judge_all`, but without a vote: every judgment, with its meta score if there is a
         meta RM."""
-        sampled = self.sample_all(examples, k, strategy)
+        if adaptive and self.meta_rm:
+            raise ValueError(
+                "adaptive voting and a meta RM exclude each other: which samples count is known "
+                "only when all are there."
+            )
+        sampled = self.sample_all(examples, k, strategy, adaptive=adaptive)
         return self.meta_rm.rate_all(sampled) if self.meta_rm else sampled
 
     def sample_all(
-        self, examples: Iterable[Example], k: int = 8, strategy: Strategy | None = None
+        self,
+        examples: Iterable[Example],
+        k: int = 8,
+        strategy: Strategy | None = None,
+        *,
+        adaptive: bool = False,
     ) -> Iterator[Sampled | Refusal]:
-        """As `judge_all`, but without a vote or a meta RM: every judgment, readable or not."""
+        """As `judge_all`, but without a vote or a meta RM: every judgment, readable or not.
+
+        adaptive: draw no more samples of an Example, once none of those left of the k can change
+            its winner (of one response: all k), see `still_needed`. They come in rounds of as many
+            as it takes at least, so that those that count do not depend on what else is judged.
+        """
         check_samples(k)
         sampler = replace(self.sampler, strategy=strategy) if strategy else self.sampler
         refused: deque[Refusal] = deque()
+        rounds: deque[_Open] = deque()
+        undecided = 0
 
-        def requests() -> Iterator[Request[_Asked]]:
+        def requests() -> Iterator[Request[_Asked] | None]:
+            nonlocal undecided
             for example in examples:
+                while rounds:
+                    yield from self._requests(rounds.popleft())
+                first = self._still_needed(example, (), k) if adaptive else k
                 try:
-                    yield from self._requests(Pending(example, tuple(range(k))))
+                    asked = self._requests(Pending(example, tuple(range(first))))
                 except ValueError as error:
                     refused.append(Refusal(example.id, str(error)))
+                    continue
+                undecided += adaptive
+                yield from asked
+            while undecided:
+                yield from self._requests(rounds.popleft()) if rounds else (None,)
 
         read = self._read(sampler(requests()))
         parts = ((asked.pending, judgment.sample, judgment) for asked, judgment in read)
         for result in gather(parts, refused):
             if isinstance(result, Refusal):
                 yield result
-            elif all(math.isfinite(judgment.logprob) for judgment in result.parts.values()):
+                continue
+            if adaptive:
+                if more := self._still_needed(result.owner, result.in_order(), k):
+                    keys = tuple(range(len(result.keys) + more))
+                    rounds.append(Pending(result.owner, keys, result.parts))
+                    continue
+                undecided -= 1
+            if all(math.isfinite(judgment.logprob) for judgment in result.parts.values()):
                 yield Sampled(result.owner, result.in_order())
             else:
                 yield Refusal(result.owner.id, NOT_FINITE.format(self.folder.path))
 
-    def _requests(self, pending: Pending[Example, int, Judgment]) -> list[Request[_Asked]]:
-        """One request per distinct order of the responses, all or none.
+    def _still_needed(self, example: Example, judgments: Sequence[Judgment], k: int) -> int:
+        template = self.asking.template(example.n)
+        spread = 1 if template.chooses else template.high - template.low
+        return still_needed(judgments, k, example.n, spread)
+
+    def _requests(self, pending: _Open) -> list[Request[_Asked]]:
+        """One request per distinct order of the responses, for the samples that are not there; all
+        or none.
 
         Raises:
             ValueError: a prompt that does not fit.
@@ -206,7 +261,7 @@ class Judge:
         if self._indexes:
             check_count(example.n)
         samples: dict[tuple[int, ...], list[int]] = {}
-        for sample in pending.keys:
+        for sample in (key for key in pending.keys if key not in pending.parts):
             order = response_order(self.sampler.seed, item, sample, example.n)
             samples.setdefault(order, []).append(sample)
         requests = []

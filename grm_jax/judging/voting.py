@@ -71,6 +71,23 @@ def conclude(
     )
 
 
+def still_needed(judgments: Sequence[Judgment], k: int, n: int, spread: float) -> int:
+    """How many more of k samples it takes at least, until no outcome of the others can change which
+    of n responses has the highest sum; 0: it is decided.
+
+    Each sample adds at most `spread`, the width of the scale, to what one response is ahead of
+    another, and so, with r samples to come and a lead l, m of them can decide it if
+    l + m spread > (r - m) spread. One response alone has a score, not a winner: all k are needed.
+    """
+    left = k - len(judgments)
+    if n == 1 or left == 0:
+        return left
+    scores = [j.scores for j in judgments if j.scores is not None]
+    totals = np.sort(np.asarray(scores, float).reshape(-1, n).sum(axis=0))
+    short = left * spread - float(totals[-1] - totals[-2])
+    return min(math.floor(short / (2 * spread)) + 1, left) if short >= 0 else 0
+
+
 def vote(
     example_id: str, judgments: Sequence[Judgment], n: int, rng: np.random.Generator
 ) -> Verdict | None:

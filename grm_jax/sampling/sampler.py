@@ -68,10 +68,11 @@ class Sampler:
                 "or lower max_new_tokens."
             )
 
-    def __call__(self, requests: Iterable[Request[Tag]]) -> Iterator[Completion[Tag]]:
+    def __call__(self, requests: Iterable[Request[Tag] | None]) -> Iterator[Completion[Tag]]:
         """Yields every request's completions, in the order in which they come back.
 
-        Reads no more requests than keep the slots busy.
+        Reads no more requests than keep the slots busy. None among them means that the next one
+        depends on completions that are still to come.
 
         Raises:
             ValueError: a prompt is empty or longer than `longest_prompt`.
@@ -79,12 +80,13 @@ class Sampler:
         engine = self._engine()
         engine.strategy, engine.seed = self.strategy, self.seed
         try:
-            for request in requests:
-                self.check_length(len(request.tokens))
-                engine.submit(request)
-                while engine.waiting >= self.slots:
-                    yield from engine.step()
-            while not engine.idle:
+            asked = iter(requests)
+            while True:
+                while engine.waiting < self.slots and (request := next(asked, None)) is not None:
+                    self.check_length(len(request.tokens))
+                    engine.submit(request)
+                if engine.idle:
+                    return
                 yield from engine.step()
         finally:
             if engine.idle:  # and not where the caller has stopped reading before the end

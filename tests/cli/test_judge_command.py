@@ -106,6 +106,7 @@ def test_bundled_examples_are_shown(capsys) -> None:
         (["--model", "no/such/folder/at/all"], "no/such/folder/at/all"),
         (["--output", "x.jsonl"], "no --input"),
         (["--max_new_tokens", "100000"], "max_new_tokens is 100000"),
+        (["--adaptive", "true", "--meta-rm", "tiny-meta"], "adaptive voting needs a model that"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(options: list[str], says: str, capsys) -> None:
@@ -165,6 +166,21 @@ def test_guided_voting_counts_the_samples_that_the_meta_rm_rates_highest(rows, t
     (counted,) = [j for j in rated if j["counted"]]
     assert counted["meta"] == max(j["meta"] for j in rated)
     assert verdict["scores"] == counted["scores"]
+
+
+def test_adaptive_voting_says_what_it_saved(rows, tmp_path, capsys) -> None:
+    every, fewer = tmp_path / "every.jsonl", tmp_path / "fewer.jsonl"
+    options = ["judge", "--input", str(rows), "--k", "8", "--slots", "8", "--output"]
+    assert main([*options, str(every)]) == 0
+    capsys.readouterr()
+    assert main([*options, str(fewer), "--adaptive", "true"]) == 0
+    all_votes, votes = read(every), read(fewer)
+    drawn = sum(votes[name]["k"] for name in ("good", "pair", "one"))
+    assert drawn < 24
+    assert votes["one"]["k"] == 8, "one response has no winner"
+    assert f"{1 - drawn / 24:.1%} of 24 votes were not needed" in capsys.readouterr().err
+    for name in ("good", "pair"):
+        assert votes[name]["best"] == all_votes[name]["best"]
 
 
 def test_the_show_says_what_the_meta_rm_did(capsys) -> None:

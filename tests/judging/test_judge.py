@@ -305,3 +305,22 @@ def test_mesh_gives_the_same_verdicts() -> None:
     assert replace(one(EXAMPLES[0], k=4), judgments=()) == replace(
         eight(EXAMPLES[0], k=4), judgments=()
     )
+
+
+def test_adaptive_voting_draws_no_more_than_decides_and_finds_the_same_winner(judge: Judge) -> None:
+    sums = [(37, 45, 82), (12, 29, 41), (54, 18, 72), (61, 27, 88), (23, 48, 71)]
+    examples = [
+        Example(f"What is {a}+{b}?", [str(c), str(c + 1 + i), str(c - 9)], id=str(i))
+        for i, (a, b, c) in enumerate(sums)
+    ]
+    examples.append(Example("What is 2+2?", ["4"], id="alone"))
+    every = {one.id: one for one in judge.judge_all(examples, 12)}
+    fewer = {one.id: one for one in judge.judge_all(examples, 12, adaptive=True)}
+    assert list(map(len, (every, fewer))) == [6, 6]
+    for name, verdict in fewer.items():
+        assert verdict.judgments == every[name].judgments[: verdict.k]
+        assert (verdict.best, verdict.tied) == (every[name].best, every[name].tied)
+    drawn = [fewer[example.id].k for example in examples]
+    assert drawn[-1] == 12, "one response is given a score, for which all count"
+    assert min(drawn) < 10
+    assert judge(examples[0], 12, adaptive=True) == fewer["0"], "whatever else is judged"

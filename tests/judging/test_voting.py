@@ -1,5 +1,6 @@
 """Sums, rankings and ties of k judgments."""
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grm_jax.judging.judgment import Judgment
-from grm_jax.judging.voting import guide, vote
+from grm_jax.judging.voting import guide, still_needed, vote
 
 
 def judgment(scores: tuple[int, ...] | None, sample: int = 0, n: int = 2) -> Judgment:
@@ -196,3 +197,34 @@ def test_guiding_to_all_is_plain_voting(metas: list[float | None], data: st.Data
         assert (plain is None) == (guided is None)
         if plain is not None and guided is not None:
             assert replace(guided, judgments=()) == replace(plain, judgments=())
+
+
+OUTCOMES = [None, *itertools.product((0, 1, 2), repeat=2)]  # of a sample, on a scale of 0 to 2
+
+
+def winners(drawn: list[tuple[int, int] | None]) -> set[int]:
+    totals = np.sum([scores for scores in drawn if scores is not None] or [(0, 0)], axis=0)
+    return set(np.flatnonzero(totals == totals.max()).tolist())
+
+
+@given(st.lists(st.sampled_from(OUTCOMES), max_size=5), st.integers(0, 3))
+def test_voting_ends_when_no_outcome_can_change_the_winner(drawn: list, left: int) -> None:
+    """By trying all outcomes of the samples that are left."""
+
+    def needed(more: tuple) -> int:
+        judgments = [judgment(scores, i) for i, scores in enumerate([*drawn, *more])]
+        return still_needed(judgments, len(drawn) + left, 2, spread=2)
+
+    ends = {
+        frozenset(winners([*drawn, *rest])) for rest in itertools.product(OUTCOMES, repeat=left)
+    }
+    decided = len(ends) == 1 and (left == 0 or len(winners(drawn)) == 1)
+    least = needed(())
+    assert (least == 0) == decided
+    for count in range(left + 1):
+        can_end = any(needed(more) == 0 for more in itertools.product(OUTCOMES, repeat=count))
+        assert can_end == (count >= least)
+
+
+def test_one_response_has_a_score_and_no_winner() -> None:
+    assert still_needed([judgment((9,), 0, n=1)], 4, 1, spread=9) == 3
