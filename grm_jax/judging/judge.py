@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,13 +147,17 @@ class Judge:
         self, example: Example, k: int = 8, *, adaptive: bool = False, **settings: Any
     ) -> Verdict:
         """Judges one Example with k samples, or fewer if `adaptive` (see `sample_all`); `settings`
-        (temperature, top_k, top_p) for this call.
+        (temperature, top_k, top_p) for this call. It runs a program of k slots, not of all, so that
+        its log-probabilities may differ from those of `judge_all` by rounding.
 
         Raises:
             ValueError: the Example cannot be judged (too long, or no sample had scores).
         """
+        check_samples(k)
         strategy = replace(self.sampler.strategy, **settings) if settings else None
-        (result,) = self.judge_all([example], k, strategy, adaptive=adaptive)
+        one = copy(self)
+        one.sampler = self.sampler.sized(k)
+        (result,) = one.judge_all([example], k, strategy, adaptive=adaptive)
         if isinstance(result, Refusal):
             raise ValueError(f"example {result.id}: {result.error}")
         return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jax.sharding import Mesh
 
@@ -53,6 +53,13 @@ class Sampler:
                 f"slots is {self.slots}, but the mesh splits a batch over {shards} devices: give a "
                 f"multiple of {shards}."
             )
+
+    def sized(self, samples: int) -> Sampler:
+        """The same, with no more slots than so many samples need: a power of two, so that few
+        programs are compiled. The bits of a sample depend on it."""
+        shards = self.mesh.shape["data"] * self.mesh.shape["fsdp"] if self.mesh else 1
+        slots = -(-(1 << (samples - 1).bit_length()) // shards) * shards
+        return replace(self, slots=min(slots, self.slots))
 
     @property
     def longest_prompt(self) -> int:

@@ -41,6 +41,9 @@ class Scripted:
     def check_length(self, tokens: int) -> None:
         self.judge.sampler.check_length(tokens)
 
+    def sized(self, samples: int) -> "Scripted":
+        return self
+
     def __call__(self, requests: Iterable[Request]) -> Iterator[Completion]:
         tokenizer = self.judge.folder.tokenizer
         for request in requests:
@@ -323,4 +326,14 @@ def test_adaptive_voting_draws_no_more_than_decides_and_finds_the_same_winner(ju
     drawn = [fewer[example.id].k for example in examples]
     assert drawn[-1] == 12, "one response is given a score, for which all count"
     assert min(drawn) < 10
-    assert judge(examples[0], 12, adaptive=True) == fewer["0"], "whatever else is judged"
+    (alone,) = judge.judge_all(examples[:1], 12, adaptive=True)
+    assert alone == fewer["0"], "whatever else is judged"
+
+
+def test_one_call_runs_a_program_of_its_own_size(judge: Judge) -> None:
+    sizes = [judge.sampler.sized(samples).slots for samples in (1, 2, 3, 8, 9, 100)]
+    assert sizes == [1, 2, 4, 8, 16, 16]
+    alone, (together,) = judge(EXAMPLES[1], k=3), judge.judge_all([EXAMPLES[1]], k=3)
+    assert isinstance(together, Verdict)
+    assert alone.scores == together.scores
+    assert {engine.size.slots for engine in judge.sampler.engines} >= {4, 16}
