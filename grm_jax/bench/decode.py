@@ -13,7 +13,7 @@ from grm_jax.bench.shapes import make_sampler, random_params, shape_of
 from grm_jax.bench.timing import time_calls
 from grm_jax.bench.work import decode_work, prefill_work
 from grm_jax.models.model import Model
-from grm_jax.sampling.engine import Request
+from grm_jax.sampling.request import Request
 
 
 def run(command: SamplerBench) -> None:

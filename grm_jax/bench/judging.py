@@ -18,7 +18,7 @@ from grm_jax.data.items import load_items
 from grm_jax.judging.judge import Judge
 from grm_jax.judging.judgment import Sampled
 from grm_jax.models.model import Model
-from grm_jax.sampling.engine import Request
+from grm_jax.sampling.request import Request
 from grm_jax.text.messages import Example
 
 # Of 2,000 rows of LLMBar and RewardBench, judged by real models: the mean of critiques, whose

@@ -13,7 +13,7 @@ from grm_jax.judging.judgment import Refusal
 from grm_jax.judging.pending import Pending, gather
 from grm_jax.judging.server import EndpointConfig, Server
 from grm_jax.randomness import answer_seed, item_key
-from grm_jax.sampling.engine import Completion, Request
+from grm_jax.sampling.request import Completion, Request
 from grm_jax.sampling.sampler import Sampler
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Message

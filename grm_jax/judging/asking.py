@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grm_jax.judging.judgment import Judgment, restore
-from grm_jax.sampling.engine import Completion
+from grm_jax.sampling.request import Completion
 from grm_jax.text.messages import Example, Message
 from grm_jax.text.parse import parse_choice, parse_judgment
 from grm_jax.text.prompts import Template, Templates

@@ -27,7 +27,7 @@ from grm_jax.judging.token_prob import IndexReader, check_count, softmax, weighe
 from grm_jax.judging.voting import conclude, still_needed
 from grm_jax.mesh import MeshConfig
 from grm_jax.randomness import item_key, response_order
-from grm_jax.sampling.engine import Completion, Request
+from grm_jax.sampling.request import Completion, Request
 from grm_jax.sampling.sampler import Sampler
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Example

@@ -63,13 +63,13 @@ _AXES = ("batch", None, "kv_heads", None, None)
 
 def prompt_axes(config: Gemma2Config) -> PromptCache:
     """The names of the dimensions of the arrays of a PromptCache; one for all of a layer's."""
-    layers = (_AXES,) * config.num_pairs
+    layers: Any = (_AXES,) * config.num_pairs
     return PromptCache(layers, layers, ("batch", None))
 
 
 def sample_axes(config: Gemma2Config) -> SampleCache:
     """The names of the dimensions of the arrays of a SampleCache; one for all of a layer's."""
-    layers = (_AXES,) * config.num_pairs
+    layers: Any = (_AXES,) * config.num_pairs
     return SampleCache(layers, layers)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import jax
 from jaxtyping import Array, Float, Int
 
-from grm_jax.models import decoding, gemma2, scalar_head
+from grm_jax.models import decoding, decoding_layers, gemma2, scalar_head
 from grm_jax.models.cache import PromptCache, SampleCache
 from grm_jax.models.config import Gemma2Config, Remat
 from grm_jax.models.decoding import Seats
@@ -100,8 +100,8 @@ class Model:
         return scalar_head.score(params["score"], hidden, positions)
 
     def next_logits(self, params: Params, hidden: Float[Array, "Z N D"]) -> Float[Array, "V Z N"]:
-        """See `decoding.logits`."""
-        return decoding.logits(self.config, params, hidden)
+        """See `decoding_layers.logits`."""
+        return decoding_layers.logits(self.config, params, hidden)
 
     def extend(
         self,

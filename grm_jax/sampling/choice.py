@@ -3,7 +3,8 @@
 All settings are traced values, so a new temperature does not recompile. A token costs one
 uniform number (inverse of the cumulative distribution) instead of one Gumbel draw per vocabulary
 entry, and the filters bisect a threshold instead of sorting the vocabulary.
-The vocabulary comes first, as `decoding.logits` gives it: on a CPU that product is the faster one.
+The vocabulary comes first, as `decoding_layers.logits` gives it: on a CPU
+that product is the faster one.
 Letters: V vocabulary, N rows.
 """
 

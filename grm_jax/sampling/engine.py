@@ -14,8 +14,8 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,37 +27,11 @@ from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
 from grm_jax.processes import everywhere, spread
 from grm_jax.sampling import programs
+from grm_jax.sampling.lanes import Lane, Row, Sample, new_lane
+from grm_jax.sampling.request import Completion, Request
 from grm_jax.sampling.state import Drawn, Queue
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.sharding import DECODE_RULES, spec_for
-
-Tag = TypeVar("Tag")  # whatever the caller knows its request by
-NO_TAG: Any = None
-
-
-@dataclass(frozen=True)
-class Request(Generic[Tag]):
-    """Draw samples number `samples` of the prompt `tokens` for random stream `item` (uint32).
-
-    `tag` is the caller's, and comes back with every completion.
-    """
-
-    tokens: Sequence[int]
-    item: int
-    samples: tuple[int, ...]
-    tag: Tag = NO_TAG
-
-
-@dataclass(frozen=True)
-class Completion(Generic[Tag]):
-    """One sample: its tokens (stop token included), their log-probabilities, and whether it
-    stopped by itself (False: cut off by the length limit)."""
-
-    request: Request[Tag]
-    sample: int
-    tokens: np.ndarray
-    logprobs: np.ndarray
-    finished: bool
 
 
 @dataclass(frozen=True)
@@ -77,52 +51,6 @@ class EngineSize:
     places: int = 4
     piece: int = 0
     steps: int = 32
-
-
-class _Front(NamedTuple):
-    """The first tokens of a prompt, or all of it."""
-
-    tokens: bytes
-    length: int
-    whole: bool
-
-
-@dataclass
-class _Row:
-    """A place for a prompt: what is in it, and how many of its samples are not done."""
-
-    lane: int
-    number: int
-    tokens: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
-    fronts: list[_Front] = field(default_factory=list)
-    open: int = 0
-
-
-@dataclass
-class _Sample:
-    """A sample on its way: where it is, and what of it has come back."""
-
-    handle: int
-    request: Request[Any]
-    number: int
-    row: _Row
-    place: int
-    tokens: list[np.ndarray] = field(default_factory=list)
-    logprobs: list[np.ndarray] = field(default_factory=list)
-    length: int = 0
-
-
-@dataclass
-class _Lane:
-    """The host's side of one lane: its rows, its queue, and what was sent."""
-
-    rows: list[_Row]
-    free: list[_Row]
-    queue: Queue
-    samples: dict[int, _Sample] = field(default_factory=dict)
-    fronts: dict[_Front, set[int]] = field(default_factory=dict)
-    pieces: collections.deque[tuple[_Row, int]] = field(default_factory=collections.deque)
-    tail: int = 0
 
 
 class Engine:
@@ -164,12 +92,12 @@ class Engine:
                 model, lanes, rows + (lanes > 1), self._length, mesh
             )
             self._slots = programs.new_slots(model, lanes, size.slots // lanes, self._limit, mesh)
-        self._lanes = [_new_lane(lane, rows, size.places) for lane in range(lanes)]
+        self._lanes = [new_lane(lane, rows, self._piece, size.places) for lane in range(lanes)]
         self._waiting: collections.deque[tuple[int, Request[Any], tuple[int, ...]]] = (
             collections.deque()
         )
         self._in_flight: collections.deque[Drawn] = collections.deque()
-        self._released: list[_Row] = []
+        self._released: list[Row] = []
         self._handles = 0
 
     def fits(
@@ -194,12 +122,7 @@ class Engine:
         """Gives up those samples of a request that have not come back."""
         self._waiting = collections.deque(w for w in self._waiting if w[0] != handle)
         for lane in self._lanes:
-            given_up = [e for e, sample in lane.samples.items() if sample.handle == handle]
-            for entry in given_up:
-                sample = lane.samples.pop(entry)
-                lane.queue.wanted[entry % len(lane.queue.wanted)] = False
-                lane.queue.kept[sample.row.number * self.size.places + sample.place] = False
-                self._released.append(sample.row)
+            self._released += lane.give_up(handle)
 
     @property
     def waiting(self) -> int:
@@ -220,7 +143,7 @@ class Engine:
             if sent:
                 self._in_flight.append(self._advance())
         for row in self._released:
-            self._leave(row)
+            self._lanes[row.lane].leave(row)
         self._released.clear()
         if len(self._in_flight) > sent:
             return list(self._read(self._in_flight.popleft()))
@@ -238,70 +161,24 @@ class Engine:
                 self._waiting.appendleft((handle, request, later))
             row = self._settle(lane, np.asarray(request.tokens, np.int32))
             for place, number in enumerate(now):
-                self._enqueue(lane, _Sample(handle, request, number, row, place))
+                lane.enqueue(Sample(handle, request, number, row, place))
 
-    def _next_lane(self) -> _Lane | None:
+    def _next_lane(self) -> Lane | None:
         """The lane with the fewest samples of those that have a free row."""
         lanes = [lane for lane in self._lanes if lane.free]
         return min(lanes, key=lambda lane: len(lane.samples)) if lanes else None
 
-    def _settle(self, lane: _Lane, tokens: np.ndarray) -> _Row:
+    def _settle(self, lane: Lane, tokens: np.ndarray) -> Row:
         """A row of the lane in which this prompt is, or is going to be."""
         self._make_room(len(tokens))
-        shared, source = self._shared(lane, tokens)
-        if source is not None and source.open == 0:
-            lane.free.remove(source)
-            target = source
-        else:
-            # The first ones: what is read together lies together.
-            target = min(lane.free, key=lambda row: row.number)
-            lane.free.remove(target)
-            if source is not None:
-                self._prefill()
-                self._copy(lane, source, target)
-        self._rename(lane, target, tokens)
-        lane.pieces.extend((target, at) for at in range(shared, len(tokens), self._piece))
-        return target
-
-    def _shared(self, lane: _Lane, tokens: np.ndarray) -> tuple[int, _Row | None]:
-        """How many tokens of a prompt need not be prefilled, and the row that has them.
-
-        All of an equal prompt; of another one whole pieces, and never the last token, whose state
-        the first new one is drawn from.
-        """
-        for front in reversed(self._fronts(tokens)):
-            rows = lane.fronts.get(front)
-            if rows and (front.whole or front.length < len(tokens)):
-                return front.length, lane.rows[min(rows)]
-        return 0, None
-
-    def _rename(self, lane: _Lane, row: _Row, tokens: np.ndarray) -> None:
-        """Notes that a row holds another prompt."""
-        for front in row.fronts:
-            lane.fronts[front].discard(row.number)
-            if not lane.fronts[front]:
-                del lane.fronts[front]
+        shared, source = lane.find(tokens)
+        row = lane.take(source)
+        if source is not None and row is not source:
+            self._prefill()
+            self._copy(lane, source, row)
         ring = kv.ring_of(self._prompts.cache.full[0], self.model.config.sliding_window)
-        row.tokens, row.fronts = tokens, self._fronts(tokens, whole=len(tokens) > ring)
-        for front in row.fronts:
-            lane.fronts.setdefault(front, set()).add(row.number)
-
-    def _fronts(self, tokens: np.ndarray, *, whole: bool = False) -> list[_Front]:
-        """What another prompt may have in common with this one: its first pieces, and all of it.
-        Only the latter, if it went round a ring, so that its front is gone."""
-        ends = () if whole else range(self._piece, len(tokens) + 1, self._piece)
-        fronts = [_Front(tokens[:end].tobytes(), end, whole=False) for end in ends]
-        return [*fronts, _Front(tokens.tobytes(), len(tokens), whole=True)]
-
-    def _enqueue(self, lane: _Lane, sample: _Sample) -> None:
-        queue, index = lane.queue, lane.tail % len(lane.queue.row)
-        queue.row[index], queue.place[index] = sample.row.number, sample.place
-        queue.item[index], queue.sample[index] = sample.request.item, sample.number
-        queue.wanted[index] = True
-        queue.kept[sample.row.number * self.size.places + sample.place] = True
-        lane.samples[lane.tail] = sample
-        lane.tail += 1
-        sample.row.open += 1
+        lane.hold(row, tokens, shared, ring)
+        return row
 
     def _make_room(self, length: int) -> None:
         """Lengthens all rows, if a prompt of this length needs it."""
@@ -314,10 +191,9 @@ class Engine:
                 self.model, self._prompts, before, self._length, self.mesh
             )
 
-    def _copy(self, lane: _Lane, source: _Row, target: _Row) -> None:
-        number = self._lanes.index(lane)
+    def _copy(self, lane: Lane, source: Row, target: Row) -> None:
         pairs = np.full((2, len(self._lanes)), self._spare or 0, np.int32)
-        pairs[:, number] = source.number, target.number
+        pairs[:, lane.number] = source.number, target.number
         self._prompts = programs.COPY(self._prompts, *self._place(*pairs))
 
     def _prefill(self) -> None:
@@ -368,38 +244,18 @@ class Engine:
         """Waits for a call, and yields the samples that have ended in it."""
         token, logprob, entry = (np.asarray(x) for x in jax.device_get(drawn))
         for lane, entries in zip(self._lanes, entry.transpose(1, 2, 0), strict=True):
-            number = self._lanes.index(lane)
             for slot, column in enumerate(entries):
                 for first, last in _runs(column):
                     sample = lane.samples.get(int(column[first]))
                     if sample is not None:
-                        sample.tokens.append(token[first:last, number, slot])
-                        sample.logprobs.append(logprob[first:last, number, slot])
+                        sample.tokens.append(token[first:last, lane.number, slot])
+                        sample.logprobs.append(logprob[first:last, lane.number, slot])
                         sample.length += last - first
                         stopped = int(sample.tokens[-1][-1]) in self._stops
                         if stopped or sample.length >= self._limit:
                             del lane.samples[int(column[first])]
-                            self._leave(sample.row)
+                            lane.leave(sample.row)
                             yield _completed(sample, stopped)
-
-    def _leave(self, row: _Row) -> None:
-        """One sample of a row is done."""
-        row.open -= 1
-        if row.open == 0:
-            self._lanes[row.lane].free.append(row)
-
-
-def _new_lane(number: int, rows: int, places: int) -> _Lane:
-    """A lane without prompts. Its queue holds as many samples as its rows have places, so that no
-    entry is overwritten before it was taken."""
-    empty = [_Row(number, row) for row in range(rows)]
-    entries = rows * places
-
-    def of(dtype: Any) -> np.ndarray:
-        return np.zeros(entries, dtype)
-
-    queue = Queue(of(np.int32), of(np.int32), of(np.uint32), of(np.uint32), of(bool), of(bool), 0)
-    return _Lane(empty, list(empty), queue)
 
 
 def _runs(column: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -410,6 +266,6 @@ def _runs(column: np.ndarray) -> Iterator[tuple[int, int]]:
             yield int(first), int(last)
 
 
-def _completed(sample: _Sample, stopped: bool) -> Completion[Any]:
+def _completed(sample: Sample, stopped: bool) -> Completion[Any]:
     tokens, logprobs = np.concatenate(sample.tokens), np.concatenate(sample.logprobs)
     return Completion(sample.request, sample.number, tokens, logprobs, stopped)

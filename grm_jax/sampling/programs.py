@@ -10,7 +10,7 @@ import jax
 from jax.sharding import Mesh, SingleDeviceSharding
 
 from grm_jax.models import cache as kv
-from grm_jax.models.decoding import split_layers
+from grm_jax.models.decoding_layers import split_layers
 from grm_jax.models.model import Model
 from grm_jax.sampling import generate, state
 from grm_jax.sampling.state import Prompts, Slots

@@ -21,7 +21,7 @@ from grm_jax.judging.reward import Reward, rule_rewards
 from grm_jax.metric_names import INVALID_RATIO, MEAN_LENGTH, REWARD, ZERO_STD
 from grm_jax.processes import say
 from grm_jax.randomness import item_key, pair_stream, response_order
-from grm_jax.sampling.engine import Completion, Request
+from grm_jax.sampling.request import Completion, Request
 from grm_jax.sampling.sampler import Sampler
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Template, Templates

@@ -22,7 +22,7 @@ from grm_jax.judging.rater import Rater
 from grm_jax.judging.scalar import BTRM, PairRM
 from grm_jax.judging.token_prob import IndexReader
 from grm_jax.judging.voting import guide
-from grm_jax.sampling.engine import Completion, Request
+from grm_jax.sampling.request import Completion, Request
 
 EXAMPLES = [Example("What is 1+1?", ["2", "3"], id="a"), Example("And 2+2?", ["4", "5"], id="b")]
 WRITTEN = Judgment(0, (0, 1), "p", "c", (9, 1), None, "text", 3, -1.0)

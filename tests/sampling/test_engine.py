@@ -11,7 +11,8 @@ from grm_jax.models import decoding
 from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model
 from grm_jax.sampling import programs
-from grm_jax.sampling.engine import Completion, Engine, EngineSize, Request
+from grm_jax.sampling.engine import Engine, EngineSize
+from grm_jax.sampling.request import Completion, Request
 
 CONFIG = dataclasses.replace(
     PRESETS["tiny"], vocab_size=64, embed_dim=32, sliding_window=200, max_position=700

@@ -13,8 +13,8 @@ from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model
 from grm_jax.sampling import programs
 from grm_jax.sampling.choice import choose
-from grm_jax.sampling.engine import Request
 from grm_jax.sampling.generate import advance, extend
+from grm_jax.sampling.request import Request
 from grm_jax.sampling.sampler import Sampler
 from grm_jax.sampling.state import Queue, empty_prompts, empty_slots
 from grm_jax.sampling.strategy import Strategy

@@ -9,7 +9,7 @@ import pytest
 from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model
-from grm_jax.sampling.engine import Completion, Request
+from grm_jax.sampling.request import Completion, Request
 from grm_jax.sampling.sampler import Sampler
 from grm_jax.sharding import DECODE_RULES, make_mesh, shardings_of
 

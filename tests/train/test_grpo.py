@@ -14,7 +14,7 @@ from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.reward import rule_reward
 from grm_jax.mesh import MeshConfig
 from grm_jax.objectives.config import GRPOLossConfig
-from grm_jax.sampling.engine import Completion
+from grm_jax.sampling.request import Completion
 from grm_jax.sampling.sampler import Sampler
 from grm_jax.text.messages import Example
 from grm_jax.text.parse import parse_choice

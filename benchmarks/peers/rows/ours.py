@@ -16,7 +16,7 @@ from grm_jax.bench.shapes import make_sampler
 from grm_jax.bench.updates import Written, make_update
 from grm_jax.metric_names import LOSS
 from grm_jax.models.hf import load_folder
-from grm_jax.sampling.engine import Request
+from grm_jax.sampling.request import Request
 
 FOLDER = sys.argv[1]
 SHAPE, _ = shapes.read_model(FOLDER)
