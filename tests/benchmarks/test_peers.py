@@ -136,8 +136,7 @@ def test_ours_and_plain_jax_have_the_same_logits(folder: str) -> None:
     model, params = load_folder(folder)
     tokens = jax.numpy.asarray(shape.prompt(TINY, 40))[None]  # longer than the window
     positions = jax.numpy.arange(40)[None]
-    hidden, _ = model.prefill(params, tokens, positions)
-    ours = model.logits(params, hidden)[0]
+    ours = model.logits(params, model.hidden(params, tokens, positions)[0, -1])
     weights = plain_model.load(TINY, tensors)
     hidden, _ = plain_model.forward(TINY, weights, tokens, positions, plain_model.causal(40))
     theirs = plain_model.logits(TINY, weights, hidden[:, -1])[:, 0]

@@ -8,7 +8,9 @@ from pathlib import Path
 
 # What a clock says is no result; checkpoints are compared by what is made from them.
 CLOCK = ("time/", "tokens_per_second")
-CLOCK_OF_A_PAGE = rb"""(?s)(?:the whole run took|wrote and learned from) [^.]*|<h2 id="time">.*?</section>"""
+CLOCK_OF_A_PAGE = (
+    rb"(?s)(?:the whole run took|wrote and learned from) [^.]*|<h2 id=.time.>.*?</section>"
+)
 PASSED_OVER = {"checkpoints", "set-aside"}
 SUFFIXES = {".jsonl", ".json", ".yaml", ".safetensors", ".html", ".csv", ".svg"}
 

@@ -29,8 +29,8 @@ def logits(prompt: int) -> Answer:
     tokens = jnp.asarray(shapes.prompt(SHAPE, prompt))[None]
 
     def last(params, tokens):
-        hidden, _ = MODEL.prefill(params, tokens, jnp.arange(prompt)[None])
-        return MODEL.logits(params, hidden)[0]
+        hidden = MODEL.hidden(params, tokens, jnp.arange(prompt)[None])
+        return MODEL.logits(params, hidden[0, -1])
 
     return {"logits": np.asarray(jax.jit(last)(PARAMS, tokens), np.float32).tolist()}
 
