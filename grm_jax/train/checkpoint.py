@@ -7,6 +7,7 @@ intact one counts; a broken one is reported and kept.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -118,6 +119,10 @@ class Checkpoints:
 
     def _seal(self) -> None:
         (unnamed,) = self._folder.glob(_WRITING)  # one is written at a time
+        # Orbax writes its description in a thread of its own, which may be later.
+        end = time.monotonic() + 60
+        while not checksums.is_described(unnamed, self._model) and time.monotonic() < end:
+            time.sleep(0.01)
         checksums.seal(unnamed)
 
 

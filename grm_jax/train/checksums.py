@@ -39,6 +39,16 @@ def fault(folder: Path) -> str | None:
         return f"has a {CHECKSUMS} that cannot be read ({type(error).__name__}: {reason})"
 
 
+def is_described(folder: Path, custom: dict[str, Any]) -> bool:
+    """Whether Orbax's description of a step is all there, with this metadata of ours."""
+    try:
+        found = json.loads((folder / DESCRIPTION).read_text())
+        ours = found.get("custom_metadata") or {}
+        return bool(found.get("item_handlers")) and ours == json.loads(json.dumps(custom))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def description(folder: Path) -> dict[str, Any] | None:
     """Orbax's description of a sealed step; None if it is not the one that was written."""
     try:

@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import time
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import optax
 import pytest
+from orbax.checkpoint._src.metadata.checkpoint import _MetadataStoreImpl
 
 from grm_jax.data.config import BatchConfig
 from grm_jax.data.pipeline import TokenRow, make_stream
@@ -271,3 +273,18 @@ def test_counts_of_nothing_are_refused():
     for change in ({"every": 0}, {"keep": 0}):
         with pytest.raises(ValueError, match="give 1 or more"):
             CheckpointConfig(**change)
+
+
+def test_a_description_that_is_written_late_is_waited_for(tmp_path, model, params, monkeypatch):
+    """Orbax writes it in a thread of its own; sealed before that, a sound checkpoint is broken."""
+    update = _MetadataStoreImpl.update
+
+    def late(*arguments, **fields):
+        time.sleep(0.5)
+        update(*arguments, **fields)
+
+    monkeypatch.setattr(_MetadataStoreImpl, "update", late)
+    with Checkpoints(tmp_path / "run", CheckpointConfig(every=1), model) as checkpoints:
+        checkpoints.save(1, new_state(params, OPTIMIZER))
+    assert checksums.fault(tmp_path / "run" / "1") is None
+    assert saved_model(tmp_path / "run") == model
