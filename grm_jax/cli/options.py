@@ -223,7 +223,15 @@ def _check_aliases(root: yaml.Node, path: Path) -> None:
 
 
 def _check_scalars(node: yaml.Node, path: Path) -> None:
-    """Refuses a value that is not what its tag (`!!int`) or its form (a date) says."""
+    """Refuses a value that is not what its tag (`!!int`) or its form (a date) says, and a name that
+    is no text."""
+    for name, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        kind = name.tag.removeprefix("tag:yaml.org,2002:")
+        if kind not in ("str", "merge"):
+            where = f"{path}:{name.start_mark.line + 1}"
+            raise _FileError(
+                f"{where}: a name is wanted before the colon, and not a value ({kind})."
+            )
     if isinstance(node, yaml.ScalarNode):
         try:
             yaml.SafeLoader("").construct_object(node)

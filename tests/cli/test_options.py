@@ -39,6 +39,11 @@ from grm_jax.cli.renamed import renamed
         ("judge --config doubled.yaml", "doubled.yaml:14: an alias here stands for itself, or for"),
         ("eval --config tagged.yaml", "tagged.yaml:2: 'x' is no timestamp: mend it, or quote it"),
         ("eval --config flag.yaml", "flag.yaml:1: 'x' is no bool: mend it, or quote it if it is"),
+        (
+            "eval --config blank.yaml",
+            "blank.yaml:1: a name is wanted before the colon, and not a v",
+        ),
+        ("eval --config number.yaml", "number.yaml:2: a name is wanted before the colon, and not"),
         ("eval --config date.yaml", "date.yaml:1: '2020-99-99' is no timestamp: mend it, or quote"),
         ("judge --config null.yaml", "null.yaml:1: k is empty (null): leave it out, or give a"),
         (
@@ -72,7 +77,9 @@ def test_an_error_begins_with_what_is_wrong(
         "doubled": b"a0: &a0 1\n"
         + b"".join(b"a%d: &a%d [*a%d, *a%d]\n" % (i, i, i - 1, i - 1) for i in range(1, 30)),
         "tagged": b"seed: 1\nk: !!timestamp x\n",
-        "flag": b"!!bool x: 1\n",
+        "flag": b"k: !!bool x\n",
+        "blank": b"?",
+        "number": b"mesh:\n  1: 2\n",
         "date": b"k: 2020-99-99\n",
         "typo": b"k: 1\n\nkk: 2\n",
         "type": b"k: 1\nstrategy:\n  top_k: 0\n  temperature: warm\n",
