@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from grm_jax.models import cache as kv
 from grm_jax.models.hf import load_folder
 from tests.cached import through_caches
 
@@ -94,12 +95,20 @@ def test_the_comparison_sees(make_hf, rows, run_hf, error_of, breakage):
 
 
 @pytest.mark.parametrize(
-    ("steps", "query_scalar"),
-    [(2 * WINDOW + 3, HEAD_DIM), (2 * WINDOW + 3, 24), (WINDOW - 3, 24)],
-    ids=["ring wraps", "ring wraps, other scaling", "ring stays open"],
+    ("steps", "query_scalar", "first_length"),
+    [
+        (2 * WINDOW + 3, HEAD_DIM, kv.FIRST_LENGTH),
+        (2 * WINDOW + 3, 24, kv.FIRST_LENGTH),
+        (WINDOW - 3, 24, kv.FIRST_LENGTH),
+        (WINDOW - 3, 24, 4),
+    ],
+    ids=["ring wraps", "ring wraps, other scaling", "ring stays open", "prompts in chunks"],
 )
-def test_cached_decode_equals_a_full_forward(make_hf, rows, run_hf, error_of, query_scalar, steps):
+def test_cached_decode_equals_a_full_forward(
+    make_hf, rows, run_hf, error_of, monkeypatch, query_scalar, steps, first_length
+):
     """Prompts longer and shorter than the window, several samples each, one token at a time."""
+    monkeypatch.setattr(kv, "FIRST_LENGTH", first_length)
     module, folder = make_hf(query_pre_attn_scalar=query_scalar)
     model, params = load_folder(folder)
     lengths, samples = [WINDOW + 5, 3, 2 * WINDOW], 2
