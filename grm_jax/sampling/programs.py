@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, SingleDeviceSharding
 
 from grm_jax.models import cache as kv
@@ -68,11 +69,29 @@ def lengthened(
     return Prompts(kv.lengthened(prompts.cache, more.cache), prompts.last)
 
 
+def with_more_rows(
+    model: Model, prompts: Prompts, rows: int, length: int, mesh: Mesh | None
+) -> Prompts:
+    """The prompts, with so many rows more in each lane."""
+    lanes = prompts.cache.lengths.shape[0]
+    more = _maker(state.empty_prompts, state.prompt_axes, model, mesh, (lanes, rows, length))()
+    return _side_by_side(model, mesh)(prompts, more)
+
+
+@lru_cache
+def _side_by_side(model: Model, mesh: Mesh | None) -> Callable[[Prompts, Prompts], Prompts]:
+    join = partial(jax.tree.map, lambda left, right: jnp.concatenate([left, right], axis=1))
+    return jax.jit(join, out_shardings=_places(state.prompt_axes, model, mesh))
+
+
 @lru_cache
 def _maker(
     make: Any, axes: Any, model: Model, mesh: Mesh | None, sizes: tuple[int, ...]
 ) -> Callable[[], Any]:
+    return jax.jit(partial(make, model, *sizes), out_shardings=_places(axes, model, mesh))
+
+
+def _places(axes: Any, model: Model, mesh: Mesh | None) -> Any:
     # Placed on purpose, as what the programs give back is: they would be compiled again for it.
     here = SingleDeviceSharding(jax.devices()[0])
-    places = here if mesh is None else shardings_of(axes(model), mesh, DECODE_RULES)
-    return jax.jit(partial(make, model, *sizes), out_shardings=places)
+    return here if mesh is None else shardings_of(axes(model), mesh, DECODE_RULES)

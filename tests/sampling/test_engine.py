@@ -126,6 +126,18 @@ def test_room_for_long_prompts_is_made_when_one_comes(make) -> None:
     assert _all(make(), [long]) == {name: both[name] for name in both if name not in first}
 
 
+def test_room_for_more_prompts_is_made_when_they_come(make) -> None:
+    requests = _requests()
+    expected = _all(make(), requests)
+    with mock.patch("grm_jax.sampling.engine.FEW_ROWS", 1):
+        engine = make()
+    alone = _all(engine, requests[:1])
+    assert engine.rows == 4
+    assert alone == {name: expected[name] for name in alone}
+    assert _all(engine, requests) == expected
+    assert engine.rows == 6
+
+
 def test_a_cancelled_request_leaves_at_once(make) -> None:
     requests, engine = _requests(), make()
     expected = _all(make(), requests[1:])
