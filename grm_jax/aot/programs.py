@@ -340,7 +340,7 @@ def _decode(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
         scalar(jnp.int32),
     )
     return Program(
-        lambda: advance(on_cpu=False).lower(model, *arguments, steps=work.new, places=places),
+        lambda: advance(platform="tpu").lower(model, *arguments, steps=work.new, places=places),
         mesh,
         lanes * slots * work.new,
         decode_flops(model, lanes * slots, work.length, work.new),

@@ -75,7 +75,7 @@ class Engine:
         mesh: Mesh | None = None,
     ):
         self.model, self.size, self.mesh = model, size, mesh
-        self._on_cpu = jax.default_backend() == "cpu"
+        self._platform = jax.default_backend()
         self._made_for = (params, tuple(stop_ids), max_new_tokens, size, mesh)
         self.strategy, self.seed = Strategy(), 0
         self._limit, self._stops = max_new_tokens, frozenset(map(int, stop_ids))
@@ -242,7 +242,7 @@ class Engine:
                     tokens[number, : len(piece)] = piece
                     where[:, number] = row.number, start, len(piece)
             ids, *at = self._place(tokens, *where)
-            made = programs.extend(on_cpu=self._on_cpu)(
+            made = programs.extend(platform=self._platform)(
                 self.model, self._params, self._prompts, ids, *at
             )
             self._prompts = programs.STORE(self.model, self._prompts, *made, *at)
@@ -251,7 +251,7 @@ class Engine:
         """Starts the next call."""
         fields = [np.stack(parts) for parts in zip(*(x.queue for x in self._lanes), strict=True)]
         fields[-1] = np.array([lane.tail for lane in self._lanes], np.int32)
-        self._slots, drawn = programs.advance(on_cpu=self._on_cpu)(
+        self._slots, drawn = programs.advance(platform=self._platform)(
             self.model,
             self._params,
             self._prompts,

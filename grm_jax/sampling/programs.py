@@ -22,30 +22,39 @@ COPY = jax.jit(generate.copy, donate_argnames="prompts")
 SPLIT = jax.jit(split_layers, static_argnums=1)
 
 
-# With bfloat16 weights XLA's compiler for CPUs would convert those of all layers to float32 at
-# once, and keep them: before the loop over tokens, and to run parts of several layers side by side.
-_ON_CPU = {
-    "xla_disable_hlo_passes": "while-loop-invariant-code-motion",
-    "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+# By platform; none for TPUs.
+_OPTIONS = {
+    # With bfloat16 weights the compiler would convert those of all layers to float32 at once, and
+    # keep them: before the loop over tokens, and to run parts of several layers side by side.
+    "cpu": {
+        "xla_disable_hlo_passes": "while-loop-invariant-code-motion",
+        "xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED",
+    },
+    # The loop over tokens as one graph: the host does not start its thousand kernels one by one.
+    "gpu": {
+        "xla_gpu_enable_command_buffer": "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,"
+        "DYNAMIC_SLICE_FUSION,CONDITIONAL,WHILE",
+        "xla_gpu_graph_min_graph_size": "1",
+    },
 }
 
 
 @lru_cache
-def extend(*, on_cpu: bool) -> Any:
+def extend(*, platform: str) -> Any:
     """`generate.extend`, jitted."""
-    options = _ON_CPU if on_cpu else None
+    options = _OPTIONS.get(platform)
     return jax.jit(generate.extend, static_argnums=0, compiler_options=options)
 
 
 @lru_cache
-def advance(*, on_cpu: bool) -> Any:
+def advance(*, platform: str) -> Any:
     """`generate.advance`, jitted; gives the slots back in the memory that they came in."""
     return jax.jit(
         generate.advance,
         static_argnums=0,
         static_argnames=("steps", "places"),
         donate_argnames="slots",
-        compiler_options=_ON_CPU if on_cpu else None,
+        compiler_options=_OPTIONS.get(platform),
     )
 
 

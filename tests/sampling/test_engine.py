@@ -93,7 +93,7 @@ def test_a_sample_is_the_same_alone_and_in_a_crowd(make) -> None:
 def test_what_prompts_have_in_common_is_prefilled_once(make) -> None:
     engine, front = make(), list(range(12, 60))
     prompts = [[*front, *end] for end in ([12] * 20, [13] * 20, [14] * 20)]
-    extend = mock.Mock(wraps=programs.extend(on_cpu=True))
+    extend = mock.Mock(wraps=programs.extend(platform="cpu"))
     with mock.patch.object(programs, "extend", return_value=extend):
         _all(engine, [Request(tokens, i, (0, 1, 2), i) for i, tokens in enumerate(prompts)])
         # 68 tokens are 5 pieces, 48 of them 3; a third sample has a row of its own: a copy.
@@ -109,7 +109,7 @@ def test_of_a_prompt_longer_than_the_window_all_is_shared_or_nothing(make) -> No
         Request(long, 0, (0, 1, 2, 3), "same"),
         Request([*long[:299], 12], 1, (0,), "other"),
     ]
-    extend = mock.Mock(wraps=programs.extend(on_cpu=True))
+    extend = mock.Mock(wraps=programs.extend(platform="cpu"))
     with mock.patch.object(programs, "extend", return_value=extend):
         together = _all(make(), requests)
         assert extend.call_count == 19 + 19
