@@ -89,7 +89,7 @@ class Engine:
         self._length = min(kv.FIRST_LENGTH, kv.in_blocks(self._longest))
         c = model.config
         self._piece = size.piece or kv.block_of(c.num_kv_heads, kv.BLOCK, c.head_dim)
-        self._params = programs.SPLIT(params, model.dtype) if mesh is None else params
+        self._params = programs.split(params, model.dtype) if mesh is None else params
         with self._on_mesh():
             self._prompts = programs.new_prompts(
                 model, lanes, spare + self.rows, self._length, mesh

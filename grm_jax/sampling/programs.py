@@ -12,6 +12,7 @@ from jax.sharding import Mesh, SingleDeviceSharding
 
 from grm_jax.models import cache as kv
 from grm_jax.models.decoding_layers import split_layers
+from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
 from grm_jax.sampling import generate, state
 from grm_jax.sampling.state import Prompts, Slots
@@ -19,7 +20,7 @@ from grm_jax.sharding import DECODE_RULES, shardings_of
 
 STORE = jax.jit(generate.store, static_argnums=0, donate_argnames="prompts")
 COPY = jax.jit(generate.copy, donate_argnames="prompts")
-SPLIT = jax.jit(split_layers, static_argnums=1)
+_SPLIT = jax.jit(split_layers, static_argnums=1)
 
 
 # By platform; none for TPUs.
@@ -37,6 +38,17 @@ _OPTIONS = {
         "xla_gpu_graph_min_graph_size": "1",
     },
 }
+
+
+def split(params: Params, dtype: str) -> Params:
+    """`split_layers`, jitted; what it leaves as it is, such as the embedding, is not copied."""
+    kept = {
+        name: leaf
+        for name, leaf in params.items()
+        if name != "pairs" and leaf.dtype == jnp.dtype(dtype)
+    }
+    rest = {name: leaf for name, leaf in params.items() if name not in kept}
+    return {**kept, **_SPLIT(rest, dtype)}
 
 
 @lru_cache

@@ -170,3 +170,12 @@ def test_slots_are_refilled_while_others_go_on(make) -> None:
     used = used[used.max(1) >= 0]
     assert (used >= 0).mean() > 0.75
     assert len(drawn) == 144
+
+
+def test_what_decoding_takes_as_training_has_it_is_not_copied() -> None:
+    """The embedding of a small model is a large part of it."""
+    params = Model(CONFIG).init(jax.random.key(0))
+    taken = programs.split(params, "float32")
+    where = [p["embed"].unsafe_buffer_pointer() for p in (params, taken)]
+    assert where[0] == where[1]
+    assert programs.split(params, "bfloat16")["embed"].dtype == "bfloat16"
