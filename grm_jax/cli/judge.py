@@ -50,7 +50,7 @@ def run(command: JudgeCommand) -> int:
             _drive(command, source, file)
             say(file.summary())
             if command.adaptive:
-                say(file.saved(command.k))
+                say(file.saved(command.k, command.adaptive))
             return 0 if from_first(lambda: file.verdicts) else 1
 
 
@@ -79,7 +79,7 @@ def _drive(command: JudgeCommand, examples: Source, sink: Showcase | VerdictFile
         if not command.adaptive:
             drawn = source.sample_all(rows if asking else (), judge.k)
         elif isinstance(source, Judge):
-            drawn = source.sample_all(rows, judge.k, adaptive=True)
+            drawn = source.sample_all(rows, judge.k, adaptive=command.adaptive)
         else:
             raise ValueError("adaptive voting is for judges that write, several samples per row.")
         for sampled in drawn:

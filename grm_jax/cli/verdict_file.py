@@ -71,11 +71,16 @@ class VerdictFile:
             f"{kept}"
         )
 
-    def saved(self, k: int) -> str:
+    def saved(self, k: int, confidence: float) -> str:
         """One sentence on how many votes adaptive voting did without."""
         most = k * self._counts["verdicts"]
         share = (most - self._counts["samples"]) / most if most else 0.0
-        return f"{share:.1%} of {most} votes were not needed to find the winners."
+        if confidence == 1:
+            return f"{share:.1%} of {most} votes were not needed to find the winners."
+        return (
+            f"{share:.1%} of {most} votes were left out; each winner is that of all its {k} votes "
+            f"with a probability of {confidence} or more."
+        )
 
     def _count(self, line: Line) -> None:
         self._counts["errors" if "error" in line else "verdicts"] += 1

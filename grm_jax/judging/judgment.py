@@ -156,3 +156,12 @@ def check_samples(k: int) -> None:
     """Raises ValueError unless there is to be a sample."""
     if k < 1:
         raise ValueError(f"k is {k}; a verdict needs at least one sample.")
+
+
+def check_adaptive(adaptive: bool | float) -> None:
+    """Raises ValueError unless it is true or false, or a probability that is better than chance."""
+    if adaptive and not 0.5 <= adaptive <= 1:
+        raise ValueError(
+            f"adaptive is {adaptive}; give true for the winner of all k votes, or from 0.5 up to 1 "
+            "the probability with which it is to be that winner."
+        )

@@ -328,6 +328,11 @@ def test_adaptive_voting_draws_no_more_than_decides_and_finds_the_same_winner(ju
     assert min(drawn) < 10
     (alone,) = judge.judge_all(examples[:1], 12, adaptive=True)
     assert alone == fewer["0"], "whatever else is judged"
+    for verdict in judge.judge_all(examples, 12, adaptive=0.9):
+        name = verdict.id
+        assert isinstance(verdict, Verdict)
+        assert verdict.judgments == every[name].judgments[: verdict.k]
+        assert verdict.k <= fewer[name].k
 
 
 def test_one_call_runs_a_program_of_its_own_size(judge: Judge) -> None:
