@@ -24,8 +24,8 @@ from grm_jax.paths import expanded
 from grm_jax.processes import from_first, is_first, say
 from grm_jax.sharding import make_mesh
 
-# Options that may differ when a file is continued: they change no verdict, and a log-probability
-# by rounding at most.
+# Options that may differ when a file is continued. The last two change log-probabilities by
+# rounding, and so, very seldom, a token; each verdict says the size of its engine.
 FREE = ("output", "limit", "mesh", "slots")
 
 

@@ -98,7 +98,8 @@ class CLoud:
             elif (scores := complete(rewards)) is None:
                 yield unscored(example, rewards, self.rater)
             else:
-                yield Sampled(example, tuple(_joined(parts, scores, k)))
+                engine = next((part.engine for part in parts if isinstance(part, Sampled)), None)
+                yield Sampled(example, tuple(_joined(parts, scores, k)), engine=engine)
 
     def _wanted(self, parts: Sequence[Sampled | Refusal]) -> list[Tokens]:
         """What the value head reads: each response's critiques, response by response."""

@@ -13,7 +13,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -258,9 +258,13 @@ class Judge:
                     continue
                 undecided -= 1
             if all(math.isfinite(judgment.logprob) for judgment in result.parts.values()):
-                yield Sampled(result.owner, result.in_order())
+                yield Sampled(result.owner, result.in_order(), engine=self._engine())
             else:
                 yield Refusal(result.owner.id, NOT_FINITE.format(self.folder.path))
+
+    def _engine(self) -> dict[str, int]:
+        """The numbers that say the engine's size; 0 stands for what follows from them."""
+        return {name: count for name, count in asdict(self.sampler.size).items() if count}
 
     def _still_needed(
         self, example: Example, judgments: Sequence[Judgment], k: int, confidence: float

@@ -61,7 +61,7 @@ def conclude(
     rng = tie_stream(seed, item_key(example.digest))
     verdict = vote(example.id, judgments, example.n, rng)
     if verdict is not None:
-        return replace(verdict, degenerate=degenerate(example.responses))
+        return replace(verdict, degenerate=degenerate(example.responses), engine=sampled.engine)
     counts = Counter(str(judgment.reason) for judgment in judgments)
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
     return Refusal(
