@@ -9,6 +9,7 @@ from grm_jax.aot.config import AotCommand, AotMatrixCommand
 from grm_jax.bench.config import JudgeBench, SamplerBench, TrainBench
 from grm_jax.data.config import WORLD, ItemsConfig
 from grm_jax.evals.experiments import config as configs
+from grm_jax.judging.config import Weights
 from grm_jax.judging.judgment import check_adaptive, check_samples
 from grm_jax.judging.kinds import Kind
 from grm_jax.judging.server import EndpointConfig
@@ -38,6 +39,8 @@ class JudgeOptions:
             model's own.
         reference: Show the reference answer where a row has one.
         k: Samples per row; their scores are summed.
+        weights: "int8" keeps the matrices of the model's layers in a byte each: less memory,
+            slightly other scores (the meta RM stays as it is).
         meta_rm: A model that rates the samples, of which then only the better ones are summed:
             "tiny-meta" (bundled), a folder, or a hub id.
         k_meta: How many of them; by default half of k.
@@ -56,6 +59,7 @@ class JudgeOptions:
     templates: str | None = None
     reference: bool = False
     k: int = 8
+    weights: Weights | None = None
     meta_rm: str | None = None
     k_meta: int | None = None
     strategy: Strategy = field(default_factory=lambda: Strategy(temperature=0.5))
@@ -72,6 +76,8 @@ class JudgeOptions:
             )
         if self.samples is not None and self.endpoint is not None:
             raise ValueError("samples and endpoint are both given: judgments have one source.")
+        if self.weights is not None and (self.samples or self.endpoint):
+            raise ValueError("weights are those of a model: leave out --samples and --endpoint.")
 
 
 def check_pairs(options: JudgeOptions, option: str) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from grm_jax.judging.asking import Asking, read_completion
+from grm_jax.judging.config import Weights
 from grm_jax.judging.folder import ModelFolder, load_model_folder
 from grm_jax.judging.judgment import (
     Judgment,
@@ -131,6 +132,7 @@ class Judge:
         tokenizer: str | None = None,
         templates: str | None = None,
         dtype: str | None = None,
+        weights: Weights | None = None,
         mesh: MeshConfig | None = None,
         meta_rm: str | Path | MetaRM | None = None,
         **settings: Any,
@@ -138,12 +140,18 @@ class Judge:
         """Loads "tiny" (bundled), a model folder, or a hub id; `settings` as for `Judge`.
 
         meta_rm: the meta RM, or where it is: "tiny-meta" (bundled), a folder, or a hub id.
+        tokenizer, templates, dtype, weights, mesh: as for `load_model_folder`.
 
         Raises:
             ValueError, FileNotFoundError: what is missing or does not fit, and what to do.
         """
         folder = load_model_folder(
-            name, tokenizer=tokenizer, templates=templates, dtype=dtype, mesh=mesh
+            name,
+            tokenizer=tokenizer,
+            templates=templates,
+            dtype=dtype,
+            weights=weights,
+            mesh=mesh,
         )
         if meta_rm is not None and not isinstance(meta_rm, MetaRM):
             slots = settings.get("slots", 64)
