@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from grm_jax.judging.asking import Asking
+from grm_jax.judging.config import Weights
 from grm_jax.judging.folder import ModelFolder, load_model_folder
 from grm_jax.judging.judge import Judge
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled, check_samples
@@ -56,6 +57,7 @@ class CLoud:
         tokenizer: str | None = None,
         templates: str | None = None,
         dtype: str | None = None,
+        weights: Weights | None = None,
         mesh: MeshConfig | None = None,
         slots: int = 64,
         **settings: Any,
@@ -69,6 +71,7 @@ class CLoud:
             "tokenizer": tokenizer,
             "templates": templates,
             "dtype": dtype,
+            "weights": weights,
             "mesh": mesh,
         }
         folder = load_model_folder(name, **loading)
@@ -98,7 +101,8 @@ class CLoud:
             elif (scores := complete(rewards)) is None:
                 yield unscored(example, rewards, self.rater)
             else:
-                yield Sampled(example, tuple(_joined(parts, scores, k)))
+                engine = next((part.engine for part in parts if isinstance(part, Sampled)), None)
+                yield Sampled(example, tuple(_joined(parts, scores, k)), engine=engine)
 
     def _wanted(self, parts: Sequence[Sampled | Refusal]) -> list[Tokens]:
         """What the value head reads: each response's critiques, response by response."""

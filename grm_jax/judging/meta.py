@@ -54,7 +54,7 @@ class MetaRM(Rater):
             if isinstance(result, Sampled):
                 left = iter(ratings)
                 rated = (replace(j, meta=next(left)) if j.scores else j for j in result.judgments)
-                result = Sampled(result.example, tuple(rated))
+                result = replace(result, judgments=tuple(rated))
             yield result
 
     def tokens(self, example: Example, judgment: Judgment) -> list[int]:

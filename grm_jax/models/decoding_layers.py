@@ -9,6 +9,7 @@ Letters: Z lanes, M tokens of a lane, D model, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from jaxtyping import Array, Float, Int
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.gemma2 import Params, embed
 from grm_jax.models.layers import rope
+from grm_jax.models.quantized import dequantized, is_quantized
 from grm_jax.sharding import constrain, divides
 
 
@@ -26,7 +28,8 @@ def split_layers(params: Params, dtype: str) -> Params:
 
     On a CPU a matrix [out, in] times few columns is up to twice as fast as rows times [in, out].
     """
-    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    cast = lambda leaf: leaf if is_quantized(leaf) else leaf.astype(dtype)  # noqa: E731
+    params = jax.tree.map(cast, params, is_leaf=is_quantized)
     pairs = jax.tree.leaves(params["pairs"])[0].shape[0]
 
     def split(number: int) -> Params:
@@ -38,9 +41,9 @@ def split_layers(params: Params, dtype: str) -> Params:
     return {**params, "pairs": tuple(split(number) for number in range(pairs))}
 
 
-def _transposed(name: str, weight: Array) -> Array:
+def _transposed(name: str, weight: Any) -> Any:
     if name == "o":
-        return jnp.moveaxis(weight, -1, 0)
+        return weight.transpose(2, 0, 1)
     return weight if weight.ndim == 1 else weight.swapaxes(-1, -2)
 
 
@@ -78,7 +81,7 @@ def trunk(
             x = constrain(x, (None, "batch", None))
             with jax.named_scope(name):
                 x = _block(
-                    config, pair[name], x, positions, attends(number, name),
+                    config, dequantized(pair[name]), x, positions, attends(number, name),
                     _SPLIT if split else _STORED,
                 )  # fmt: skip
     return jnp.moveaxis(x, 0, -1)

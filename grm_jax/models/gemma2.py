@@ -23,6 +23,7 @@ from grm_jax.models.attention import causal_attention
 from grm_jax.models.config import Gemma2Config, Remat
 from grm_jax.models.group_attention import group_attention
 from grm_jax.models.layers import INIT_SCALE, Block, rms_norm
+from grm_jax.models.quantized import dequantized
 from grm_jax.models.remat import rematerialized
 from grm_jax.sharding import constrain, divides, for_tpu
 
@@ -144,7 +145,7 @@ def _trunk(
         for name, attend in attends.items():
             x = constrain(x, ACTIVATION)
             with jax.named_scope(name):
-                x = nnx.merge(graph, pair[name])(x, positions, attend)
+                x = nnx.merge(graph, dequantized(pair[name]))(x, positions, attend)
         return x, None
 
     x, _ = jax.lax.scan(rematerialized(body, remat), x, params["pairs"])
