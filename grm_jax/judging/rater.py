@@ -93,12 +93,13 @@ class Reader(Generic[R]):
         """
         queues: dict[Shape, list[_Place[T, R]]] = {}
         in_flight: deque[tuple[list[_Place[T, R]], Array]] = deque()
+        groups = self._groups
         for tag, wanted in requests:
             fitting = tuple(one for one in dict.fromkeys(wanted) if one.length <= self.longest)
             pending = Pending[_Asked[T], Reading, R](_Asked(tag, wanted), fitting)
             if not fitting:
                 yield _results(pending)
-            for row in rows(fitting, self.longest, self._groups):
+            for row in rows(fitting, self.longest, groups):
                 queue = queues.setdefault(row.shape, [])
                 queue.append((pending, row))
                 if len(queue) == self.slots // row.shape.group:
