@@ -282,6 +282,7 @@ def _meta_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     prompts, group, row = work.sequences, 1, Group(work.length - 1, 1)
     if work.group > 1:
         prompts, group, row = work.grouped()
+    shared = row if group > 1 else None
     length = row.prompt + group * row.completion
     front, behind = (
         _array(mesh, shape, jnp.int32, DECODE_RULES)
@@ -299,8 +300,8 @@ def _meta_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
         ),
         mesh,
         work.sequences * work.length,
-        forward_flops(model, prompts, length, logits=work.sequences, group=row),
-        pairs=group_pairs(length, row, (config.sliding_window, None)),
+        forward_flops(model, prompts, length, logits=work.sequences, group=shared),
+        pairs=shared and group_pairs(length, shared, (config.sliding_window, None)),
     )
 
 
