@@ -209,6 +209,7 @@ def test_a_prompt_that_scores_share_is_counted_once():
         build("meta-score", TINY, jax.devices(), Work(16, 64, 16, group)) for group in (0, 4)
     )
     assert shared.tokens == apart.tokens
-    assert 0.4 < shared.flops / apart.flops < 0.6
+    # Attention is of a block of 128 at least: one row instead of four.
+    assert 1 / 4 < shared.flops / apart.flops < 112 / 256
     with jax.set_mesh(shared.mesh):
         shared.lower()
