@@ -80,8 +80,14 @@ class JudgeReward:
         Raises:
             ValueError: one of them could not be judged, and why.
         """
-        results = self._scorer.score(self._rows(prompts, completions, columns))
+        results = self.score(prompts, completions, **columns)
         return [math.nan if r is None else r.reward for r in required(results)]
+
+    def score(
+        self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
+    ) -> list[Result]:
+        """The same with verdicts: a `Scored`, a `Refusal`, or None where there is no reward."""
+        return self._scorer.score(self._rows(prompts, completions, columns))
 
     @property
     def trl(self) -> Callable[..., list[float | None]]:
@@ -90,7 +96,7 @@ class JudgeReward:
         def reward(
             prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
         ) -> list[float | None]:
-            results = self._scorer.score(self._rows(prompts, completions, columns))
+            results = self.score(prompts, completions, **columns)
             return self._told_to_trl(results, columns)
 
         return self._named(reward)
@@ -118,8 +124,8 @@ class JudgeReward:
         def reward(
             prompts: Sequence[str], completions: Sequence[str], **columns: Any
         ) -> list[float]:
-            plain, answers = map(prompt_of, prompts), map(response_of, completions)
-            results = self._scorer.score(self._rows(list(plain), list(answers), columns))
+            answers = list(map(response_of, completions))
+            results = self.score(list(map(prompt_of, prompts)), answers, **columns)
             self._last.metrics = mean_metrics(results)
             return [math.nan if r is None else r.reward for r in required(results)]
 

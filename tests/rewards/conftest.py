@@ -20,6 +20,11 @@ class Worth:
         self.asking = Asking(load_templates())
         self.asked: list[Example] = []
 
+    def __call__(self, example: Example, k: int = 8) -> Verdict:
+        (verdict,) = self.judge_all([example], k)
+        assert isinstance(verdict, Verdict)
+        return verdict
+
     def judge_all(self, examples: Iterable[Example], k: int = 8) -> Iterator[Verdict | Refusal]:
         # Results come in any order.
         for example in reversed(list(examples)):

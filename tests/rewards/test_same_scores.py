@@ -55,7 +55,7 @@ def expected(verdicts) -> list[float | None]:
 
 
 def test_a_call_has_the_scores_of_grm_judge(reward, verdicts, expected) -> None:
-    results = reward._scorer.score(reward._rows(PROMPTS, ANSWERS, {}))
+    results = reward.score(PROMPTS, ANSWERS)
     told = reward.trl(prompts=PROMPTS, completions=ANSWERS)
     assert told == expected
     assert told[-2:] == [None, None], "the prompt does not fit"

@@ -73,9 +73,21 @@ def last_rewards(scores: torch.Tensor, data: DataProto) -> list[float]:
     return rewards.tolist()
 
 
+def start_ray(tries: int = 3) -> None:
+    """Starts Ray here. It waits for itself for 30 seconds, which a busy machine may not keep."""
+    for left in reversed(range(tries)):
+        try:
+            ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": VARIABLES})
+            return
+        except Exception:
+            ray.shutdown()
+            if not left:
+                raise
+
+
 def verl_rewards(tokenizer: Any, folder: str) -> None:
     """One response at a time, and a batch at a time."""
-    ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": dict(VARIABLES)})
+    start_ray()
     loop = RewardLoopManager(config(folder))
     at_once = BatchRewardManager(tokenizer, 0, one_each.compute_scores)
     asked, answers, alone, together = [], [], [], []
