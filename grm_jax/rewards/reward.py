@@ -6,22 +6,23 @@ given a real function, with the name that its metrics go by: trainers look at na
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from grm_jax.judging.judge import Judge
-from grm_jax.rewards.rows import Row
+from grm_jax.rewards.cohorts import Cohorts
+from grm_jax.rewards.reading import Columns, Reader
 from grm_jax.rewards.scale import Scale
 from grm_jax.rewards.scorer import Result, Scored, Scorer, failures, mean_metrics, required
 from grm_jax.rewards.turns import answer_in, prompt_of, response_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-Columns = Mapping[str, Any]
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,9 @@ class JudgeReward:
         applies: tells from a row's other columns whether there is a reward for it; by default for
             all of them.
         question: the key of verl's `extra_info` that holds the prompt.
+        cohort: where a trainer asks for one completion at a time (verl, OpenRLHF), how many of a
+            prompt are waited for, to be judged together; 1: each alone.
+        wait: seconds after which the first of a cohort goes with those that are there.
 
     Raises:
         ValueError: a setting out of its range.
@@ -63,11 +67,13 @@ class JudgeReward:
         principles: str | None = None,
         applies: Callable[[Columns], bool] | None = None,
         question: str = "question",
+        cohort: int = 1,
+        wait: float = 2.0,
     ):
         self.name = self.__name__ = name
         self._scorer = Scorer(judge, k=k, group=group, scale=scale)
-        self._reference, self._principles = reference, principles
-        self._applies, self._question = applies, question
+        self._reader = Reader(reference, principles, applies, question)
+        self._cohorts = Cohorts(self._scorer.submit, cohort, wait)
         self._last = threading.local()
 
     def __call__(
@@ -80,14 +86,13 @@ class JudgeReward:
         Raises:
             ValueError: one of them could not be judged, and why.
         """
-        results = self.score(prompts, completions, **columns)
-        return [math.nan if r is None else r.reward for r in required(results)]
+        return _or_nan(self.score(prompts, completions, **columns))
 
     def score(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> list[Result]:
         """The same with verdicts: a `Scored`, a `Refusal`, or None where there is no reward."""
-        return self._scorer.score(self._rows(prompts, completions, columns))
+        return self._scorer.submit(self._reader.rows(prompts, completions, columns)).result()
 
     @property
     def trl(self) -> Callable[..., list[float | None]]:
@@ -108,7 +113,8 @@ class JudgeReward:
         async def reward(
             prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
         ) -> list[float | None]:
-            results = await self._scorer.score_async(self._rows(prompts, completions, columns))
+            rows = self._reader.rows(prompts, completions, columns)
+            results = await asyncio.wrap_future(self._scorer.submit(rows))
             return self._told_to_trl(results, columns)
 
         return self._named(reward)
@@ -127,7 +133,7 @@ class JudgeReward:
             answers = list(map(response_of, completions))
             results = self.score(list(map(prompt_of, prompts)), answers, **columns)
             self._last.metrics = mean_metrics(results)
-            return [math.nan if r is None else r.reward for r in required(results)]
+            return _or_nan(results)
 
         return self._named(reward)
 
@@ -143,7 +149,7 @@ class JudgeReward:
 
     @property
     def verl(self) -> Callable[..., dict[str, float]]:
-        """For verl's `compute_score`: one response, which is judged alone."""
+        """For verl's `compute_score`: one response, which is judged with those of its cohort."""
 
         def compute_score(
             data_source: str,
@@ -152,14 +158,14 @@ class JudgeReward:
             extra_info: Columns | None = None,
             **_: Any,
         ) -> dict[str, float]:
-            row = self._verl_row(data_source, solution_str, ground_truth, extra_info)
-            return self._told_to_verl(self._scorer.score([row]))[0]
+            row = self._reader.of_verl(data_source, solution_str, ground_truth, extra_info)
+            return self._told_to_verl([self._cohorts.submit(row).result()])[0]
 
         return self._named(compute_score)
 
     @property
     def verl_async(self) -> Callable[..., Any]:
-        """The same as a coroutine: those that wait share the judge's next run."""
+        """The same as a coroutine, which holds no thread while it waits."""
 
         async def compute_score(
             data_source: str,
@@ -168,14 +174,14 @@ class JudgeReward:
             extra_info: Columns | None = None,
             **_: Any,
         ) -> dict[str, float]:
-            row = self._verl_row(data_source, solution_str, ground_truth, extra_info)
-            return self._told_to_verl(await self._scorer.score_async([row]))[0]
+            row = self._reader.of_verl(data_source, solution_str, ground_truth, extra_info)
+            return self._told_to_verl([await asyncio.wrap_future(self._cohorts.submit(row))])[0]
 
         return self._named(compute_score)
 
     @property
     def verl_batch(self) -> Callable[..., list[dict[str, float]]]:
-        """For verl's manager `batch`, which hands over all responses at once."""
+        """For verl's older manager `batch`, which hands over all responses at once."""
 
         def compute_score(
             data_sources: Sequence[str],
@@ -185,20 +191,29 @@ class JudgeReward:
             **_: Any,
         ) -> list[dict[str, float]]:
             given = zip(data_sources, solution_strs, ground_truths, extra_infos, strict=True)
-            return self._told_to_verl(self._scorer.score([self._verl_row(*one) for one in given]))
+            rows = [self._reader.of_verl(*one) for one in given]
+            return self._told_to_verl(self._scorer.submit(rows).result())
 
         return self._named(compute_score)
 
     @property
     def openrlhf(self) -> Callable[..., dict[str, Any]]:
-        """For OpenRLHF's `reward_func`: decoded sequences, and their prompts as rendered."""
+        """For OpenRLHF's `reward_func`: decoded sequences, and their prompts as rendered. One alone
+        is judged with those of its cohort."""
 
         def reward_func(
             queries: Sequence[str], prompts: Sequence[str], labels: Sequence[Any], **_: Any
         ) -> dict[str, Any]:
             answers = list(map(answer_in, queries, prompts))
-            rows = self._rows(list(map(prompt_of, prompts)), answers, {"labels": labels})
-            scored = [self._needed(result) for result in required(self._scorer.score(rows))]
+            shown = map(prompt_of, prompts)
+            asked = zip(shown, answers, labels, strict=True)
+            rows = [
+                self._reader.required(p, answer, {"labels": label}) for p, answer, label in asked
+            ]
+            alone = len(rows) == 1  # as 0.11 asks
+            future = self._cohorts.submit(rows[0]) if alone else self._scorer.submit(rows)
+            result = future.result()
+            scored = required(result if isinstance(result, list) else [result])
             rewards = [result.reward for result in scored]
             logs = [self._prefixed(result) for result in scored]
             named = {name: [one[name] for one in logs] for name in (logs or [{}])[0]}
@@ -224,51 +239,8 @@ class JudgeReward:
             ValueError: it could not be judged, and why.
         """
         shown = data.get("messages") or prompt_of(prompt)
-        row = self._row(shown, response_of(completions), data)
-        return self._needed(required(self._scorer.score([row]))[0]).reward
-
-    def _rows(
-        self, prompts: Sequence[Any], completions: Sequence[Any], columns: Columns
-    ) -> list[Row | None]:
-        """A row for each completion; None where there is no reward for it."""
-        if len(prompts) != len(completions):
-            raise ValueError(
-                f"there are {len(prompts)} prompts and {len(completions)} completions: each "
-                "completion needs its own."
-            )
-        sized = {
-            name: column
-            for name, column in columns.items()
-            if isinstance(column, list | tuple | np.ndarray) and len(column) == len(prompts)
-        }
-        return [
-            self._row(prompt, completion, {name: column[i] for name, column in sized.items()})
-            for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
-        ]
-
-    def _row(self, prompt: Any, completion: Any, columns: Columns) -> Row | None:
-        if self._applies is not None and not self._applies(columns):
-            return None
-        wanted = (self._reference, self._principles)
-        if missing := [name for name in wanted if name is not None and name not in columns]:
-            raise ValueError(
-                f"there is no column {missing[0]!r}, but {', '.join(columns) or 'none'}: name "
-                "the one that the trainer hands over."
-            )
-        reference, principles = (None if name is None else columns[name] for name in wanted)
-        return Row(prompt, completion, reference, principles)
-
-    def _verl_row(
-        self, data_source: str, solution: str, ground_truth: Any, extra_info: Columns | None
-    ) -> Row | None:
-        extra = extra_info or {}
-        if extra.get(self._question) is None:
-            raise ValueError(
-                f"extra_info has no {self._question!r}, but {', '.join(extra) or 'nothing'}: verl "
-                "does not hand over the prompt, so put it there when the data is made."
-            )
-        columns = {"data_source": data_source, "ground_truth": ground_truth, **extra}
-        return self._row(extra[self._question], solution, columns)
+        row = self._reader.required(shown, response_of(completions), data)
+        return required(self._scorer.submit([row]).result())[0].reward
 
     def _told_to_trl(self, results: Sequence[Result], columns: Columns) -> list[float | None]:
         """The rewards, when the trainer has its metrics."""
@@ -283,20 +255,17 @@ class JudgeReward:
         return [r and r.reward for r in scored]
 
     def _told_to_verl(self, results: Sequence[Result]) -> list[dict[str, float]]:
-        scored = [self._needed(result) for result in required(results)]
-        return [{"score": result.reward, **self._prefixed(result)} for result in scored]
+        return [{"score": r.reward, **self._prefixed(r)} for r in required(results)]
 
     def _prefixed(self, result: Scored) -> dict[str, float]:
         return {f"{self.name}_{name}": value for name, value in result.metrics().items()}
 
-    def _needed(self, result: Scored | None) -> Scored:
-        if result is None:
-            raise ValueError(
-                "there is no reward for this row, says `applies`, and this trainer has no word for "
-                "that: use another reward for such rows."
-            )
-        return result
-
     def _named(self, function: Function) -> Function:
         function.__name__ = function.__qualname__ = self.name
         return function
+
+
+def _or_nan(results: Sequence[Result]) -> list[float]:
+    """The rewards; nan where there is none for a row. Raises ValueError if one has failed."""
+    scored = iter(required([result for result in results if result is not None]))
+    return [math.nan if result is None else next(scored).reward for result in results]

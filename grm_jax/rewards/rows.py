@@ -34,6 +34,15 @@ class Group:
     rows: tuple[int, ...]
 
 
+def shown(row: Row) -> Shown:
+    """What the row has in common with the others of its group.
+
+    Raises:
+        ValueError: the prompt is none.
+    """
+    return as_messages(row.prompt), as_text(row.reference), as_text(row.principles)
+
+
 def grouped(rows: Mapping[int, Row], size: int) -> list[Group]:
     """The rows of one prompt together, in their order, in groups that differ by one at most.
 
@@ -45,27 +54,23 @@ def grouped(rows: Mapping[int, Row], size: int) -> list[Group]:
     together: dict[Shown, list[tuple[int, str]]] = {}
     for number, row in rows.items():
         try:
-            shown = _shown(row)
+            key = shown(row)
             response = response_text(row.completion)
         except ValueError as error:
             groups.append(Group(Refusal("", str(error)), (number,)))
             continue
-        together.setdefault(shown, []).append((number, response))
-    for shown, members in together.items():
+        together.setdefault(key, []).append((number, response))
+    for key, members in together.items():
         parts = -(-len(members) // size)
         ends = [len(members) * part // parts for part in range(parts + 1)]
         for start, end in pairwise(ends):
             numbers, responses = zip(*members[start:end], strict=True)
-            groups.append(Group(_example(shown, responses), numbers))
+            groups.append(Group(_example(key, responses), numbers))
     return groups
 
 
-def _shown(row: Row) -> Shown:
-    return as_messages(row.prompt), as_text(row.reference), as_text(row.principles)
-
-
-def _example(shown: Shown, responses: Sequence[str]) -> Example | Refusal:
-    prompt, reference, principles = shown
+def _example(key: Shown, responses: Sequence[str]) -> Example | Refusal:
+    prompt, reference, principles = key
     try:
         return Example(prompt, responses, reference=reference, principles=principles)
     except ValueError as error:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from grm_jax.judging.judge import Judge
@@ -65,20 +65,25 @@ class Scorer:
         self._scale: Scale = scale
         self._together = Together(lambda examples: judge.judge_all(examples, k))
 
-    def score(self, rows: Sequence[Row | None]) -> list[Result]:
+    def submit(self, rows: Sequence[Row | None]) -> Future[list[Result]]:
         """What became of each row; None of one for which there is no reward.
 
-        Raises:
+        Raises in the future:
             ValueError: the scale compares responses, and one stands alone.
         """
         groups = self._groups(rows)
-        return self._spread(groups, self._together.submit(_examples(groups)).result(), len(rows))
+        future: Future[list[Result]] = Future()
 
-    async def score_async(self, rows: Sequence[Row | None]) -> list[Result]:
-        """The same, without holding up the event loop."""
-        groups = self._groups(rows)
-        verdicts = await asyncio.wrap_future(self._together.submit(_examples(groups)))
-        return self._spread(groups, verdicts, len(rows))
+        def finish(judged: Future[list[Verdict | Refusal]]) -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(self._spread(groups, judged.result(), len(rows)))
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._together.submit(_examples(groups)).add_done_callback(finish)
+        return future
 
     def _groups(self, rows: Sequence[Row | None]) -> list[Group]:
         return grouped({i: row for i, row in enumerate(rows) if row is not None}, self._group)
@@ -110,15 +115,15 @@ def _examples(groups: Sequence[Group]) -> list[Example]:
     return [group.example for group in groups if isinstance(group.example, Example)]
 
 
-def required(results: Sequence[Result]) -> list[Scored | None]:
-    """The results, of which none may be a failure.
+def required(results: Sequence[Result]) -> list[Scored]:
+    """The results of rows that must have a reward.
 
     Raises:
-        ValueError: some are; how many, and why the first.
+        ValueError: some could not be judged; how many, and why the first.
     """
     if sentence := failures(results):
         raise ValueError(sentence)
-    return [result for result in results if not isinstance(result, Refusal)]
+    return [result for result in results if isinstance(result, Scored)]
 
 
 def failures(results: Sequence[Result]) -> str:

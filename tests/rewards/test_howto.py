@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -89,15 +90,23 @@ def test_tunix(written) -> None:
 
 def test_verl(written) -> None:
     compute_score = written("verl", first=False)["compute_score"]
-    asked = {"data_source": "", "solution_str": "3", "ground_truth": "", "num_turns": 1}
-    told = asyncio.run(compute_score(**asked, extra_info={"question": "q"}))
-    assert told["score"] == 3
-    assert {"grm_score", "grm_invalid", "grm_margin", "grm_tokens"} < told.keys()
+    asked = {"data_source": "", "ground_truth": "", "extra_info": {"question": "q"}}
+
+    async def group() -> list[dict[str, float]]:
+        calls = (compute_score(solution_str=str(i), **asked) for i in range(1, 9))
+        return await asyncio.gather(*calls)
+
+    results = asyncio.run(group())
+    assert [told["score"] for told in results] == list(range(1, 9))
+    for told in results:
+        assert {"grm_score", "grm_invalid", "grm_margin", "grm_tokens"} < told.keys()
 
 
 def test_openrlhf(written) -> None:
     reward_func = written("OpenRLHF", first=False)["reward_func"]
-    assert reward_func(["q10"], ["q"], [""])["scores"] == [1.0]
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(reward_func, [f"q{worth}"], ["q"], [""]) for worth in (1, 10, 1, 10)]
+        assert [call.result()["scores"] for call in calls] == [[0], [1], [0], [1]]
 
 
 def test_areal(written) -> None:

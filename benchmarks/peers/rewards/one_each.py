@@ -12,7 +12,7 @@ from grm_jax.rewards import JudgeReward
 @cache
 def reward() -> JudgeReward:
     """Loaded in the process that first asks for a reward, and once there."""
-    return shared.judge_reward()
+    return shared.judge_reward(cohort=shared.GROUP, wait=300)
 
 
 async def compute_score(**asked: Any) -> dict[str, float]:

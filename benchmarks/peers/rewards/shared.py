@@ -48,16 +48,27 @@ def tokenizer(folder: str | None = None) -> Any:
 
 
 def hand_over(
-    name: str, prompts: Sequence[str], responses: Sequence[str], logged: Sequence[float], group: int
+    name: str,
+    prompts: Sequence[str],
+    responses: Sequence[str],
+    logged: Sequence[float],
+    group: int,
+    *,
+    ordered: bool = False,
 ) -> None:
     """Writes the groups as rows, and what the trainer's log says they got, into the folder that
-    the command line names; nan, no reward, becomes null."""
+    the command line names; nan, no reward, becomes null.
+
+    ordered: those who came one by one were judged in the order of their texts.
+    """
     folder = Path(sys.argv[1])
     rows, rewards = [], []
     for start in range(0, len(prompts), group):
-        end = start + group
-        (prompt,) = set(prompts[start:end])
-        rows.append({"prompt": prompt, "responses": list(responses[start:end])})
-        rewards.append([None if r != r else float(r) for r in logged[start:end]])
+        (prompt,) = set(prompts[start : start + group])
+        members = list(zip(responses, logged, strict=True))[start : start + group]
+        if ordered:
+            members.sort(key=lambda member: member[0])
+        rows.append({"prompt": prompt, "responses": [response for response, _ in members]})
+        rewards.append([None if r != r else float(r) for _, r in members])
     (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / f"{name}.json").write_text(json.dumps(rewards))

@@ -86,11 +86,11 @@ def start_ray(tries: int = 3) -> None:
 
 
 def verl_rewards(tokenizer: Any, folder: str) -> None:
-    """One response at a time, and a batch at a time."""
+    """One response at a time, held for its cohort, and a batch at a time."""
     start_ray()
     loop = RewardLoopManager(config(folder))
     at_once = BatchRewardManager(tokenizer, 0, one_each.compute_scores)
-    asked, answers, alone, together = [], [], [], []
+    asked, answers, each, together = [], [], [], []
     for step in range(shared.STEPS):
         questions, responses = questions_and_answers(step)
         data = batch(tokenizer, questions, responses)
@@ -99,12 +99,12 @@ def verl_rewards(tokenizer: Any, folder: str) -> None:
         keys = {f"grm_{name}" for name in shared.METRICS if name != "failed"}
         assert keys | {"score"} == set(told.meta_info["reward_extra_keys"])
         np.testing.assert_allclose(told.non_tensor_batch["grm_score"], rewards)
-        asked, answers, alone = asked + questions, answers + responses, alone + rewards
+        asked, answers, each = asked + questions, answers + responses, each + rewards
         both = at_once(batch(tokenizer, questions, responses), return_dict=True)
         together += last_rewards(both["reward_tensor"], data)
         assert keys <= both["reward_extra_info"].keys()
     ray.shutdown()
-    shared.hand_over("verl", asked, answers, alone, 1)
+    shared.hand_over("verl", asked, answers, each, shared.GROUP, ordered=True)
     shared.hand_over("verl_batch", asked, answers, together, shared.GROUP)
 
 
@@ -137,7 +137,7 @@ def openrlhf_rewards(tokenizer: Any) -> None:
     rewards = [output["reward"][0] for output in outputs]
     for output in outputs:
         assert output["scores"] == output["reward"] == output["extra_logs"]["grm_score"]
-    shared.hand_over("openrlhf", questions, answers, rewards, 1)
+    shared.hand_over("openrlhf", questions, answers, rewards, shared.GROUP, ordered=True)
 
 
 VARIABLES = {
