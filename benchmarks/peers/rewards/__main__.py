@@ -1,6 +1,7 @@
 """`make test-peers`: other people's trainers with our reward, each in an environment of its own.
 
-What their logs say of each completion must be what `grm judge` says of the same rows.
+What their logs say of each completion must be what `grm judge` says of the same rows. Without
+arguments all of LOOPS run; or name some of them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,13 @@ VARIABLES = {
 }
 
 
-def main() -> int:
-    """Runs all loops; 1 if one fails, or if a reward is not what `grm judge` says."""
+def main(modules: Sequence[str]) -> int:
+    """Runs these loops; 1 if one fails, or if a reward is not what `grm judge` says."""
     environment = {**os.environ, **VARIABLES}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for module, (where, _) in LOOPS.items():
+        for module in modules:
+            where, _ = LOOPS[module]
             print(f"{module} ..", flush=True)
             python = python_of(where, gpu=False)
             command = [python, "-m", f"benchmarks.peers.rewards.{module}", name]
@@ -50,7 +52,7 @@ def main() -> int:
             if ended.returncode:
                 print((folder / f"{module}.log").read_text()[-4000:])
                 return 1
-        names = [name for _, given in LOOPS.values() for name in given]
+        names = [name for module in modules for name in LOOPS[module][1]]
         rows = [row for name in names for row in read_lines(folder / f"{name}.jsonl")]
         (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         command = [sys.executable, "-m", "grm_jax", "judge", "--input", f"{folder}/rows.jsonl",
@@ -84,4 +86,4 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:] or list(LOOPS)))

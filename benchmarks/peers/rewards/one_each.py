@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Any
 
@@ -9,9 +10,18 @@ from benchmarks.peers.rewards import shared
 from grm_jax.rewards import JudgeReward
 
 
-@cache
+LOADING = threading.Lock()  # OpenRLHF calls from threads, which must meet at one reward
+
+
 def reward() -> JudgeReward:
     """Loaded in the process that first asks for a reward, and once there."""
+    with LOADING:
+        return loaded()
+
+
+@cache
+def loaded() -> JudgeReward:
+    """The reward itself."""
     return shared.judge_reward(cohort=shared.GROUP, wait=300)
 
 
