@@ -9,7 +9,6 @@ from typing import Any
 from benchmarks.peers.rewards import shared
 from grm_jax.rewards import JudgeReward
 
-
 LOADING = threading.Lock()  # OpenRLHF calls from threads, which must meet at one reward
 
 
