@@ -13,7 +13,7 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-comp
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
 
-.PHONY: help demo smoke test test-all test-big test-faults docs linkcheck lint bench bench-peers clean
+.PHONY: help demo smoke test test-all test-big test-faults docs linkcheck lint bench bench-peers test-peers clean
 
 # A worker for each core; the files with the longest tests come first, see tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
@@ -57,6 +57,9 @@ bench: $(VENV)/runtime.stamp  ## speed and memory, as shares of this machine's l
 bench-peers: $(VENV)/runtime.stamp  ## the same work by transformers, TRL, Tunix, gemma: hours
 	$(BIN)/python -m benchmarks.peers sampler
 	$(BIN)/python -m benchmarks.peers train
+
+test-peers: $(VENV)/runtime.stamp  ## our reward in TRL, Tunix, verl, OpenRLHF, AReaL: minutes
+	$(BIN)/python -m benchmarks.peers.rewards
 
 clean:  ## remove the environment and all caches
 	rm -rf $(VENV) .venv311 dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -14,8 +14,11 @@ HERE = Path(__file__).resolve().parent
 # not resolve, and a resolver would take other versions next month. Only torch brings packages
 # that differ between machines.
 REQUIREMENTS = {"ours": None, "hf": "hf.txt", "tunix": "tunix.txt", "gemma": "gemma.txt",
-                "vllm": "vllm.txt"}  # fmt: skip
-RESOLVED = ("hf", "vllm")
+                "vllm": "vllm.txt", "reward-trl": "reward_trl.txt",
+                "reward-tunix": "reward_tunix.txt", "reward-verl": "reward_verl.txt"}  # fmt: skip
+RESOLVED = ("hf", "vllm", "reward-trl", "reward-verl")
+# Installed without what they need, which are packages for GPUs: one module of each is used.
+ALONE = {"reward-verl": ("areal==1.0.4", "openrlhf==0.11.2")}
 JAX_ON_GPU = "jax[cuda13]==0.10.2"  # the version of the files
 
 
@@ -45,18 +48,25 @@ def python_of(name: str, *, gpu: bool) -> str:
     place = folder() / "environments" / name
     python, stamp = place / "bin" / "python", place / "installed"
     requirements = HERE / "requirements" / file
-    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest() + f" gpu={gpu}"
+    alone = ALONE.get(name, ())
+    listed = requirements.read_bytes() + " ".join(alone).encode()
+    wanted = hashlib.sha256(listed).hexdigest() + f" gpu={gpu}"
     if not stamp.exists() or stamp.read_text() != wanted:
         print(f"Installing {name} into {place}: once, some minutes.", file=sys.stderr)
-        install(place, requirements, resolved=name in RESOLVED)
+        install(place, requirements, resolved=name in RESOLVED, alone=alone)
         if gpu and name not in RESOLVED:
             subprocess.run([python, "-m", "pip", "install", "-q", JAX_ON_GPU], check=True)
         stamp.write_text(wanted)
     return str(python)
 
 
-def install(place: Path, requirements: Path, *, resolved: bool) -> None:
-    """A fresh environment with these packages, by uv where it is, else by venv and pip."""
+def install(
+    place: Path, requirements: Path, *, resolved: bool, alone: tuple[str, ...] = ()
+) -> None:
+    """A fresh environment with these packages, by uv where it is, else by venv and pip.
+
+    alone: packages that are installed without those that they need.
+    """
     exact = [] if resolved else ["--no-deps"]
     if uv := shutil.which("uv"):
         subprocess.run([uv, "venv", "-q", "--clear", "--seed", "--python", sys.executable, place],
@@ -66,3 +76,5 @@ def install(place: Path, requirements: Path, *, resolved: bool) -> None:
         subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
         pip = [place / "bin" / "python", "-m", "pip", "install", "-q"]
     subprocess.run([*pip, *exact, "-r", requirements], check=True)
+    if alone:
+        subprocess.run([*pip, "--no-deps", *alone], check=True)
