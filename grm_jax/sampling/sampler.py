@@ -85,7 +85,7 @@ class Sampler:
         Raises:
             ValueError: a prompt is empty or longer than `longest_prompt`.
         """
-        engine = self._engine()
+        engine = self.engine()
         engine.strategy, engine.seed = self.strategy, self.seed
         try:
             asked = iter(requests)
@@ -100,8 +100,9 @@ class Sampler:
             if engine.idle:  # and not where the caller has stopped reading before the end
                 self.engines.append(engine)
 
-    def _engine(self) -> Engine:
-        """An engine that is free, of these weights and this size; or else a new one."""
+    def engine(self) -> Engine:
+        """An engine that is free, of these weights and this size; or else a new one. The caller's
+        from here on."""
         size = EngineSize(slots=self.slots, places=min(self.places, self.slots))
         for engine in self.engines:
             if engine.fits(self.params, self.stop_ids, self.max_new_tokens, size, self.mesh):
