@@ -148,7 +148,7 @@ class Client:
     def stream(
         self, example: Example, k: int | None = None, **more: Any
     ) -> Iterator[Judgment | Verdict]:
-        """The judgments as they come, and then the verdict; errors as for a call, but no retries."""
+        """The judgments as they come, and then the verdict. Errors as for a call; no retries."""
         body = self.config.body(example, k, stream=True, **more)
         try:
             with _passing(), self._http.stream("POST", _PATH, json=body) as response:
@@ -207,18 +207,14 @@ class AsyncClient:
                     under_way.add(asyncio.create_task(self._or_refusal(example, k, **more)))
                 if not under_way:
                     return
-                done, under_way = await asyncio.wait(
-                    under_way, return_when=asyncio.FIRST_COMPLETED
-                )
+                done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     yield task.result()
         finally:
             for task in under_way:
                 task.cancel()
 
-    async def _or_refusal(
-        self, example: Example, k: int | None, **more: Any
-    ) -> Verdict | Refusal:
+    async def _or_refusal(self, example: Example, k: int | None, **more: Any) -> Verdict | Refusal:
         try:
             return await self(example, k, **more)
         except (ValueError, ConnectionError) as error:
@@ -227,7 +223,7 @@ class AsyncClient:
     async def stream(
         self, example: Example, k: int | None = None, **more: Any
     ) -> AsyncIterator[Judgment | Verdict]:
-        """The judgments as they come, and then the verdict; errors as for a call, but no retries."""
+        """The judgments as they come, and then the verdict. Errors as for a call; no retries."""
         body = self.config.body(example, k, stream=True, **more)
         events = _Events()
         try:

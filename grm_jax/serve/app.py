@@ -28,9 +28,7 @@ def new_service(judge: Judge, command: ServeCommand) -> Service:
     """
     metrics = Metrics()
     limits = command.limits
-    loop = JudgeLoop(
-        judge, queue=limits.queue, longest_prompt=limits.prompt, watcher=metrics
-    )
+    loop = JudgeLoop(judge, queue=limits.queue, longest_prompt=limits.prompt, watcher=metrics)
     metrics.watch(loop)
     return Service(loop, command, metrics)
 

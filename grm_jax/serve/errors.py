@@ -26,8 +26,8 @@ _KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_
 def body(status: int, message: str, param: str | None = None, code: str | None = None) -> Any:
     """The JSON of an error."""
     kind = _KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    error = {"message": _FOLDERS.sub("", _sentence(message)), "type": kind, "param": param, "code": code or status}
-    return {"error": error}
+    said = _FOLDERS.sub("", _sentence(message))
+    return {"error": {"message": said, "type": kind, "param": param, "code": code or status}}
 
 
 def refused(message: str, status: int = 422, code: str | None = None) -> HTTPException:
@@ -67,6 +67,10 @@ def install(app: FastAPI) -> None:
     async def fault(_: Request, error: Exception) -> JSONResponse:
         return JSONResponse(body(503, str(error)), 503, {"Retry-After": "1"})
 
+    async def bug(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse(body(500, "this is a bug in grm_jax: the server's log says more."), 500)
+
+    app.add_exception_handler(Exception, bug)
     app.add_exception_handler(StarletteHTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(Busy, busy)

@@ -2,8 +2,8 @@
 
 Jobs that come at any time share the slots of one engine, so that a crowd costs little more than one
 caller; a job's bits depend on its example, its seed and the engine's size alone. The engine draws
-with one seed and one strategy at a time: a job with others waits until those before it are done,
-and those behind it wait for it.
+with one seed and one strategy at a time: a job with others waits until those that are under way are
+done, and those that come later wait for it.
 """
 
 from __future__ import annotations
@@ -239,9 +239,7 @@ class JudgeLoop:
             dropped, self._dropped = self._dropped, []
             if dropped:
                 self._waiting = deque(job for job in self._waiting if not job.result.cancelled())
-            fresh = []
-            while self._waiting and self._fits(self._waiting[0], fresh):
-                fresh.append(self._waiting.popleft())
+            fresh, self._waiting = self._next()
             stopped = self._stopped
         for job in dropped:
             if self._open.pop(job.number, None) is not None:
@@ -255,10 +253,23 @@ class JudgeLoop:
     def _working(self) -> bool:
         return bool(self._open) or (self._engine is not None and not self._engine.idle)
 
-    def _fits(self, job: Job, fresh: list[Job]) -> bool:
-        """Whether a job can be drawn together with those that are being drawn."""
-        beside = fresh[0] if fresh else next(iter(self._open.values()), job)
-        return beside.drawn_as == job.drawn_as
+    def _next(self) -> tuple[list[Job], deque[Job]]:
+        """The waiting jobs that can be drawn now, and those that go on waiting.
+
+        What is drawn as the first one is, where nothing is under way; else only such as come before
+        any that is drawn otherwise, so that nobody waits for ever.
+        """
+        now = next(iter(self._open.values()), None) or next(iter(self._waiting), None)
+        if now is None:
+            return [], deque()
+        alike = [job.drawn_as == now.drawn_as for job in self._waiting]
+        if self._open and not all(alike):
+            first = alike.index(False)
+            alike = [index < first for index in range(len(alike))]
+        split: tuple[list[Job], deque[Job]] = [], deque()
+        for job, taken in zip(self._waiting, alike, strict=True):
+            split[not taken].append(job)
+        return split
 
     def _own(self) -> Engine:
         if self._engine is None:

@@ -44,7 +44,7 @@ def split_response(query: str, prompt: str) -> tuple[tuple[Message, ...], str]:
             "query as that and what the policy wrote."
         )
     turns, begun = split_turns(bare)
-    return turns, begun + trimmed(query[len(bare) :])
+    return turns, trimmed(begun + query[len(bare) :])
 
 
 def split_conversation(text: str) -> tuple[tuple[Message, ...], str]:
@@ -53,8 +53,9 @@ def split_conversation(text: str) -> tuple[tuple[Message, ...], str]:
     Raises:
         ValueError: it does not end with the assistant's turn.
     """
-    turns, response = split_turns(_bare(text))
-    if not _OPEN.search(text) or not response:
+    turns, begun = split_turns(_bare(text))
+    response = trimmed(begun)
+    if not response:
         raise ValueError(
             "the input has no last turn of the assistant's: send a conversation with the turn "
             "tokens of its chat template, such as <|im_start|>assistant."
@@ -63,20 +64,18 @@ def split_conversation(text: str) -> tuple[tuple[Message, ...], str]:
 
 
 def split_turns(text: str) -> tuple[tuple[Message, ...], str]:
-    """The turns of a rendered conversation up to its last question, and what of the answer has
-    begun. Text without turn tokens is one question."""
+    """The turns of a rendered conversation up to its last question, and what there is of the
+    answer. Text without turn tokens is one question."""
     marks = list(_OPEN.finditer(text))
     if not marks:
         return (Message("user", trimmed(text)),), ""
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     before = text[: marks[0].start()].strip()
     turns = [("system", before)] if before else []
-    turns += [
-        (_role(mark), text[mark.end() : end]) for mark, end in zip(marks, ends, strict=True)
-    ]
+    turns += [(_role(mark), text[mark.end() : end]) for mark, end in zip(marks, ends, strict=True)]
     begun = ""
     if turns[-1][0] == "assistant":
-        begun = _END.sub("", turns.pop()[1])
+        begun = turns.pop()[1]
     return tuple(Message(role, trimmed(said)) for role, said in turns), begun
 
 

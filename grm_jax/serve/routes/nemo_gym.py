@@ -14,7 +14,7 @@ from grm_jax.judging.judgment import Verdict
 from grm_jax.serve.errors import as_refusals
 from grm_jax.serve.service import Service, unless_gone
 
-# On NeMo's scale from 1, the first is much better, to 6, the second is; its middle is no preference.
+# NeMo's scale goes from 1, the first is much better, to 6, the second is.
 _FIRST, _NEITHER, _SECOND = 3.0, 3.5, 4.0
 
 
@@ -65,7 +65,7 @@ def _said(response: Mapping[str, Any]) -> str:
         if isinstance(item, Mapping) and item.get("type", "message") == "message":
             content = item.get("content")
             parts = [{"text": content}] if isinstance(content, str) else content or []
-            texts += [part["text"] for part in parts if isinstance(part, Mapping) and "text" in part]
+            texts += [part.get("text", "") for part in parts if isinstance(part, Mapping)]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a response holds a part whose text is no text.")
     return "\n".join(texts)

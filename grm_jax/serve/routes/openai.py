@@ -55,9 +55,7 @@ def routes(service: Service) -> APIRouter:
                 raise refused(f"{name} is not supported here: leave it out.")
         with as_refusals():
             asked = _read(body.messages)
-        question = service.question(
-            **asked, k=body.n, seed=body.seed, temperature=body.temperature
-        )
+        question = service.question(**asked, k=body.n, seed=body.seed, temperature=body.temperature)
         judgments, verdict = await unless_gone(request, _judgments(service, question))
         tokens = sum(judgment.tokens for judgment in judgments)
         return JSONResponse(
@@ -75,9 +73,7 @@ def routes(service: Service) -> APIRouter:
     return router
 
 
-async def _judgments(
-    service: Service, question: Question
-) -> tuple[list[Judgment], Verdict | None]:
+async def _judgments(service: Service, question: Question) -> tuple[list[Judgment], Verdict | None]:
     """The judgments in the order of their numbers, readable or not, and the verdict if any is."""
     votes: list[Judgment] = []
     job = await service.begin(question, votes.append)
