@@ -89,7 +89,7 @@ def _explain(error: RequestValidationError) -> tuple[int, str, str | None]:
         return 400, f"the body is not JSON: {first['ctx']['error']}.", None
     if not path:
         return 422, "the body must be a JSON object, with content-type application/json.", None
-    where, said = ".".join(path), first["msg"]
+    where, said = ".".join(path)[:80], first["msg"]
     if first["type"] == "missing":
         return 422, f"{where} is missing.", where
     if first["type"] == "extra_forbidden":

@@ -24,14 +24,14 @@ _ENDS = (
     "<|end|>", "</s>", "<｜end▁of▁sentence｜>", "<pad>", "<|pad|>", "[PAD]",
 )  # fmt: skip
 _STARTS = ("<bos>", "<s>", "<|begin_of_text|>", "<｜begin▁of▁sentence｜>", "[gMASK]<sop>", "<pad>")
-_END = re.compile(rf"(?:{'|'.join(map(re.escape, _ENDS))}|\s)*\Z")
 _START = re.compile(rf"(?:{'|'.join(map(re.escape, _STARTS))}|\s)*")
 
 
 def split_response(query: str, prompt: str) -> tuple[tuple[Message, ...], str]:
     """The turns and the response in a rendered conversation that begins with a rendered prompt.
 
-    Only what follows the prompt is the response, whatever turn tokens are in it.
+    All that follows the prompt is the response, whatever turn tokens are in it, without the tokens
+    that end it.
 
     Raises:
         ValueError: the prompt is not the beginning of it.
@@ -44,7 +44,7 @@ def split_response(query: str, prompt: str) -> tuple[tuple[Message, ...], str]:
             "query as that and what the policy wrote."
         )
     turns, begun = split_turns(bare)
-    return turns, trimmed(begun + query[len(bare) :])
+    return turns, without_end((begun or "") + query[len(bare) :])
 
 
 def split_conversation(text: str) -> tuple[tuple[Message, ...], str]:
@@ -54,34 +54,38 @@ def split_conversation(text: str) -> tuple[tuple[Message, ...], str]:
         ValueError: it does not end with the assistant's turn.
     """
     turns, begun = split_turns(_bare(text))
-    response = trimmed(begun)
-    if not response:
+    if begun is None:
         raise ValueError(
             "the input has no last turn of the assistant's: send a conversation with the turn "
             "tokens of its chat template, such as <|im_start|>assistant."
         )
-    return turns, response
+    return turns, without_end(begun)
 
 
-def split_turns(text: str) -> tuple[tuple[Message, ...], str]:
+def split_turns(text: str) -> tuple[tuple[Message, ...], str | None]:
     """The turns of a rendered conversation up to its last question, and what there is of the
-    answer. Text without turn tokens is one question."""
+    answer, if its turn has begun. Text without turn tokens is one question."""
     marks = list(_OPEN.finditer(text))
     if not marks:
-        return (Message("user", trimmed(text)),), ""
+        return (Message("user", without_end(text).strip()),), None
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     before = text[: marks[0].start()].strip()
     turns = [("system", before)] if before else []
     turns += [(_role(mark), text[mark.end() : end]) for mark, end in zip(marks, ends, strict=True)]
-    begun = ""
-    if turns[-1][0] == "assistant":
-        begun = turns.pop()[1]
-    return tuple(Message(role, trimmed(said)) for role, said in turns), begun
+    begun = turns.pop()[1] if turns[-1][0] == "assistant" else None
+    return tuple(Message(role, without_end(said).strip()) for role, said in turns), begun
 
 
-def trimmed(text: str) -> str:
-    """What a turn says, without the tokens that end it."""
-    return _END.sub("", text).strip()
+def without_end(text: str) -> str:
+    """What a turn says, without the tokens that end it; other blanks are its own."""
+    end = found = len(text)
+    while found is not None:
+        end = last = found
+        while last and text[last - 1].isspace():
+            last -= 1
+        ends = (last - len(token) for token in _ENDS if text.endswith(token, 0, last))
+        found = next(ends, None)
+    return text[:end]
 
 
 def _bare(text: str) -> str:

@@ -56,7 +56,7 @@ def test_turns_and_response_come_back(family) -> None:
 
 def test_mistral_has_turns_without_names() -> None:
     prompt = "<s>[INST] What is 1+1? [/INST] 2</s>[INST] And 2+2? [/INST]"
-    assert split_response(f"{prompt} 4</s>", prompt) == (ASKED[1:], "4")
+    assert split_response(f"{prompt} 4</s>", prompt) == (ASKED[1:], " 4")
 
 
 def test_turn_tokens_in_a_response_make_no_turns() -> None:
@@ -71,8 +71,17 @@ def test_an_answer_that_the_prompt_begins_belongs_to_the_response() -> None:
     assert split_response(f"{prompt}hm</think>4", prompt) == (ASKED, "<think>\nhm</think>4")
 
 
+def test_blanks_are_the_policys_own_and_many_take_no_time() -> None:
+    """A response of blanks is judged as one; a million is read once."""
+    prompt, end = RENDERED["chatml"]
+    blanks = " \n" * 500_000
+    assert split_response(f"{prompt}{blanks}{end} {end}", prompt) == (ASKED, blanks)
+    assert split_conversation(f"{prompt} {end}") == (ASKED, " ")
+    assert split_response(f"{prompt}4{end * 100_000}", prompt) == (ASKED, "4")
+
+
 def test_text_without_turn_tokens_is_a_question() -> None:
-    assert split_response("Say hi: hi", "Say hi:") == ((Message("user", "Say hi:"),), "hi")
+    assert split_response("Say hi: hi", "Say hi:") == ((Message("user", "Say hi:"),), " hi")
     with pytest.raises(ValueError, match="does not begin"):
         split_response("Say hi: hi", "Say ho:")
     with pytest.raises(ValueError, match="no last turn"):

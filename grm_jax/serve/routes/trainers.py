@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from grm_jax.serve.errors import as_refusals, refused
-from grm_jax.serve.rendered import split_response, trimmed
+from grm_jax.serve.rendered import split_response, without_end
 from grm_jax.serve.service import Score, Service, unless_gone
 
 
@@ -64,7 +64,7 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/slime", summary="slime: --rm-type remote_rm --rm-url; the reply is the reward")
     async def slime(body: Slime, request: Request) -> JSONResponse:
-        score = service.score(body.prompt, trimmed(body.response))
+        score = service.score(body.prompt, without_end(body.response))
         return JSONResponse((await unless_gone(request, score)).mean)
 
     return router
