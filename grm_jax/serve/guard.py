@@ -18,6 +18,7 @@ from grm_jax.serve.metrics import Metrics
 
 # They say nothing that is anyone's.
 OPEN = ("/", "/page.js", "/page.css", "/health", "/ready")
+_IGNORED = 2**24  # bytes of a body that are read beyond those that are taken
 BODY_SECONDS = 60.0  # in which the body of a request must have arrived
 _HEADERS = {
     "content-security-policy": (
@@ -111,19 +112,22 @@ class Guard:
         return None
 
     async def _body(self, headers: Mapping[str, bytes], receive: Receive) -> bytes | None:
-        """All of a body; None if it is too large, which its header may say."""
+        """All of a body; None if it is too large.
+
+        What is too much is read too, within bounds, and not kept: who is still sending when a
+        connection ends does not get to read why.
+        """
         length = headers.get("content-length", b"0")
-        if not length.isdigit() or len(length) > 15 or int(length) > self._most:
+        if not length.isdigit() or len(length) > 15 or int(length) > self._most + _IGNORED:
             return None
         parts, size, more = [], 0, True
-        while more:
+        while more and size <= self._most + _IGNORED:
             message = await receive()
             more = message.get("more_body", False)
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self._most:
-                return None
-        return b"".join(parts)
+            size += len(message.get("body", b""))
+            if size <= self._most:
+                parts.append(message.get("body", b""))
+        return b"".join(parts) if size <= self._most else None
 
 
 def local_names(host: str) -> tuple[str, ...]:

@@ -93,7 +93,13 @@ def _bare(text: str) -> str:
 
 
 def _role(mark: re.Match[str]) -> str:
-    """Who speaks; a role that nobody knows is refused where the Example is made."""
+    """Who speaks.
+
+    Raises:
+        ValueError: nobody that a judge is shown, such as a tool.
+    """
     name = next(value for value in mark.groupdict().values() if value is not None)
     name = {"[INST]": "user", "[/INST]": "assistant"}.get(name, name).lower()
-    return ROLES.get(name, "user")
+    if name not in ROLES:
+        raise ValueError(f"a turn has the role {name[:40]!r}: only {', '.join(ROLES)} are read.")
+    return ROLES[name]

@@ -96,6 +96,7 @@ def _listening(command: ServeCommand) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((command.host, command.port))
+        listening.listen(2048)
     except OSError as error:
         with suppress(OSError):
             listening.close()
