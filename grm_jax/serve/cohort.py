@@ -71,7 +71,8 @@ class Cohorts:
                 self._leave(key, cohort, member)
 
     def flush(self) -> None:
-        """Judges all that are gathering now, as they are."""
+        """Judges all that are gathering, as they are, and holds nobody from now on."""
+        self._size = 1
         for key, cohort in list(self._gathering.items()):
             self._close(key, cohort)
 

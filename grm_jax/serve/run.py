@@ -53,7 +53,7 @@ def new_server(service: Service, token: str | None) -> uvicorn.Server:
     stop = server.handle_exit
 
     def end(number: int, frame: Any) -> None:
-        service.draining = True
+        service.drain()
         stop(number, frame)
 
     server.handle_exit = end  # type: ignore[method-assign]

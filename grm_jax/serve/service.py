@@ -56,6 +56,7 @@ class Service:
     def __init__(self, loop: JudgeLoop, command: ServeCommand, metrics: Metrics):
         self.loop, self.command, self.metrics = loop, command, metrics
         self.draining = False
+        self._asyncio: asyncio.AbstractEventLoop | None = None
         wait = seconds("cohort_wait", command.cohort_wait)
         self._cohorts = Cohorts(command.cohort, wait, self._cohort, metrics.cohorts.observe)
 
@@ -125,6 +126,7 @@ class Service:
 
     async def score(self, prompt: Any, response: str, **settings: Any) -> Score:
         """The score of one response, judged together with others of its cohort, if there are."""
+        self._asyncio = asyncio.get_running_loop()
         question = self.question(prompt, [response], **settings)
         example = question.example
         asked = Asked(example.prompt, question.k, example.reference, example.principles)
@@ -148,9 +150,11 @@ class Service:
         return await self.verdict(question)
 
     def drain(self) -> None:
-        """Takes no more cohorts' time: what is there is judged at once."""
+        """Says that the server is about to end: no caller is held for others any more. May be
+        called from any thread, and from a signal's handler."""
         self.draining = True
-        self._cohorts.flush()
+        if self._asyncio is not None:
+            self._asyncio.call_soon_threadsafe(self._cohorts.flush)
 
 
 def turns(prompt: Any) -> tuple[Message, ...]:

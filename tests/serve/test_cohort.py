@@ -63,6 +63,7 @@ def test_a_server_that_ends_waits_for_nobody() -> None:
         await asyncio.sleep(0)
         cohorts.flush()
         assert (await joined).index == 0
+        assert (await cohorts.join("p", "y")).index == 0
 
     asyncio.run(run())
 

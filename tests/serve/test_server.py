@@ -27,6 +27,8 @@ SINGLE = replace(ROWS[0], responses=ROWS[0].responses[:1], label=None, scores=No
 SUM = Example("What is 16+50?", ["76", "66", "67"])
 REPLY = Example("What is 16+50?", ["66"])
 COHORT = Example("What is 16+50?", ["66", "76"])
+# A reference that nobody is shown still names the random streams.
+HIDDEN = replace(ROWS[0], id="", reference="66")
 LIMITS = Limits(body=20_000, responses=4, k=16, prompt=300, queue=64)
 
 
@@ -50,7 +52,7 @@ def client(server: Live):
 @pytest.fixture(scope="module")
 def expected(judge: Judge) -> dict[str, Verdict]:
     """What the same engine says of them without a server."""
-    return judged(judge, [*ROWS[:3], SINGLE, SUM, REPLY, COHORT])
+    return judged(judge, [*ROWS[:3], SINGLE, HIDDEN, SUM, REPLY, COHORT])
 
 
 def judged(judge: Judge, examples: list[Example], k: int = 2) -> dict[str, Verdict]:
@@ -78,7 +80,7 @@ def compiled() -> list[int]:
 
 def test_a_verdict_is_that_of_the_judge_bit_by_bit(judge, expected, client) -> None:
     """Of one, two and three responses; text, log-probabilities and all."""
-    for example in (ROWS[0], ROWS[1], SINGLE):
+    for example in (ROWS[0], ROWS[1], SINGLE, HIDDEN):
         assert client(example) == expected[example.digest]
     other = Judge(
         judge.folder, seed=7, slots=8, strategy=replace(judge.sampler.strategy, temperature=1.0)
