@@ -17,6 +17,7 @@ from grm_jax.presets import by_name, meant
 
 SUMMARY = {
     "judge": "judge responses: bundled examples, or the rows of a file",
+    "serve": "judge over HTTP, in the forms that trainers ask for; with a page to try it",
     "eval": "measure a judge on a benchmark, or on rows with known answers",
     "compare": "compare two evaluations of the same rows: grm compare FOLDER FOLDER",
     "train": "train a model: grm train sft, rft, grpo, meta-rm, scalar, or spct (all of it)",
@@ -29,6 +30,7 @@ SUMMARY = {
 # options are known to be right: a --help and a typo are answered at once.
 RUN = {
     "judge": "grm_jax.cli.judge",
+    "serve": "grm_jax.cli.serve",
     "eval": "grm_jax.cli.evaluate",
     "compare": "grm_jax.cli.compare",
     "train": "grm_jax.cli.train",
@@ -41,7 +43,7 @@ RUN = {
 # Commands that all processes of a job run together; the others run on one machine.
 TOGETHER = ("judge", "eval", "train", "experiment")
 # What compiles for its users; `aot` and `bench` are there to compile, and `compare` never does.
-KEEPING = (*TOGETHER, "data")
+KEEPING = (*TOGETHER, "data", "serve")
 CLOSED = 141  # what a shell says of a process that SIGPIPE ended
 # The last line after the traceback of an error that nobody expected.
 BUG = "this is a bug in grm_jax {}, not a mistake of yours: please report it, with the lines above."

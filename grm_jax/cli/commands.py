@@ -15,6 +15,7 @@ from grm_jax.judging.kinds import Kind
 from grm_jax.judging.server import EndpointConfig
 from grm_jax.mesh import MeshConfig
 from grm_jax.sampling.strategy import Strategy
+from grm_jax.serve.config import ServeCommand
 from grm_jax.train.config import RunConfig
 from grm_jax.train.stages import (
     GRPOConfig,
@@ -276,6 +277,7 @@ EXPERIMENTS: dict[str, Any] = {
 OPTIONS: dict[str, Any] = {
     "judge": JudgeCommand,
     "eval": EvalCommand,
+    "serve": ServeCommand,
     "compare": CompareCommand,
     "train": STAGES,
     "data": {"math-pairs": MathPairsConfig},

@@ -265,10 +265,31 @@ class Judge:
                     rounds.append(Pending(result.owner, keys, result.parts))
                     continue
                 undecided -= 1
-            if all(math.isfinite(judgment.logprob) for judgment in result.parts.values()):
-                yield Sampled(result.owner, result.in_order(), engine=self._engine())
-            else:
-                yield Refusal(result.owner.id, NOT_FINITE.format(self.folder.path))
+            yield self.sampled(result)
+
+    # For whoever steps an engine on its own account, such as a server.
+
+    def asked(
+        self, example: Example, k: int
+    ) -> tuple[Pending[Example, int, Judgment], list[Request[Any]]]:
+        """An Example whose k judgments are to come, and the requests to an engine that bring them.
+
+        Raises:
+            ValueError: the Example cannot be judged, or a prompt does not fit.
+        """
+        check_samples(k)
+        pending = Pending[Example, int, Judgment](example, tuple(range(k)))
+        return pending, self._requests(pending)
+
+    def read(self, completion: Completion[Any]) -> Judgment:
+        """The judgment that a completion of such a request is."""
+        return self._parse(completion)
+
+    def sampled(self, pending: Pending[Example, int, Judgment]) -> Sampled | Refusal:
+        """An Example whose judgments are all there; a Refusal where one means nothing."""
+        if all(math.isfinite(judgment.logprob) for judgment in pending.parts.values()):
+            return Sampled(pending.owner, pending.in_order(), engine=self._engine())
+        return Refusal(pending.owner.id, NOT_FINITE.format(self.folder.path))
 
     def _engine(self) -> dict[str, int]:
         """The numbers that say the engine's size; 0 stands for what follows from them."""

@@ -90,7 +90,7 @@ class Sampler:
         Raises:
             ValueError: a prompt is empty or longer than `longest_prompt`.
         """
-        engine = self._engine()
+        engine = self.engine()
         engine.strategy, engine.seed = self.strategy, self.seed
         try:
             asked = iter(requests)
@@ -105,8 +105,9 @@ class Sampler:
             if engine.idle:  # and not where the caller has stopped reading before the end
                 self.engines.append(engine)
 
-    def _engine(self) -> Engine:
-        """An engine that is free, of these weights and this size; or else a new one."""
+    def engine(self) -> Engine:
+        """An engine that is free, of these weights and this size; or else a new one. The caller's
+        from here on."""
         for engine in self.engines:
             if engine.fits(self.params, self.stop_ids, self.max_new_tokens, self.size, self.mesh):
                 self.engines.remove(engine)

@@ -1,0 +1,64 @@
+"""The application: a service, its routes, and the guard before them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+import grm_jax
+from grm_jax.judging.judge import Judge
+from grm_jax.serve import errors
+from grm_jax.serve.config import ServeCommand
+from grm_jax.serve.guard import Guard, local_names
+from grm_jax.serve.loop import JudgeLoop
+from grm_jax.serve.metrics import Metrics
+from grm_jax.serve.routes import judge as judging
+from grm_jax.serve.routes import nemo_gym, openai, page, status, trainers, vllm
+from grm_jax.serve.service import Service
+
+
+def new_service(judge: Judge, command: ServeCommand) -> Service:
+    """A service of a judge, whose loop is not started yet.
+
+    Raises:
+        ValueError: the judge is of a kind that cannot be served.
+    """
+    metrics = Metrics()
+    limits = command.limits
+    loop = JudgeLoop(judge, queue=limits.queue, longest_prompt=limits.prompt, watcher=metrics)
+    metrics.watch(loop)
+    return Service(loop, command, metrics)
+
+
+def new_app(service: Service, token: str | None) -> ASGIApp:
+    """The application of a service; its loop runs from start-up to shut-down.
+
+    token: what callers must send as a bearer's; None on a loopback address only.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.loop.start()
+        yield
+        service.loop.stop()
+
+    # No pages of FastAPI's, which load their scripts from elsewhere.
+    app = FastAPI(
+        title="grm serve", version=grm_jax.__version__, docs_url=None, redoc_url=None,
+        lifespan=lifespan,
+    )  # fmt: skip
+    errors.install(app)
+    for module in (judging, trainers, vllm, openai, nemo_gym, status):
+        app.include_router(module.routes(service))
+    app.include_router(page.routes())
+    command = service.command
+    return Guard(
+        app,
+        token=token,
+        names=None if command.exposed or token is not None else local_names(command.host),
+        most=command.limits.body,
+        metrics=service.metrics,
+    )

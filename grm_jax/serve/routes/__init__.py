@@ -1,0 +1,1 @@
+"""The routes: each file speaks one client's language."""

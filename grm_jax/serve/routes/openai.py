@@ -1,0 +1,121 @@
+"""/v1/chat/completions: the critique as the answer.
+
+The conversation is the prompt, and what is judged is its last turn, if that is the assistant's, or
+all turns of the roles response_1, response_2, .. as NeMo Gym's judges take them, with `principle`
+for what to judge by. Each of `n` choices is one sampled judgment.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from grm_jax.judging.judgment import Judgment, Verdict
+from grm_jax.serve.errors import UNREADABLE, as_refusals, refused
+from grm_jax.serve.loop import Question
+from grm_jax.serve.routes.judge import Seed, Temperature
+from grm_jax.serve.service import Service, unless_gone
+from grm_jax.text.messages import joined_parts
+
+_RESPONSE = re.compile(r"response_?(\d+)")
+# What would change the answer and is not there: leaving it out unsaid would be a wrong answer.
+_NOT_HERE = ("stop", "logprobs", "tools", "stream")
+
+
+class ChatRequest(BaseModel):
+    """A chat completion's request; see the module for which turns are judged."""
+
+    messages: list[dict[str, Any]]
+    model: str | None = None
+    n: int = 1
+    seed: Seed | None = None
+    temperature: Temperature | None = None
+    stop: Any = None
+    logprobs: Any = None
+    tools: Any = None
+    stream: Any = None
+
+
+def routes(service: Service) -> APIRouter:
+    """The route, on a service."""
+    router = APIRouter()
+
+    @router.post("/v1/chat/completions", summary="OpenAI: the critique as the answer")
+    async def chat(body: ChatRequest, request: Request) -> JSONResponse:
+        service.check_model(body.model)
+        for name in _NOT_HERE:
+            if getattr(body, name):
+                raise refused(f"{name} is not supported here: leave it out.")
+        with as_refusals():
+            asked = _read(body.messages)
+        question = service.question(**asked, k=body.n, seed=body.seed, temperature=body.temperature)
+        judgments, verdict = await unless_gone(request, _judgments(service, question))
+        tokens = sum(judgment.tokens for judgment in judgments)
+        return JSONResponse(
+            {
+                "id": f"chatcmpl-{uuid.uuid4().hex}",
+                "object": "chat.completion",
+                "created": int(time.time()),
+                "model": service.command.served_name,
+                "choices": [_choice(judgment) for judgment in judgments],
+                "usage": {"prompt_tokens": 0, "completion_tokens": tokens, "total_tokens": tokens},
+                "mean_scores": verdict and verdict.mean_scores,
+            }
+        )
+
+    return router
+
+
+async def _judgments(service: Service, question: Question) -> tuple[list[Judgment], Verdict | None]:
+    """The judgments in the order of their numbers, readable or not, and the verdict if any is."""
+    votes: list[Judgment] = []
+    job = await service.begin(question, votes.append)
+    verdict = None
+    try:
+        verdict = await service.finish(job)
+    except HTTPException as error:
+        detail: Any = error.detail
+        if detail["code"] != UNREADABLE:
+            raise
+    return sorted(votes, key=lambda judgment: judgment.sample), verdict
+
+
+def _choice(judgment: Judgment) -> dict[str, Any]:
+    return {
+        "index": judgment.sample,
+        "message": {"role": "assistant", "content": judgment.text},
+        "logprobs": None,
+        "finish_reason": "length" if judgment.reason == "truncated" else "stop",
+    }
+
+
+def _read(messages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The prompt, the responses and the principles in a conversation.
+
+    Raises:
+        ValueError: there is nothing to judge in it.
+    """
+    prompt, responses, principles = [], [], None
+    for number, turn in enumerate(messages, 1):
+        role = str(turn.get("role"))
+        if _RESPONSE.fullmatch(role):
+            responses.append(joined_parts(turn.get("content"), f"turn {number}"))
+        elif role == "principle":
+            principles = joined_parts(turn.get("content"), f"turn {number}")
+        else:
+            prompt.append(turn)
+    if not responses and prompt and prompt[-1].get("role") == "assistant":
+        responses = [joined_parts(prompt.pop().get("content"), f"turn {len(messages)}")]
+    if not responses:
+        raise ValueError(
+            "there is nothing to judge: end with the assistant's turn, or give responses the roles "
+            "response_1, response_2 and so on."
+        )
+    return {"prompt": prompt, "responses": responses, "principles": principles}

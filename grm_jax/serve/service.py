@@ -1,0 +1,182 @@
+"""`Service`: what every route stands on: limits, cohorts, and callers that go away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from fastapi import Request
+
+from grm_jax.judging.judgment import Judgment, Refusal, Verdict
+from grm_jax.serve.cohort import Cohorts, Share
+from grm_jax.serve.config import ServeCommand, seconds
+from grm_jax.serve.errors import UNREADABLE, as_refusals, refused
+from grm_jax.serve.loop import Job, JudgeLoop, Question
+from grm_jax.serve.metrics import Metrics
+from grm_jax.text.messages import Example, Message, as_messages
+
+T = TypeVar("T")
+
+
+class Asked(NamedTuple):
+    """What callers of one cohort have in common."""
+
+    prompt: tuple[Message, ...]
+    k: int
+    reference: str | None = None
+    principles: str | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """One response's part of a verdict: its mean score, the ends of the scale, and its group."""
+
+    mean: float
+    low: float
+    high: float
+    verdict: Verdict
+
+    @property
+    def normalised(self) -> float:
+        """The mean score on a scale from 0 to 1."""
+        return (self.mean - self.low) / (self.high - self.low)
+
+
+class Service:
+    """The judge of a server, for its routes.
+
+    Args:
+        loop: owns the engine.
+        command: the server's options.
+        metrics: counts.
+    """
+
+    def __init__(self, loop: JudgeLoop, command: ServeCommand, metrics: Metrics):
+        self.loop, self.command, self.metrics = loop, command, metrics
+        self.draining = False
+        self._asyncio: asyncio.AbstractEventLoop | None = None
+        wait = seconds("cohort_wait", command.cohort_wait)
+        self._cohorts = Cohorts(command.cohort, wait, self._cohort, metrics.cohorts.observe)
+
+    def check_model(self, name: str | None) -> None:
+        """Refuses a model that is not the one that is served: a request cannot load any."""
+        if name not in (None, "", self.command.served_name):
+            raise refused(
+                f"there is no model {name[:80]!r} here; this server has "
+                f"{self.command.served_name!r} alone.",
+                404,
+            )
+
+    def question(
+        self,
+        prompt: Any,
+        responses: Sequence[str],
+        *,
+        k: int | None = None,
+        seed: int | None = None,
+        temperature: float | None = None,
+        reference: str | None = None,
+        show_reference: bool = True,
+        principles: str | None = None,
+        id: str = "",
+    ) -> Question:
+        """A question within the limits; what is not given is the server's. Else a 422."""
+        limits = self.command.limits
+        if len(responses) > limits.responses:
+            raise refused(
+                f"there are {len(responses)} responses, and this server takes {limits.responses}."
+            )
+        k = self.command.k if k is None else k
+        if not 1 <= k <= limits.k:
+            raise refused(f"k is {k}; give 1 to {limits.k}.")
+        with as_refusals():
+            example = Example(prompt, responses, id, reference=reference, principles=principles)
+            strategy = self.command.strategy
+            if temperature is not None and temperature != strategy.temperature:
+                strategy = type(strategy)(temperature, strategy.top_k, strategy.top_p)
+        return Question(example, k, seed, strategy, show_reference)
+
+    async def begin(
+        self, question: Question, on_vote: Callable[[Judgment], None] | None = None
+    ) -> Job:
+        """Hands a question to the engine's thread; errors are a 422, and Busy."""
+        if not self.loop.ready.is_set():
+            raise refused("the server is warming up: ask again when /ready says so.", 503)
+        self.loop.check_room()
+        with as_refusals():
+            job = await asyncio.to_thread(self.loop.job, question, on_vote)
+        self.loop.submit(job)
+        return job
+
+    async def finish(self, job: Job) -> Verdict:
+        """The verdict; a caller that is cancelled gives the job up."""
+        try:
+            result = await asyncio.wrap_future(job.result)
+        finally:
+            self.loop.cancel(job)
+        if isinstance(result, Refusal):
+            raise refused(result.error, code=UNREADABLE)
+        return result
+
+    async def verdict(self, question: Question) -> Verdict:
+        """The verdict on a question."""
+        return await self.finish(await self.begin(question))
+
+    async def score(self, prompt: Any, response: str, **settings: Any) -> Score:
+        """The score of one response, judged together with others of its cohort, if there are."""
+        self._asyncio = asyncio.get_running_loop()
+        question = self.question(prompt, [response], **settings)
+        example = question.example
+        asked = Asked(example.prompt, question.k, example.reference, example.principles)
+        share: Share = await self._cohorts.join(asked, example.responses[0])
+        return self.part(share.verdict, share.index)
+
+    def part(self, verdict: Verdict, index: int) -> Score:
+        """One response's part of a verdict."""
+        template = self.loop.judge.asking.template(len(verdict.scores))
+        low, high = (0, 1) if template.chooses else (template.low, template.high)
+        return Score(verdict.mean_scores[index], low, high, verdict)
+
+    async def _cohort(self, asked: Asked, responses: Sequence[str]) -> Verdict:
+        question = self.question(
+            asked.prompt,
+            responses,
+            k=asked.k,
+            reference=asked.reference,
+            principles=asked.principles,
+        )
+        return await self.verdict(question)
+
+    def drain(self) -> None:
+        """Says that the server is about to end: no caller is held for others any more. May be
+        called from any thread, and from a signal's handler."""
+        self.draining = True
+        if self._asyncio is not None:
+            self._asyncio.call_soon_threadsafe(self._cohorts.flush)
+
+
+def turns(prompt: Any) -> tuple[Message, ...]:
+    """A prompt of any form as turns; else a 422."""
+    with as_refusals():
+        return as_messages(prompt)
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of some work, which is given up if the caller goes away."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise refused("the client went away.", 499)
+        return task.result()
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
