@@ -20,7 +20,8 @@ from grm_jax.rewards.cohorts import Cohorts
 from grm_jax.rewards.reading import Columns, Reader
 from grm_jax.rewards.scale import Scale
 from grm_jax.rewards.scorer import Result, Scored, Scorer, failures, mean_metrics, required
-from grm_jax.rewards.turns import answer_in, prompt_of, response_of
+from grm_jax.rewards.turns import answer_in, prompt_of
+from grm_jax.text.rendered import without_end
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -130,7 +131,7 @@ class JudgeReward:
         def reward(
             prompts: Sequence[str], completions: Sequence[str], **columns: Any
         ) -> list[float]:
-            answers = list(map(response_of, completions))
+            answers = list(map(without_end, completions))
             results = self.score(list(map(prompt_of, prompts)), answers, **columns)
             self._last.metrics = mean_metrics(results)
             return _or_nan(results)
@@ -239,7 +240,7 @@ class JudgeReward:
             ValueError: it could not be judged, and why.
         """
         shown = data.get("messages") or prompt_of(prompt)
-        row = self._reader.required(shown, response_of(completions), data)
+        row = self._reader.required(shown, without_end(completions), data)
         return required(self._scorer.submit([row]).result())[0].reward
 
     def _told_to_trl(self, results: Sequence[Result], columns: Columns) -> list[float | None]:

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from grm_jax.text.messages import ROLES, joined_parts, kind, turn_role
+from grm_jax.text.messages import joined_parts, kind, turn_role
+from grm_jax.text.rendered import is_rendered, split_turns, without_end
 
 Prompt = str | Sequence[Mapping[str, Any]]
-
-# One turn as the chat templates of Gemma, of ChatML (Qwen and others) and of Llama 3 write it.
-TURNS = (
-    re.compile(r"<start_of_turn>(\w+)\n(.*?)(?:<end_of_turn>\n?|\Z)", re.S),
-    re.compile(r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>\n?|\Z)", re.S),
-    re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n(.*?)(?:<\|eot_id\|>|\Z)", re.S),
-)
-# What ends an answer, where it was decoded with its special tokens.
-END = re.compile(
-    r"(?:\s*(?:<end_of_turn>|<eos>|</s>|<pad>"
-    r"|<\|(?:im_end|endoftext|eot_id|end_of_text|eom_id)\|>))+\s*\Z"
-)
 
 
 def prompt_of(rendered: str) -> Prompt:
@@ -28,18 +16,10 @@ def prompt_of(rendered: str) -> Prompt:
 
     What the template has begun of the answer is left out.
     """
-    for turn in TURNS:
-        found = turn.findall(rendered)
-        if not found:
-            continue
-        turns = [{"role": ROLES.get(role, role), "content": text.strip()} for role, text in found]
-        return turns[:-1] if len(turns) > 1 and turns[-1]["role"] == "assistant" else turns
+    turns, _ = split_turns(rendered)
+    if is_rendered(rendered):
+        return [{"role": turn.role, "content": turn.content} for turn in turns]
     return rendered
-
-
-def response_of(rendered: str) -> str:
-    """The answer without the special tokens that end it."""
-    return END.sub("", rendered)
 
 
 def answer_in(query: str, prompt: str) -> str:
@@ -53,7 +33,7 @@ def answer_in(query: str, prompt: str) -> str:
             "a query does not begin with its prompt, so that the answer in it cannot be told: the "
             "prompt was cut to fit, or the tokenizer does not give back the text that it is given."
         )
-    return response_of(query[len(prompt) :])
+    return without_end(query[len(prompt) :])
 
 
 def response_text(completion: Any) -> str:

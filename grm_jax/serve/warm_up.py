@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from grm_jax.bucket import bucket
+from grm_jax.judging.grouping import Reading
 from grm_jax.judging.judge import Judge
 from grm_jax.judging.meta import MetaRM
 from grm_jax.models.cache import FIRST_LENGTH
@@ -44,5 +45,5 @@ def _warm_up_meta(meta: MetaRM, longest: int) -> None:
     longest, length = min(longest, meta.longest), 1
     while length <= longest:
         size = bucket(length, meta.longest)
-        list(meta([(None, [(meta.folder.tokenizer.bos_id,) * size])]))
+        list(meta([(None, [Reading((meta.folder.tokenizer.bos_id,) * size)])]))
         length = size + 1

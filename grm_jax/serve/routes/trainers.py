@@ -11,8 +11,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from grm_jax.serve.errors import as_refusals, refused
-from grm_jax.serve.rendered import split_response, without_end
 from grm_jax.serve.service import Score, Service, unless_gone
+from grm_jax.text.rendered import split_response, without_end
 
 
 class GetReward(BaseModel):

@@ -13,9 +13,9 @@ from pydantic import BaseModel, model_validator
 
 from grm_jax.judging.judgment import Verdict
 from grm_jax.serve.errors import as_refusals, refused
-from grm_jax.serve.rendered import split_conversation
 from grm_jax.serve.routes.trainers import check_rows, together
 from grm_jax.serve.service import Service, turns, unless_gone
+from grm_jax.text.rendered import split_conversation
 
 
 class Classify(BaseModel):

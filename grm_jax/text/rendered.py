@@ -53,7 +53,7 @@ def split_conversation(text: str) -> tuple[tuple[Message, ...], str]:
     Raises:
         ValueError: it does not end with the assistant's turn.
     """
-    turns, begun = split_turns(_bare(text))
+    turns, begun = split_turns(text)
     if begun is None:
         raise ValueError(
             "the input has no last turn of the assistant's: send a conversation with the turn "
@@ -62,9 +62,15 @@ def split_conversation(text: str) -> tuple[tuple[Message, ...], str]:
     return turns, without_end(begun)
 
 
+def is_rendered(text: str) -> bool:
+    """Whether there are turn tokens in it."""
+    return _OPEN.search(text) is not None
+
+
 def split_turns(text: str) -> tuple[tuple[Message, ...], str | None]:
     """The turns of a rendered conversation up to its last question, and what there is of the
     answer, if its turn has begun. Text without turn tokens is one question."""
+    text = _bare(text)
     marks = list(_OPEN.finditer(text))
     if not marks:
         return (Message("user", without_end(text).strip()),), None
