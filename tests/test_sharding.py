@@ -15,8 +15,8 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 from grm_jax.aot.topology import Topology
 from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS, Gemma2Config
-from grm_jax.models.gemma2 import embed
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import embed
 from grm_jax.sharding import (
     DECODE_RULES,
     MESH_AXES,
@@ -160,7 +160,7 @@ def test_activations_are_pinned_whatever_comes_in(params):
     """After the embedding and on the logits, even if weights and tokens lie on every device."""
     tokens = jnp.asarray(tokens_of(BATCH, TIME))
     with jax.set_mesh(mesh_of((2, 2, 2))):
-        x = jax.jit(partial(embed, MODEL.config, dtype="float32"))(params, tokens)
+        x = jax.jit(partial(embed, MODEL.spec, dtype="float32"))(params, tokens)
         logits = jax.jit(MODEL.logits)(params, x)
         one_each = jax.jit(MODEL.logits)(params, x[:, 0])
     batch = ("data", "fsdp")

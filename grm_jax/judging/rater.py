@@ -20,8 +20,8 @@ from jaxtyping import Array, Float, Int
 from grm_jax.bucket import bucket
 from grm_jax.judging.folder import ModelFolder
 from grm_jax.judging.pending import Pending
-from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import Params
 from grm_jax.processes import everywhere, spread
 from grm_jax.sharding import DECODE_RULES, spec_for
 

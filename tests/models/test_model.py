@@ -13,9 +13,9 @@ from flax import nnx
 
 from grm_jax.models.attention import attention, causal_mask
 from grm_jax.models.config import PRESETS, Gemma2Config
-from grm_jax.models.gemma2 import embed
 from grm_jax.models.layers import Block, rms_norm
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import embed
 
 CONFIG = Gemma2Config(61, 4, 32, 48, 4, 2, 16, 24.0, sliding_window=6, attn_logit_softcap=5.0)
 MODEL = Model(CONFIG)
@@ -78,16 +78,18 @@ def test_numbers_that_no_gemma_has_are_refused(changes, words):
 
 def test_scan_equals_a_loop_over_layers(params):
     tokens, positions = tokens_of(2, 15), np.tile(np.arange(15, dtype=np.int32), (2, 1))
-    graph, _ = nnx.split(nnx.eval_shape(lambda: Block(CONFIG, "float32", nnx.Rngs(0))))
-    x = embed(CONFIG, params, jnp.asarray(tokens), "float32")
+    spec = CONFIG.spec
+    x = embed(spec, params, jnp.asarray(tokens), "float32")
     for layer in range(CONFIG.num_layers):
+        make = partial(Block, spec, spec.layers[layer], "float32")
+        graph, _ = nnx.split(nnx.eval_shape(lambda make=make: make(nnx.Rngs(0))))
         window = CONFIG.sliding_window if layer % 2 == 0 else None
         mask = causal_mask(jnp.asarray(positions), window)
         block = params["pairs"]["global" if layer % 2 else "local"]
         weights = jax.tree.map(lambda leaf, pair=layer // 2: leaf[pair], block)
         attend = partial(attention, mask=mask, softcap=CONFIG.attn_logit_softcap)
         x = nnx.merge(graph, weights)(x, jnp.asarray(positions), attend)
-    looped = rms_norm(x, params["final_norm"], CONFIG.rms_norm_eps)
+    looped = rms_norm(x, params["final_norm"], spec.norm)
     close(hidden(MODEL, params, tokens, positions), looped)
 
 
