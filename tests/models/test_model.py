@@ -51,12 +51,28 @@ def close(ours, theirs):
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("2b", 2_614_341_888), ("9b", 9_241_705_984), ("27b", 27_227_128_320)],
+    [
+        ("2b", 2_614_341_888),
+        ("9b", 9_241_705_984),
+        ("27b", 27_227_128_320),
+        ("gemma3-270m", 268_098_176),
+        ("gemma3-1b", 999_885_952),
+        ("gemma3-27b", 27_009_346_304),
+        ("qwen3-0.6b", 596_049_920),
+        ("qwen3-8b", 8_190_735_360),
+        ("qwen3-32b", 32_762_123_264),
+        ("llama-1b", 1_235_814_400),
+        ("llama-3b", 3_212_749_824),
+        ("llama-8b", 8_030_261_248),
+        ("llama-70b", 70_553_706_496),
+    ],
 )
 def test_published_sizes_have_their_number_of_weights(name, count):
     model = Model(PRESETS[name])
     assert model.num_params() == count
-    assert model.as_head("scalar").num_params() == count + PRESETS[name].embed_dim
+    spec = model.spec
+    head = 0 if spec.tied else spec.vocab_size * spec.embed_dim
+    assert model.as_head("scalar").num_params() == count - head + spec.embed_dim
     assert jax.tree.structure(model.abstract()) == jax.tree.structure(
         model.axes(), is_leaf=lambda node: isinstance(node, tuple)
     )
