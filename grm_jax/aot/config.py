@@ -36,8 +36,10 @@ class AotCommand:
             prefill, decode.
         sequences: Of one run, by default the paper's; of prefill and decode: k.
         length: Tokens of a sequence; of prefill and decode: of a prompt.
-        new: Tokens that decode draws per sample; of GRPO: so many of a sequence were drawn.
-        group: Samples of one prompt; 0: 4 of GRPO; of prefill and decode as many as there are.
+        new: Tokens that decode draws per sample; of GRPO, and of
+            meta-score with a group: so many of a sequence were drawn.
+        group: Samples of one prompt; 0: 4 of GRPO, 1 of meta-score; of prefill and decode as many
+            as there are.
         microbatches: Parts of a training step; 0: so many that a chip has one sequence at a time,
             of GRPO one group.
         remat: What a step computes again to save memory: none, attention, dots or full.

@@ -69,10 +69,10 @@ class Work:
     Args:
         sequences: of one run; of prefill and decode: samples that are drawn at once.
         length: tokens of a sequence; of prefill and decode: of a prompt.
-        new: tokens that decode draws per sample; so many of GRPO's sequences (half of them at
-            most) were written by the policy.
-        group: samples of one prompt; 0: the paper's 4 of GRPO, and of prefill and decode as many as
-            there are.
+        new: tokens that decode draws per sample; so many of the sequences of GRPO, and of
+            meta-score in groups, (half of them at most) stand behind the prompt.
+        group: samples of one prompt; 0: the paper's 4 of GRPO, 1 of meta-score, and of prefill and
+            decode as many as there are.
         microbatches: parts of a step; 0: so many that a device has one row, or of GRPO one prompt
             with its sequences, at a time.
         remat: what a step computes again to save memory, see `ComputeConfig`.
@@ -94,7 +94,7 @@ class Work:
                 raise ValueError(f"{name} is {getattr(self, name)}; give 0 (by itself) or more.")
 
     def grouped(self) -> tuple[int, int, Group]:
-        """Of GRPO: prompts, sequences of each, and the tokens of both parts.
+        """Of groups: prompts, sequences of each, and the tokens of both parts.
 
         Raises:
             ValueError: the sequences are not so many groups.
@@ -288,16 +288,31 @@ def _chunks(mesh: Mesh, rows: int, length: int) -> int:
 
 
 def _meta_score(config: Config, mesh: Mesh, work: Work) -> Program:
+    """Sequences in rows of their own, each but the last place its prompt; or in groups."""
     model = _stored(config).as_head("scalar")
-    shape = (work.sequences, work.length)
-    ids = _array(mesh, shape, jnp.int32, DECODE_RULES)
+    prompts, group, row = work.sequences, 1, Group(work.length - 1, 1)
+    if work.group > 1:
+        prompts, group, row = work.grouped()
+    shared = row if group > 1 else None
+    length = row.prompt + group * row.completion
+    front, behind = (
+        _array(mesh, shape, jnp.int32, DECODE_RULES)
+        for shape in ((prompts, row.prompt), (prompts, group, row.completion))
+    )
     return Program(
         _jitted(
-            jax.jit(rate, static_argnums=0), model, _params(model, mesh, DECODE_RULES), ids, ids
+            jax.jit(rate, static_argnums=0),
+            model,
+            _params(model, mesh, DECODE_RULES),
+            front,
+            front,
+            behind,
+            behind,
         ),
         mesh,
         work.sequences * work.length,
-        forward_flops(model, work.sequences, work.length, logits=work.sequences),
+        forward_flops(model, prompts, length, logits=work.sequences, group=shared),
+        pairs=shared and group_pairs(length, shared, _windows(model)),
     )
 
 
@@ -351,7 +366,7 @@ def _decode(config: Config, mesh: Mesh, work: Work) -> Program:
         scalar(jnp.int32),
     )
     return Program(
-        lambda: advance(on_cpu=False).lower(model, *arguments, steps=work.new, places=places),
+        lambda: advance(platform="tpu").lower(model, *arguments, steps=work.new, places=places),
         mesh,
         lanes * slots * work.new,
         decode_flops(model, lanes * slots, work.length, work.new),

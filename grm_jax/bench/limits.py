@@ -26,17 +26,17 @@ class Limits:
 
 
 def measure_limits(dtype: str, large: tuple[int, int, int] | None = None) -> Limits:
-    """The limits of the first device for arrays of this dtype; the median of several runs.
+    """The limits of the first device, of its arithmetic for matrices of this dtype; the median of
+    several runs.
 
     Args:
         large: bytes, side and calls, see LARGE; by default what suits the device.
     """
     size, side, calls = large or LARGE.get(jax.default_backend(), LARGE["other"])
-    numbers = size // jnp.dtype(dtype).itemsize
     # In place: fresh memory would be timed as well, page by page.
     scale = jax.jit(lambda x: x * 0.5 + 1, donate_argnums=0)
     multiply = jax.jit(lambda x, y: x @ y)
-    array = scale(jnp.ones(numbers, dtype))
+    array = scale(jnp.ones(size // 4, jnp.float32))
     matrix = jnp.full((side, side), 1 / side, dtype)
     through_memory = _seconds(lambda x: scale(x), array, calls)
     multiplied = _seconds(lambda x: multiply(x, matrix), matrix, calls)

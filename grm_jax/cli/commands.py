@@ -9,7 +9,8 @@ from grm_jax.aot.config import AotCommand, AotMatrixCommand
 from grm_jax.bench.config import JudgeBench, SamplerBench, TrainBench
 from grm_jax.data.config import WORLD, ItemsConfig
 from grm_jax.evals.experiments import config as configs
-from grm_jax.judging.judgment import check_samples
+from grm_jax.judging.config import Weights
+from grm_jax.judging.judgment import check_adaptive, check_samples
 from grm_jax.judging.kinds import Kind
 from grm_jax.judging.server import EndpointConfig
 from grm_jax.mesh import MeshConfig
@@ -38,6 +39,8 @@ class JudgeOptions:
             model's own.
         reference: Show the reference answer where a row has one.
         k: Samples per row; their scores are summed.
+        weights: "int8" keeps the matrices of the model's layers in a byte each: less memory,
+            slightly other scores (the meta RM stays as it is).
         meta_rm: A model that rates the samples, of which then only the better ones are summed:
             "tiny-meta" (bundled), a folder, or a hub id.
         k_meta: How many of them; by default half of k.
@@ -56,6 +59,7 @@ class JudgeOptions:
     templates: str | None = None
     reference: bool = False
     k: int = 8
+    weights: Weights | None = None
     meta_rm: str | None = None
     k_meta: int | None = None
     strategy: Strategy = field(default_factory=lambda: Strategy(temperature=0.5))
@@ -72,6 +76,8 @@ class JudgeOptions:
             )
         if self.samples is not None and self.endpoint is not None:
             raise ValueError("samples and endpoint are both given: judgments have one source.")
+        if self.weights is not None and (self.samples or self.endpoint):
+            raise ValueError("weights are those of a model: leave out --samples and --endpoint.")
 
 
 def check_pairs(options: JudgeOptions, option: str) -> None:
@@ -99,7 +105,8 @@ class JudgeCommand(JudgeOptions):
         split: Which split of a folder or a hub data set to read.
         limit: Read only the first so many rows.
         shown: "list" shows the judge all responses at once, "pair" two at a time.
-        adaptive: Draw no more samples of a row, once those left of the k cannot change its winner.
+        adaptive: true: draw no more samples of a row, once those left of the k cannot change its
+            winner; a number such as 0.99: once they leave it as it is with this probability.
         tokenizer: Take the tokenizer from this folder or hub id, not from the model's.
         dtype: What activations are computed in, float32 or bfloat16; by default float32 on a CPU
             and elsewhere the type of the weights.
@@ -110,12 +117,13 @@ class JudgeCommand(JudgeOptions):
     split: str | None = None
     limit: int | None = None
     shown: Literal["list", "pair"] = "list"
-    adaptive: bool = False
+    adaptive: bool | float = False
     tokenizer: str | None = None
     dtype: str | None = None
 
     def __post_init__(self) -> None:
         check_samples(self.k)
+        check_adaptive(self.adaptive)
         super().__post_init__()
         if self.shown == "pair":
             check_pairs(self, "--shown")

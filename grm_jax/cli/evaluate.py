@@ -31,8 +31,18 @@ ALL = "paper"
 # The options that decide the result, in a report's order. The others may differ when an evaluation
 # is continued.
 DECIDE = (
-    *("benchmark", "data", "limit", "model", "judge_kind", "samples", "endpoint", "templates"),
-    *("reference", "input", "k", "meta_rm", "k_meta", "strategy", "max_new_tokens", "seed"),
+    *("benchmark", "data", "limit", "model", "weights", "judge_kind", "samples", "endpoint"),
+    *(
+        "templates",
+        "reference",
+        "input",
+        "k",
+        "meta_rm",
+        "k_meta",
+        "strategy",
+        "max_new_tokens",
+        "seed",
+    ),
 )
 
 

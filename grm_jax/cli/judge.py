@@ -24,8 +24,8 @@ from grm_jax.paths import expanded
 from grm_jax.processes import from_first, is_first, say
 from grm_jax.sharding import make_mesh
 
-# Options that may differ when a file is continued: they change no verdict, and a log-probability
-# by rounding at most.
+# Options that may differ when a file is continued. The last two change log-probabilities by
+# rounding, and so, very seldom, a token; each verdict says the size of its engine.
 FREE = ("output", "limit", "mesh", "slots")
 
 
@@ -50,7 +50,7 @@ def run(command: JudgeCommand) -> int:
             _drive(command, source, file)
             say(file.summary())
             if command.adaptive:
-                say(file.saved(command.k))
+                say(file.saved(command.k, command.adaptive))
             return 0 if from_first(lambda: file.verdicts) else 1
 
 
@@ -79,7 +79,7 @@ def _drive(command: JudgeCommand, examples: Source, sink: Showcase | VerdictFile
         if not command.adaptive:
             drawn = source.sample_all(rows if asking else (), judge.k)
         elif isinstance(source, Judge):
-            drawn = source.sample_all(rows, judge.k, adaptive=True)
+            drawn = source.sample_all(rows, judge.k, adaptive=command.adaptive)
         else:
             raise ValueError("adaptive voting is for judges that write, several samples per row.")
         for sampled in drawn:

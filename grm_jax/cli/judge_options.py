@@ -38,6 +38,7 @@ class CommandJudge:
         self._loading: dict[str, Any] = {
             "tokenizer": tokenizer,
             "dtype": dtype,
+            "weights": options.weights,
             "mesh": options.mesh,
         }
         self._config = JudgeConfig(

@@ -30,6 +30,7 @@ class VerdictFile:
     def __init__(self, path: Path, folder: Path | None = None):
         self.path = path
         self._counts: Counter[str] = Counter()
+        self._engines: Counter[str] = Counter()
         self._kept = 0
         self._file = ResultFile(path, VerdictLines(folder), on_line=self._count)
 
@@ -65,20 +66,30 @@ class VerdictFile:
     def summary(self) -> str:
         """One sentence on what the file holds now."""
         kept = f" {self._kept} lines of other rows are kept at its end." if self._kept else ""
+        if len(self._engines) > 1:
+            kept += f" {_sizes(self._engines)}"
         return (
             f"{self.path}: {self._counts['verdicts']} verdicts, {self._counts['errors']} rows with "
             f"an error; {self._counts['valid']} of {self._counts['samples']} samples had scores."
             f"{kept}"
         )
 
-    def saved(self, k: int) -> str:
+    def saved(self, k: int, confidence: float) -> str:
         """One sentence on how many votes adaptive voting did without."""
         most = k * self._counts["verdicts"]
         share = (most - self._counts["samples"]) / most if most else 0.0
-        return f"{share:.1%} of {most} votes were not needed to find the winners."
+        if confidence == 1:
+            return f"{share:.1%} of {most} votes were not needed to find the winners."
+        return (
+            f"{share:.1%} of {most} votes were left out; each winner is that of all its {k} votes "
+            f"with a probability of {confidence} or more."
+        )
 
     def _count(self, line: Line) -> None:
         self._counts["errors" if "error" in line else "verdicts"] += 1
+        if "error" not in line:
+            size = line.get("engine") or {"of unknown size": ""}
+            self._engines[", ".join(f"{name} {count}".strip() for name, count in size.items())] += 1
         self._counts["samples"] += line.get("k", 0)
         self._counts["valid"] += line.get("valid", 0)
 
@@ -112,6 +123,14 @@ class VerdictLines:
         if self._folder is not None and isinstance(path, str):
             head["path"] = os.path.relpath(path, self._folder)
         return head | ({"digest": row.digest} if isinstance(row, Example) else {})
+
+
+def _sizes(engines: Counter[str]) -> str:
+    """One sentence on engines of several sizes."""
+    parts = (f"{count} ({size})" for size, count in engines.most_common())
+    return (
+        f"Engines of several sizes drew its verdicts, which rounds differently: {', '.join(parts)}."
+    )
 
 
 def _without_id(line: Line) -> Line:

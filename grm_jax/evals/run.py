@@ -156,4 +156,4 @@ def _withheld(sampled: Sampled) -> Sampled:
     kept = {name: example.meta[name] for name in ("subset", "unit") if name in example.meta}
     silent = Example(WITHHELD, [WITHHELD] * example.n, example.id, label=example.label, meta=kept)
     judgments = (replace(j, principles="", critique="", text="") for j in sampled.judgments)
-    return Sampled(silent, tuple(judgments), sampled.digest)
+    return Sampled(silent, tuple(judgments), sampled.digest, sampled.engine)

@@ -32,6 +32,8 @@ class Survey:
         subsets: rows that were judged, by subset.
         invalid: judgments without scores by reason.
         tokens: generated in all.
+        engines: rows by the size of the engine that drew their judgments, as (name, number) pairs;
+            those of which it is not known under ().
         unanswered, unread: the first LISTED rows that the judge refused, and that could not be
             read, as {"id", "error"}; `unanswered_rows`, by subset, and `unread_rows` count all.
         left_out: rows that the official script leaves out, by subset; `why_left_out`: why the first
@@ -44,6 +46,7 @@ class Survey:
     subsets: Counter[str] = field(default_factory=Counter)
     invalid: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
+    engines: Counter[tuple[tuple[str, int], ...]] = field(default_factory=Counter)
     unanswered: list[Row] = field(default_factory=list)
     unanswered_rows: Counter[str] = field(default_factory=Counter)
     unread: list[Row] = field(default_factory=list)
@@ -64,6 +67,7 @@ class Survey:
         self.subsets[benchmark.subset(row.example)] += 1
         self.invalid.update(j.reason for j in row.judgments if j.reason is not None)
         self.tokens += sum(j.tokens for j in row.judgments)
+        self.engines[tuple(sorted((row.engine or {}).items()))] += 1
         if ratings := _ratings(row):
             self._ratings.append(ratings)
         self.rated |= any(j.meta is not None for j in row.judgments)
@@ -90,13 +94,17 @@ class Survey:
         return rank(self._ratings) if self._ratings else None
 
     def to_json(self) -> dict[str, Any]:
-        """Counts, shares and means; no list."""
+        """Counts, shares and means, and which engines drew how many rows."""
         return {
             "judgments": self.judgments,
             "invalid": dict(sorted(self.invalid.items(), key=lambda x: (-x[1], x[0]))),
             "invalid_share": sum(self.invalid.values()) / max(self.judgments, 1),
             "tokens": self.tokens,
             "mean_tokens": self.mean_tokens,
+            "engines": [
+                {"size": dict(size) or None, "rows": rows}
+                for size, rows in sorted(self.engines.items())
+            ],
         }
 
     def _add_refusal(self, row: Refusal) -> None:

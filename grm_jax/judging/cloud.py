@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from grm_jax.judging.asking import Asking
+from grm_jax.judging.config import Weights
 from grm_jax.judging.folder import ModelFolder, load_model_folder
+from grm_jax.judging.grouping import Reading
 from grm_jax.judging.judge import Judge
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled, check_samples
-from grm_jax.judging.meta import meta_tokens
+from grm_jax.judging.meta import meta_reading
 from grm_jax.judging.pending import sample_parts
-from grm_jax.judging.rater import Rater, Tokens
+from grm_jax.judging.rater import Rater
 from grm_jax.judging.samples import SampleSource
 from grm_jax.judging.scalar import alone, complete, unscored
 from grm_jax.mesh import MeshConfig
 from grm_jax.text.messages import Example
-from grm_jax.text.prompts import Template
-from grm_jax.text.tokenizer import Tokenizer
 
 
 class Critic(Judge):
@@ -56,6 +56,7 @@ class CLoud:
         tokenizer: str | None = None,
         templates: str | None = None,
         dtype: str | None = None,
+        weights: Weights | None = None,
         mesh: MeshConfig | None = None,
         slots: int = 64,
         **settings: Any,
@@ -69,6 +70,7 @@ class CLoud:
             "tokenizer": tokenizer,
             "templates": templates,
             "dtype": dtype,
+            "weights": weights,
             "mesh": mesh,
         }
         folder = load_model_folder(name, **loading)
@@ -98,15 +100,19 @@ class CLoud:
             elif (scores := complete(rewards)) is None:
                 yield unscored(example, rewards, self.rater)
             else:
-                yield Sampled(example, tuple(_joined(parts, scores, k)))
+                engine = next((part.engine for part in parts if isinstance(part, Sampled)), None)
+                yield Sampled(example, tuple(_joined(parts, scores, k)), engine=engine)
 
-    def _wanted(self, parts: Sequence[Sampled | Refusal]) -> list[Tokens]:
-        """What the value head reads: each response's critiques, response by response."""
+    def _wanted(self, parts: Sequence[Sampled | Refusal]) -> list[Reading]:
+        """What the value head reads: each response's critiques, response by response.
+
+        The request that the critic answered is shared by the critiques of a response.
+        """
         if any(isinstance(part, Refusal) for part in parts):
             return []
         folder = self.rater.folder
         return [
-            tuple(value_tokens(folder.tokenizer, folder.templates.meta, part.example, judgment))
+            meta_reading(folder.tokenizer, folder.templates.meta, part.example, judgment)
             for part in parts
             if isinstance(part, Sampled)
             for judgment in part.judgments
@@ -124,14 +130,6 @@ def criticise(
     for pending, _ in sample_parts(critic, examples, k, singles):
         if pending.complete:
             yield pending.owner, list(pending.in_order())
-
-
-def value_tokens(
-    tokenizer: Tokenizer, template: Template, example: Example, critique: Judgment
-) -> list[int]:
-    """What the value head reads: the request that the critic answered, and the critique."""
-    request, written = meta_tokens(tokenizer, template, example, critique)
-    return [*request, *written]
 
 
 def _joined(

@@ -57,12 +57,13 @@ class SampleLines:
     def fresh(self, result: Any, row: Example) -> Line:
         if isinstance(result, Refusal):
             return self.refused(result, row)
-        return self.form(Sampled(row, result.judgments))
+        return self.form(Sampled(row, result.judgments, engine=result.engine))
 
     def again(self, line: Line, row: Example) -> Line:
         """What is known of the row as it is now, and what was sampled then."""
         if "judgments" in line:
-            return {**self.form(Sampled(row, ())), "judgments": line["judgments"]}
+            sampled = Sampled(row, (), engine=line.get("engine"))
+            return {**self.form(sampled), "judgments": line["judgments"]}
         return self.refused(Refusal(row.id, line["error"]), row)
 
     def bad(self, row: Refusal) -> Line:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from grm_jax.judging.kinds import Kind
 from grm_jax.judging.server import EndpointConfig
 from grm_jax.sampling.strategy import Strategy
+
+# What the matrices of a model's layers are kept in, where it is not the type of their files.
+Weights = Literal["int8"]
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,14 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from grm_jax.judging.config import Weights
 from grm_jax.judging.kinds import KINDS, Kind
 from grm_jax.judging.kinds import Learns as Learns
 from grm_jax.mesh import MeshConfig
 from grm_jax.models import hf
 from grm_jax.models.hf_folder import find_folder
 from grm_jax.models.model import Model
+from grm_jax.models.quantized import quantized
 from grm_jax.models.transformer import Params
 from grm_jax.presets import BUNDLED, bundled
 from grm_jax.processes import several
@@ -63,6 +65,7 @@ def load_model_folder(
     tokenizer: str | None = None,
     templates: str | None = None,
     dtype: str | None = None,
+    weights: Weights | None = None,
     mesh: MeshConfig | None = None,
 ) -> ModelFolder:
     """Loads the bundled "tiny", a local folder, or a hub id.
@@ -72,6 +75,8 @@ def load_model_folder(
         templates: a folder whose files replace the built-in templates of the same names.
         dtype: what activations are computed in; weights stay in the type of their files. None:
             float32 on a CPU (which is slow in bfloat16), elsewhere the weights' own.
+        weights: "int8": the layers' matrices are kept in it, see `models.quantized`; None: in the
+            type of their files.
         mesh: devices to spread over; None: one device, or in a job of several processes all of its
             devices, which then share the samples and hold the whole model each.
 
@@ -94,6 +99,8 @@ def load_model_folder(
     if dtype is None and jax.default_backend() == "cpu":
         dtype = "float32"
     model, params = hf.load_folder(path, mesh=devices, dtype=dtype)
+    if weights == "int8":
+        params = quantized(params)
     if words.vocab_size > model.config.vocab_size:
         raise ValueError(
             f"the tokenizer has {words.vocab_size} entries, but the model in {path} embeds only "

@@ -13,13 +13,21 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from grm_jax.judging.asking import Asking, read_completion
+from grm_jax.judging.config import Weights
 from grm_jax.judging.folder import ModelFolder, load_model_folder
-from grm_jax.judging.judgment import Judgment, Refusal, Sampled, Verdict, check_samples
+from grm_jax.judging.judgment import (
+    Judgment,
+    Refusal,
+    Sampled,
+    Verdict,
+    check_adaptive,
+    check_samples,
+)
 from grm_jax.judging.kinds import KINDS, Writes
 from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.pending import Pending, gather
@@ -124,6 +132,7 @@ class Judge:
         tokenizer: str | None = None,
         templates: str | None = None,
         dtype: str | None = None,
+        weights: Weights | None = None,
         mesh: MeshConfig | None = None,
         meta_rm: str | Path | MetaRM | None = None,
         **settings: Any,
@@ -131,12 +140,18 @@ class Judge:
         """Loads "tiny" (bundled), a model folder, or a hub id; `settings` as for `Judge`.
 
         meta_rm: the meta RM, or where it is: "tiny-meta" (bundled), a folder, or a hub id.
+        tokenizer, templates, dtype, weights, mesh: as for `load_model_folder`.
 
         Raises:
             ValueError, FileNotFoundError: what is missing or does not fit, and what to do.
         """
         folder = load_model_folder(
-            name, tokenizer=tokenizer, templates=templates, dtype=dtype, mesh=mesh
+            name,
+            tokenizer=tokenizer,
+            templates=templates,
+            dtype=dtype,
+            weights=weights,
+            mesh=mesh,
         )
         if meta_rm is not None and not isinstance(meta_rm, MetaRM):
             slots = settings.get("slots", 64)
@@ -144,7 +159,7 @@ class Judge:
         return cls(folder, meta_rm=meta_rm, **settings)
 
     def __call__(
-        self, example: Example, k: int = 8, *, adaptive: bool = False, **settings: Any
+        self, example: Example, k: int = 8, *, adaptive: bool | float = False, **settings: Any
     ) -> Verdict:
         """Judges one Example with k samples, or fewer if `adaptive` (see `sample_all`); `settings`
         (temperature, top_k, top_p) for this call. It runs a program of k slots, not of all, so that
@@ -168,7 +183,7 @@ class Judge:
         k: int = 8,
         strategy: Strategy | None = None,
         *,
-        adaptive: bool = False,
+        adaptive: bool | float = False,
     ) -> Iterator[Verdict | Refusal]:
         """Judges a stream, k samples each; yields in the order in which Examples are finished.
 
@@ -185,7 +200,7 @@ class Judge:
         k: int = 8,
         strategy: Strategy | None = None,
         *,
-        adaptive: bool = False,
+        adaptive: bool | float = False,
     ) -> Iterator[Sampled | Refusal]:
         """As `judge_all`, but without a vote: every judgment, with its meta score if there is a
         meta RM."""
@@ -203,15 +218,20 @@ class Judge:
         k: int = 8,
         strategy: Strategy | None = None,
         *,
-        adaptive: bool = False,
+        adaptive: bool | float = False,
     ) -> Iterator[Sampled | Refusal]:
         """As `judge_all`, but without a vote or a meta RM: every judgment, readable or not.
 
         adaptive: draw no more samples of an Example, once none of those left of the k can change
-            its winner (of one response: all k), see `still_needed`. They come in rounds of as many
-            as it takes at least, so that those that count do not depend on what else is judged.
+            its winner (of one response: all k), see `still_needed`; or, of a number below 1, once
+            its winner is that of all k with this probability. They come in rounds of as many as it
+            takes at least, so that those that count do not depend on what else is judged.
+
+        Raises:
+            ValueError: k is not positive, or `adaptive` is no probability.
         """
         check_samples(k)
+        check_adaptive(adaptive)
         sampler = replace(self.sampler, strategy=strategy) if strategy else self.sampler
         refused: deque[Refusal] = deque()
         rounds: deque[_Open] = deque()
@@ -222,13 +242,13 @@ class Judge:
             for example in examples:
                 while rounds:
                     yield from self._requests(rounds.popleft())
-                first = self._still_needed(example, (), k) if adaptive else k
+                first = self._still_needed(example, (), k, adaptive) if adaptive else k
                 try:
                     asked = self._requests(Pending(example, tuple(range(first))))
                 except ValueError as error:
                     refused.append(Refusal(example.id, str(error)))
                     continue
-                undecided += adaptive
+                undecided += bool(adaptive)
                 yield from asked
             while undecided:
                 yield from self._requests(rounds.popleft()) if rounds else (None,)
@@ -240,20 +260,26 @@ class Judge:
                 yield result
                 continue
             if adaptive:
-                if more := self._still_needed(result.owner, result.in_order(), k):
+                if more := self._still_needed(result.owner, result.in_order(), k, adaptive):
                     keys = tuple(range(len(result.keys) + more))
                     rounds.append(Pending(result.owner, keys, result.parts))
                     continue
                 undecided -= 1
             if all(math.isfinite(judgment.logprob) for judgment in result.parts.values()):
-                yield Sampled(result.owner, result.in_order())
+                yield Sampled(result.owner, result.in_order(), engine=self._engine())
             else:
                 yield Refusal(result.owner.id, NOT_FINITE.format(self.folder.path))
 
-    def _still_needed(self, example: Example, judgments: Sequence[Judgment], k: int) -> int:
+    def _engine(self) -> dict[str, int]:
+        """The numbers that say the engine's size; 0 stands for what follows from them."""
+        return {name: count for name, count in asdict(self.sampler.size).items() if count}
+
+    def _still_needed(
+        self, example: Example, judgments: Sequence[Judgment], k: int, confidence: float
+    ) -> int:
         template = self.asking.template(example.n)
         spread = 1 if template.chooses else template.high - template.low
-        return still_needed(judgments, k, example.n, spread)
+        return still_needed(judgments, k, example.n, spread, confidence)
 
     def _requests(self, pending: _Open) -> list[Request[_Asked]]:
         """One request per distinct order of the responses, for the samples that are not there; all

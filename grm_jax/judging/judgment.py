@@ -54,11 +54,15 @@ class Sampled:
     """An Example and its k judgments, in the order of their numbers, before any vote.
 
     judged: the digest of what was judged, where the Example's texts are withheld.
+    engine: the size of the engine that drew the samples, as `EngineSize` has it, without what
+        follows from the model; their bits depend on it. None: there is no such engine, or the file
+        that they are from does not say.
     """
 
     example: Example
     judgments: tuple[Judgment, ...]
     judged: str | None = field(default=None, compare=False)
+    engine: Mapping[str, int] | None = field(default=None, compare=False)
 
     @property
     def digest(self) -> str:
@@ -80,6 +84,7 @@ class Verdict:
         valid, k: how many of the k judgments have scores.
         degenerate: the responses in which there is nothing to judge, by index, and why: "empty",
             "blank" or "no visible text". They are judged like any other.
+        engine: the size of the engine that drew the judgments, see `Sampled`.
     """
 
     id: str
@@ -92,6 +97,7 @@ class Verdict:
     k: int
     judgments: tuple[Judgment, ...]
     degenerate: Mapping[int, str] = field(default_factory=dict)
+    engine: Mapping[str, int] | None = field(default=None, compare=False)
 
     @property
     def invalid_reasons(self) -> dict[str, int]:
@@ -117,6 +123,8 @@ class Verdict:
         head = {name: row.pop(name) for name in ("id", "scores")}
         head |= {"mean_scores": self.mean_scores, "counted": self.counted}
         row = {**head, **row, "invalid_reasons": self.invalid_reasons}
+        if self.engine is None:
+            del row["engine"]
         for judgment in row["judgments"]:
             # The text repeats principles and critique, except where it could not be parsed.
             if judgment["scores"] is not None:
@@ -156,3 +164,12 @@ def check_samples(k: int) -> None:
     """Raises ValueError unless there is to be a sample."""
     if k < 1:
         raise ValueError(f"k is {k}; a verdict needs at least one sample.")
+
+
+def check_adaptive(adaptive: bool | float) -> None:
+    """Raises ValueError unless it is true or false, or a probability that is better than chance."""
+    if adaptive and not 0.5 <= adaptive <= 1:
+        raise ValueError(
+            f"adaptive is {adaptive}; give true for the winner of all k votes, or from 0.5 up to 1 "
+            "the probability with which it is to be that winner."
+        )

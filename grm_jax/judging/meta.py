@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from grm_jax.judging.folder import load_model_folder
+from grm_jax.judging.grouping import Reading
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled, identity
-from grm_jax.judging.rater import NOT_FINITE, Rater, Tokens
+from grm_jax.judging.rater import NOT_FINITE, Rater
 from grm_jax.mesh import MeshConfig
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Template, render_meta
@@ -54,25 +55,27 @@ class MetaRM(Rater):
             if isinstance(result, Sampled):
                 left = iter(ratings)
                 rated = (replace(j, meta=next(left)) if j.scores else j for j in result.judgments)
-                result = Sampled(result.example, tuple(rated))
+                result = replace(result, judgments=tuple(rated))
             yield result
 
-    def tokens(self, example: Example, judgment: Judgment) -> list[int]:
-        """What the model reads of a judgment; the score is taken at the last token."""
-        folder = self.folder
-        request, written = meta_tokens(folder.tokenizer, folder.templates.meta, example, judgment)
-        return [*request, *written]
+    def reading(self, example: Example, judgment: Judgment) -> Reading:
+        """What the model reads of a judgment; the score is taken at the last token.
 
-    def _wanted(self, result: Sampled | Refusal) -> list[Tokens]:
+        Judgments with the responses in the same order share the request.
+        """
+        return meta_reading(self.folder.tokenizer, self.folder.templates.meta, example, judgment)
+
+    def _wanted(self, result: Sampled | Refusal) -> list[Reading]:
         """What there is to rate: the judgments that have scores."""
         if isinstance(result, Refusal):
             return []
-        return [tuple(self.tokens(result.example, j)) for j in result.judgments if j.scores]
+        return [self.reading(result.example, j) for j in result.judgments if j.scores]
 
 
-def meta_tokens(
+def meta_reading(
     tokenizer: Tokenizer, template: Template, example: Example, judgment: Judgment
-) -> tuple[list[int], list[int]]:
+) -> Reading:
     """The meta RM's chat as ids: the request as the judge's order has it, and the judgment."""
     request, written = render_meta(example.permuted(judgment.order), template, judgment.text)
-    return tokenizer.encode_chat([request]), tokenizer.encode_completion(written.content)
+    completion = tokenizer.encode_completion(written.content)
+    return Reading(tuple(tokenizer.encode_chat([request])), tuple(completion))

@@ -49,7 +49,8 @@ class PairInput:
                     if isinstance(part, Sampled)
                 }
                 if len(parts) == len(pending.keys):
-                    yield Sampled(example, tuple(_joined(example, parts, s) for s in range(k)))
+                    joined = tuple(_joined(example, parts, s) for s in range(k))
+                    yield Sampled(example, joined, engine=result.engine)
 
 
 def split(example: Example) -> dict[Pair, Example]:

@@ -1,6 +1,7 @@
 """`Rater`: scores of token sequences by a model with a scalar head, batched and bit-stable.
 
 `Reader` is what it has in common with whatever else runs a model once over many sequences.
+Letters: P rows, S prompt, G completions of a row, T time, D model.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int
 
-from grm_jax.bucket import bucket
 from grm_jax.judging.folder import ModelFolder
+from grm_jax.judging.grouping import GROUPS, Reading, Row, Shape, fill, rows
 from grm_jax.judging.pending import Pending
+from grm_jax.models import scalar_head
 from grm_jax.models.model import Model
 from grm_jax.models.transformer import Params
 from grm_jax.processes import everywhere, spread
 from grm_jax.sharding import DECODE_RULES, spec_for
 
 T = TypeVar("T")
-R = TypeVar("R")  # the result of one sequence
-Tokens = tuple[int, ...]
+R = TypeVar("R")  # the result of one reading
 NOT_FINITE = (
     "a score that {} gives this row is not finite (NaN or inf): try --dtype float32, or another "
     "checkpoint."
@@ -36,14 +37,14 @@ NOT_FINITE = (
 
 @dataclass
 class _Asked(Generic[T]):
-    """A request: the caller's tag, and the sequences that it wants, of which some may not fit."""
+    """A request: the caller's tag, and the readings that it wants, of which some may not fit."""
 
     tag: T
-    wanted: Sequence[Tokens]
+    wanted: Sequence[Reading]
 
 
-# A sequence that is to be read, and the request that it belongs to.
-_Row = tuple[Pending[_Asked[T], Tokens, R], Tokens]
+# A row that is to be read, and the request that it belongs to.
+_Place = tuple[Pending[_Asked[T], Reading, R], Row]
 
 
 @dataclass
@@ -65,8 +66,13 @@ class Reader(Generic[R]):
         if self.slots < 1:
             raise ValueError(f"slots is {self.slots}; at least one sequence must be read at once.")
 
-    def compute(self, tokens: Array, positions: Array) -> Array:
-        """Starts the program on right-padded rows [B, T]; it gives an R for each row [B, ..]."""
+    def compute(
+        self, prompts: Array, prompt_positions: Array, tokens: Array, positions: Array
+    ) -> Array:
+        """Starts the program on rows as of `Grouped`; it gives an R for each completion [P, G, ..].
+
+        A completion ends before T: where T - 1 of its tokens are real, the last is padding.
+        """
         raise NotImplementedError
 
     @property
@@ -75,48 +81,57 @@ class Reader(Generic[R]):
         return self.folder.model.config.max_position
 
     def __call__(
-        self, requests: Iterable[tuple[T, Sequence[Tokens]]]
+        self, requests: Iterable[tuple[T, Sequence[Reading]]]
     ) -> Iterator[tuple[T, list[R | None]]]:
-        """(tag, sequences) in, (tag, the result of each sequence) out, None where it is too long.
+        """(tag, readings) in, (tag, the result of each) out, None where one is too long.
 
-        Yields in the order in which requests are finished; one without sequences at once. A result
-        has the same bits whatever else is read: rows of one padded length share a batch that is
-        always full-sized. A sequence that comes several times in a request is read once.
+        Yields in the order in which requests are finished; one without readings at once. A prompt
+        that several readings of a request share is forwarded once for up to four of them. A result
+        has the same bits whatever other requests, and other prompts of its own, are read: rows of
+        one shape share a batch that is always full-sized. A reading that comes several times in a
+        request is read once.
         """
-        queues: dict[int, list[_Row[T, R]]] = {}
-        in_flight: deque[tuple[list[_Row[T, R]], Array]] = deque()
+        queues: dict[Shape, list[_Place[T, R]]] = {}
+        in_flight: deque[tuple[list[_Place[T, R]], Array]] = deque()
+        groups = self._groups
         for tag, wanted in requests:
-            fitting = tuple(ids for ids in dict.fromkeys(wanted) if len(ids) <= self.longest)
-            pending = Pending[_Asked[T], Tokens, R](_Asked(tag, wanted), fitting)
+            fitting = tuple(one for one in dict.fromkeys(wanted) if one.length <= self.longest)
+            pending = Pending[_Asked[T], Reading, R](_Asked(tag, wanted), fitting)
             if not fitting:
                 yield _results(pending)
-            for ids in fitting:
-                size = bucket(len(ids), self.longest)
-                queue = queues.setdefault(size, [])
-                queue.append((pending, ids))
-                if len(queue) == self.slots:
-                    batch = queues.pop(size)
-                    in_flight.append((batch, self._dispatch(size, batch)))
+            for row in rows(fitting, self.longest, groups):
+                queue = queues.setdefault(row.shape, [])
+                queue.append((pending, row))
+                if len(queue) == self.slots // row.shape.group:
+                    batch = queues.pop(row.shape)
+                    in_flight.append((batch, self._dispatch(row.shape, batch)))
                     if len(in_flight) > 1:
                         yield from _fetch(*in_flight.popleft())
-        in_flight.extend((batch, self._dispatch(size, batch)) for size, batch in queues.items())
+        in_flight.extend((batch, self._dispatch(shape, batch)) for shape, batch in queues.items())
         while in_flight:
             yield from _fetch(*in_flight.popleft())
 
-    def _dispatch(self, size: int, batch: list[_Row[T, R]]) -> Array:
-        """Starts one program on a full-sized batch; returns at once with results to come."""
-        tokens = np.zeros((self.slots, size), np.int32)
-        positions = np.full((self.slots, size), -1, np.int32)
-        positions[:, 0] = 0  # an unused row is one padding token, so that nothing is empty
-        for row, (_, ids) in enumerate(batch):
-            tokens[row, : len(ids)] = ids
-            positions[row, : len(ids)] = np.arange(len(ids))
+    @property
+    def _groups(self) -> tuple[int, ...]:
+        """How many completions a row may have, so that each device has as many rows as another."""
+        slots, sharding = self.slots, self._sharding()
+        if sharding is not None:
+            (slots,) = sharding.shard_shape((self.slots,))
+        return tuple(group for group in GROUPS if slots % group == 0)
+
+    def _sharding(self) -> NamedSharding | None:
+        """Of the rows; None on one device."""
         mesh = self.folder.mesh
-        if mesh is None:
-            arrays = (jnp.asarray(tokens), jnp.asarray(positions))
+        return None if mesh is None else NamedSharding(mesh, spec_for(("batch",), DECODE_RULES))
+
+    def _dispatch(self, shape: Shape, batch: list[_Place[T, R]]) -> Array:
+        """Starts one program on a full-sized batch; returns at once with results to come."""
+        grouped = fill(shape, [row for _, row in batch], self.slots // shape.group)
+        mesh, sharding = self.folder.mesh, self._sharding()
+        if sharding is None:
+            arrays = tuple(map(jnp.asarray, grouped))
         else:
-            sharding = NamedSharding(mesh, spec_for(("batch",), DECODE_RULES))
-            arrays = spread((tokens, positions), sharding)
+            arrays = spread(tuple(grouped), sharding)
         with jax.set_mesh(mesh) if mesh else nullcontext():
             return everywhere(self.compute(*arrays), mesh)
 
@@ -138,27 +153,55 @@ class Rater(Reader[float]):
             )
         super().__post_init__()
 
-    def compute(self, tokens: Array, positions: Array) -> Array:
-        """The raw logit of each row, [B]."""
-        return _PROGRAM(self.folder.model, self.folder.params, tokens, positions)
+    def compute(
+        self, prompts: Array, prompt_positions: Array, tokens: Array, positions: Array
+    ) -> Array:
+        """The raw logits, [P, G]."""
+        model, params = self.folder.model, self.folder.params
+        return _PROGRAM(model, params, prompts, prompt_positions, tokens, positions)
 
 
 def rate(
-    model: Model, params: Params, tokens: Int[Array, "B T"], positions: Int[Array, "B T"]
-) -> Float[Array, " B"]:
-    """The raw logit of each right-padded row."""
-    return model.score(params, model.hidden(params, tokens, positions), positions)
+    model: Model,
+    params: Params,
+    prompts: Int[Array, "P S"],
+    prompt_positions: Int[Array, "P S"],
+    tokens: Int[Array, "P G T"],
+    positions: Int[Array, "P G T"],
+) -> Float[Array, "P G"]:
+    """The raw logit of each completion of each prompt."""
+    last = last_states(model, params, prompts, prompt_positions, tokens, positions)
+    return scalar_head.score_all(params["score"], last)
 
 
 _PROGRAM = jax.jit(rate, static_argnums=0)
 
 
-def _fetch(batch: list[_Row[T, R]], results: Array) -> Iterator[tuple[T, list[R | None]]]:
-    """Waits for one batch; yields the requests of which it was the last."""
-    for (pending, ids), result in zip(batch, np.asarray(results).tolist(), strict=False):
-        if pending.add(ids, result):
+def last_states(
+    model: Model,
+    params: Params,
+    prompts: Int[Array, "P S"],
+    prompt_positions: Int[Array, "P S"],
+    tokens: Int[Array, "P G T"],
+    positions: Int[Array, "P G T"],
+) -> Float[Array, "P G D"]:
+    """The state of each completion's last token; of its prompt's, where it is empty.
+
+    Prompts are padded on the left, completions on the right by one token at least, which is the one
+    that this state predicts. Positions are -1 on padding.
+    """
+    states = model.group_hidden(params, prompts, prompt_positions, tokens, positions)
+    last = jnp.sum(positions >= 0, axis=-1)[..., None, None]
+    return jnp.take_along_axis(states, last, axis=2)[:, :, 0]
+
+
+def _fetch(batch: list[_Place[T, R]], results: Array) -> Iterator[tuple[T, list[R | None]]]:
+    """Waits for one batch; yields the requests of which it had the last reading."""
+    for (pending, row), found in zip(batch, np.asarray(results).tolist(), strict=False):
+        done = [pending.add(*pair) for pair in zip(row.readings, found, strict=False)]
+        if done[-1]:
             yield _results(pending)
 
 
-def _results(pending: Pending[_Asked[T], Tokens, R]) -> tuple[T, list[R | None]]:
-    return pending.owner.tag, [pending.parts.get(ids) for ids in pending.owner.wanted]
+def _results(pending: Pending[_Asked[T], Reading, R]) -> tuple[T, list[R | None]]:
+    return pending.owner.tag, [pending.parts.get(reading) for reading in pending.owner.wanted]

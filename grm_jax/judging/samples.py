@@ -44,6 +44,7 @@ def to_json(sampled: Sampled) -> dict[str, Any]:
         "responses": list(example.responses),
         **{name: value for name, value in optional.items() if value is not None},
         **({"meta": dict(example.meta)} if example.meta else {}),
+        **({"engine": dict(sampled.engine)} if sampled.engine else {}),
         "judgments": [dataclasses.asdict(j) for j in sampled.judgments],
     }
 
@@ -70,7 +71,10 @@ def from_json(row: dict[str, Any]) -> Sampled:
         )
         optional: dict[str, Any] = {name: row.get(name) for name in (*_OPTIONAL, "meta")}
         return Sampled(
-            Example(row["prompt"], row["responses"], row["id"], **optional), judgments, digest
+            Example(row["prompt"], row["responses"], row["id"], **optional),
+            judgments,
+            digest,
+            row.get("engine"),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(
@@ -115,16 +119,16 @@ class SavedSamples:
     def __init__(self, path: Path):
         self.path = path
         rows = [row for row in read_samples(path) if isinstance(row, Sampled)]
-        self._judgments = {row.digest: row.judgments for row in rows}
+        self._judgments = {row.digest: (row.judgments, row.engine) for row in rows}
         self._ids = {row.example.id for row in rows}
 
     def sample_all(self, examples: Iterable[Example], k: int) -> Iterator[Sampled | Refusal]:
         """The first k judgments that the file has for each Example, looked up by what is judged."""
         for example in examples:
-            judgments = self._judgments.get(example.digest, ())
+            judgments, engine = self._judgments.get(example.digest, ((), None))
             if not judgments and example.id in self._ids:
                 yield Refusal(example.id, f"{self.path} judges something else under this id.")
             elif len(judgments) < k:
                 yield Refusal(example.id, f"{self.path} has {len(judgments)} of its {k} judgments.")
             else:
-                yield Sampled(example, judgments[:k])
+                yield Sampled(example, judgments[:k], engine=engine)

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from grm_jax.judging.grouping import Reading
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled, check_samples
-from grm_jax.judging.rater import NOT_FINITE, Rater, Tokens
+from grm_jax.judging.rater import NOT_FINITE, Rater
 from grm_jax.randomness import item_key, response_order
 from grm_jax.text.messages import Example, Message
 from grm_jax.text.prompts import Template, render
@@ -23,7 +24,9 @@ from grm_jax.text.tokenizer import Tokenizer
 class BTRM:
     """A Bradley-Terry reward model: one raw score for a conversation with a response at its end.
 
-    It knows no chance, so each Example is scored once, and its k judgments are alike.
+    It knows no chance, so each Example is scored once, and its k judgments are alike. Responses do
+    not share a row, though they share the conversation: a score has the same bits whatever the
+    other responses are.
     """
 
     rater: Rater
@@ -41,14 +44,14 @@ class BTRM:
                 order = tuple(range(tag.n))
                 yield Sampled(tag, tuple(unwritten(i, order, scores) for i in range(k)))
 
-    def _request(self, example: Example) -> tuple[Example | Refusal, list[Tokens]]:
+    def _request(self, example: Example) -> tuple[Example | Refusal, list[Reading]]:
         try:
             rows = [
                 reward_tokens(self.rater.folder.tokenizer, example, i) for i in range(example.n)
             ]
         except ValueError as error:
             return Refusal(example.id, str(error)), []
-        return example, [tuple(row) for row in rows]
+        return example, [Reading(tuple(row)) for row in rows]
 
 
 @dataclass
@@ -84,15 +87,15 @@ class PairRM:
             else:
                 yield Sampled(tag, tuple(self._judgments(tag, k, scores)))
 
-    def _request(self, example: Example, k: int) -> tuple[Example | Refusal, list[Tokens]]:
+    def _request(self, example: Example, k: int) -> tuple[Example | Refusal, list[Reading]]:
         if example.n < 2:
             return Refusal(example.id, "it has one response, and a PairRM compares two."), []
         folder = self.rater.folder
-        known: dict[tuple[int, int], Tokens] = {}
+        known: dict[tuple[int, int], Reading] = {}
         for i, j in self._pairs(example, k):
             if (i, j) not in known:
                 tokens = pair_tokens(folder.tokenizer, folder.templates.meta, example, i, j)
-                known[i, j] = tuple(tokens)
+                known[i, j] = Reading(tuple(tokens))
         return example, [known[pair] for pair in self._pairs(example, k)]
 
     def _judgments(self, example: Example, k: int, margins: Sequence[float]) -> Iterator[Judgment]:

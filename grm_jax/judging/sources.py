@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from grm_jax.judging.cloud import CLoud
-from grm_jax.judging.config import JudgeConfig
+from grm_jax.judging.config import JudgeConfig, Weights
 from grm_jax.judging.endpoint import EndpointJudge
 from grm_jax.judging.folder import folder_kind, load_model_folder
 from grm_jax.judging.judge import Judge
@@ -41,6 +41,7 @@ def open_judge(
     tokenizer: str | None = None,
     templates: str | None = None,
     dtype: str | None = None,
+    weights: Weights | None = None,
     mesh: MeshConfig | None = None,
 ) -> SampleSource:
     """The judge of a config.
@@ -49,7 +50,7 @@ def open_judge(
         start: the model where the config names none.
         templates: prompt templates where the config names none.
         training, hinted: as for `Judge`, of a judge that writes; another is asked in one way.
-        tokenizer, dtype: as for `load_model_folder`.
+        tokenizer, dtype, weights: as for `load_model_folder`.
         mesh: the stage's, which is used where there are several devices.
 
     Raises:
@@ -78,6 +79,7 @@ def open_judge(
         "tokenizer": tokenizer,
         "templates": config.templates or templates,
         "dtype": dtype,
+        "weights": weights,
         "mesh": mesh if jax.device_count() > 1 else None,
     }
     drawing: dict[str, Any] = {

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from grm_jax.judging.answer import Answer
+from grm_jax.judging.grouping import Reading
 from grm_jax.judging.judgment import Judgment, restore
-from grm_jax.judging.rater import Reader, Tokens
+from grm_jax.judging.rater import Reader, last_states
 from grm_jax.models.model import Model
 from grm_jax.models.transformer import Params
 from grm_jax.sampling.request import Completion
@@ -73,7 +74,7 @@ class IndexReader(Reader[list[float]]):
             )
         self.numbers = [i for (i,) in encoded]
 
-    def before(self, completion: Completion[Any], judgment: Judgment) -> list[Tokens]:
+    def before(self, completion: Completion[Any], judgment: Judgment) -> list[Reading]:
         """The tokens that the model had read when it wrote the number of its choice.
 
         The very ones that it was given and drew, prompt and all. Nothing where there is no choice,
@@ -87,28 +88,31 @@ class IndexReader(Reader[list[float]]):
         for end in reversed(range(len(tokens))):
             text = tokenizer.decode(tokens[:end])
             if text == head and tokens[end] in self.numbers:
-                return [(*completion.request.tokens, *tokens[:end])]
+                return [Reading((*completion.request.tokens, *tokens[:end]))]
             if len(text) < len(head):
                 break
         return []
 
-    def compute(self, tokens: Array, positions: Array) -> Array:
-        """The logits of each row, [B, 9]."""
-        model, params = self.folder.model, self.folder.params
-        return _PROGRAM(model, params, tokens, positions, jnp.asarray(self.numbers))
+    def compute(
+        self, prompts: Array, prompt_positions: Array, tokens: Array, positions: Array
+    ) -> Array:
+        """The logits of each completion, [P, G, 9]."""
+        model, params, wanted = self.folder.model, self.folder.params, jnp.asarray(self.numbers)
+        return _PROGRAM(model, params, wanted, prompts, prompt_positions, tokens, positions)
 
 
 def next_logits(
     model: Model,
     params: Params,
-    tokens: Int[Array, "B T"],
-    positions: Int[Array, "B T"],
     wanted: Int[Array, " n"],
-) -> Float[Array, "B n"]:
-    """The logits of the `wanted` tokens after each right-padded row."""
-    hidden = model.hidden(params, tokens, positions)
-    last = jnp.argmax(positions, axis=1)[:, None, None]
-    return model.logits(params, jnp.take_along_axis(hidden, last, axis=1)[:, 0])[:, wanted]
+    prompts: Int[Array, "P S"],
+    prompt_positions: Int[Array, "P S"],
+    tokens: Int[Array, "P G T"],
+    positions: Int[Array, "P G T"],
+) -> Float[Array, "P G n"]:
+    """The logits of the `wanted` tokens after each completion of each prompt."""
+    last = last_states(model, params, prompts, prompt_positions, tokens, positions)
+    return model.logits(params, last)[..., wanted]
 
 
 _PROGRAM = jax.jit(next_logits, static_argnums=0)

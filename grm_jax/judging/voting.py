@@ -61,7 +61,7 @@ def conclude(
     rng = tie_stream(seed, item_key(example.digest))
     verdict = vote(example.id, judgments, example.n, rng)
     if verdict is not None:
-        return replace(verdict, degenerate=degenerate(example.responses))
+        return replace(verdict, degenerate=degenerate(example.responses), engine=sampled.engine)
     counts = Counter(str(judgment.reason) for judgment in judgments)
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
     return Refusal(
@@ -71,21 +71,56 @@ def conclude(
     )
 
 
-def still_needed(judgments: Sequence[Judgment], k: int, n: int, spread: float) -> int:
-    """How many more of k samples it takes at least, until no outcome of the others can change which
-    of n responses has the highest sum; 0: it is decided.
+def still_needed(
+    judgments: Sequence[Judgment], k: int, n: int, spread: float, confidence: float = 1.0
+) -> int:
+    """How many more of k samples it takes at least, until it is decided which of n responses has
+    the highest sum; 0: it is decided.
 
-    Each sample adds at most `spread`, the width of the scale, to what one response is ahead of
-    another, and so, with r samples to come and a lead l, m of them can decide it if
-    l + m spread > (r - m) spread. One response alone has a score, not a winner: all k are needed.
+    With a confidence of 1 no outcome of the others can change the winner any more: each sample adds
+    at most `spread`, the width of the scale, to what one response is ahead of another, and so, with
+    r samples to come and a lead l, m of them can decide it if l + m spread > (r - m) spread.
+
+    With less, the probability that they change it (a tie is a change) is below 1 - confidence, see
+    `_doubt`. One response alone has a score, not a winner: all k are needed.
     """
     left = k - len(judgments)
     if n == 1 or left == 0:
         return left
-    scores = [j.scores for j in judgments if j.scores is not None]
-    totals = np.sort(np.asarray(scores, float).reshape(-1, n).sum(axis=0))
-    short = left * spread - float(totals[-1] - totals[-2])
-    return min(math.floor(short / (2 * spread)) + 1, left) if short >= 0 else 0
+    scores = np.asarray([j.scores for j in judgments if j.scores is not None], float).reshape(-1, n)
+    totals = scores.sum(axis=0)
+    best = int(totals.argmax())
+    ahead = scores[:, [best]] - np.delete(scores, best, axis=1)
+    short = left * spread - float(ahead.sum(axis=0).min())
+    certain = min(math.floor(short / (2 * spread)) + 1, left) if short >= 0 else 0
+    for more in range(certain if confidence < 1 else 0):
+        if _doubt(ahead, len(judgments), left, spread, more) < 1 - confidence:
+            return more
+    return certain
+
+
+def _doubt(ahead: np.ndarray, drawn: int, left: int, spread: float, more: int) -> float:
+    """A bound on the probability that another response is level or ahead after the samples that are
+    left, once `more` of them have gone to the leader as well as they can for this bound.
+
+    Nothing tells two responses apart before they are judged, so what is known of the difference of
+    their scores is symmetric about 0. Given the lead l > 0, it is then at least as likely to change
+    if samples have no drift as if they have one of unknown sign: each difference counts as one of
+    that size and either sign. Hoeffding's inequality gives exp(-l^2 / (2 r v)) for r samples of
+    mean square v, summed over rivals. v is that of the samples so far and of one more, as wide as
+    the scale, so that a few that agree do not pass for all. Stopping at the first time that it is
+    small is allowed, as it bounds the probability given all that was seen.
+
+    Args:
+        ahead: what the leader is ahead of each rival in each readable sample, [samples, n - 1].
+        drawn: samples so far; one that could not be read has a difference of 0.
+    """
+    lead, squares = ahead.sum(axis=0), (ahead**2).sum(axis=0) + spread**2
+    # Of c equal further differences x, this maximizes (l + c x)^2 / (squares + c x^2).
+    each = np.minimum(spread, squares / np.where(lead > 0, lead, 1e-300))
+    lead = lead + more * each
+    mean_square = (squares + more * each**2) / (drawn + 1 + more)
+    return float(np.exp(-(lead**2) / (2 * (left - more) * mean_square)).sum())
 
 
 def vote(

@@ -9,7 +9,6 @@ Letters: Z lanes, M tokens of a lane, D model, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from grm_jax.models.attention import soft_cap
 from grm_jax.models.layers import ACTIVATIONS, prepare, scale_norm
+from grm_jax.models.quantized import dequantized, is_quantized
 from grm_jax.models.spec import LayerSpec, ModelSpec
 from grm_jax.models.transformer import Attend, Params, embed, head_table
 from grm_jax.sharding import constrain, divides
@@ -29,22 +29,25 @@ def split_layers(params: Params, dtype: str) -> Params:
 
     On a CPU a matrix [out, in] times few columns is up to twice as fast as rows times [in, out].
     """
-    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    cast = lambda leaf: leaf if is_quantized(leaf) else leaf.astype(dtype)  # noqa: E731
+    params = jax.tree.map(cast, params, is_leaf=is_quantized)
 
-    def split(segment: Params) -> tuple[Params, ...]:
+    def split(segment: Params, number: int) -> Params:
+        period = jax.tree.map(lambda leaf: leaf[number], segment)
+        return {
+            name: {k: _transposed(k, w) for k, w in layer.items()} for name, layer in period.items()
+        }
+
+    def layers(segment: Params) -> tuple[Params, ...]:
         repeats = jax.tree.leaves(segment)[0].shape[0]
-        return tuple(
-            jax.tree_util.tree_map_with_path(partial(_one, i), segment) for i in range(repeats)
-        )
+        return tuple(split(segment, number) for number in range(repeats))
 
-    return {name: split(part) if isinstance(part, dict) else part for name, part in params.items()}
+    return {name: layers(part) if isinstance(part, dict) else part for name, part in params.items()}
 
 
-def _one(number: int, path: tuple[Any, ...], stacked: Array) -> Array:
-    """A weight of one layer, transposed."""
-    name, weight = path[-1].key, stacked[number]
+def _transposed(name: str, weight: Any) -> Any:
     if name == "o":
-        return jnp.moveaxis(weight, -1, 0)
+        return weight.transpose(2, 0, 1)
     return weight if weight.ndim == 1 else weight.swapaxes(-1, -2)
 
 
@@ -84,7 +87,7 @@ def trunk(
                 x = constrain(x, (None, "batch", None))
                 with jax.named_scope(name):
                     x = _block(
-                        spec, layer, period[name], x, positions, attends(number),
+                        spec, layer, dequantized(period[name]), x, positions, attends(number),
                         _SPLIT if split else _STORED,
                     )  # fmt: skip
                 number += 1

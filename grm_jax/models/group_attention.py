@@ -14,7 +14,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from grm_jax.models.attention import MASKED, attention, causal_mask, fold_heads, soft_cap
+from grm_jax.models.attention import (
+    MASKED,
+    attention,
+    causal_attention,
+    causal_mask,
+    fold_heads,
+    soft_cap,
+)
 from grm_jax.sharding import for_tpu
 
 
@@ -28,10 +35,14 @@ def group_attention(
 ) -> Callable[[Array, Array, Array], Array]:
     """attend(q, k, v) over rows of a prompt and its completions: splash on TPUs, or the reference.
 
+    A prompt and one completion are an ordinary row.
+
     Args:
         positions: -1 on padding; a completion's go on from its prompt's.
         prompt: S. group: G; L is S + G * T.
     """
+    if group == 1:
+        return causal_attention(positions, None, window=window, softcap=softcap)
     if for_tpu():
         # Here, because Pallas takes a second to import and nobody else needs it.
         from grm_jax.models.splash import Group, splash_attention

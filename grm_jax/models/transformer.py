@@ -22,6 +22,7 @@ from grm_jax.models.attention import causal_attention, soft_cap
 from grm_jax.models.config import Remat
 from grm_jax.models.group_attention import group_attention
 from grm_jax.models.layers import INIT_SCALE, Block, init_norm, rms_norm
+from grm_jax.models.quantized import dequantized
 from grm_jax.models.remat import rematerialized
 from grm_jax.models.spec import Attention, Head, LayerSpec, ModelSpec
 from grm_jax.sharding import STACK, constrain, divides, for_tpu
@@ -181,7 +182,7 @@ def _trunk(
             for name, graph, attend in parts:
                 x = constrain(x, ACTIVATION)
                 with jax.named_scope(name):
-                    x = nnx.merge(graph, period[name])(x, positions, attend)
+                    x = nnx.merge(graph, dequantized(period[name]))(x, positions, attend)
             return x, None
 
         x, _ = jax.lax.scan(rematerialized(body, remat), x, params[segment.name])

@@ -80,8 +80,8 @@ def token_loss(
 ) -> tuple[Float[Array, ""], Any]:
     """The sum of an objective over the tokens that count, and what it reports of each, [B, T].
 
-    The sum has a gradient with respect to `hidden` and the table of logits in `params`; reports have
-    none. They are 0 where the mask is False, whatever stands there.
+    The sum has a gradient with respect to `hidden` and the table of logits in `params`; reports
+    have none. They are 0 where the mask is False, whatever stands there.
 
     Args:
         model: gives the logits (the final soft cap is inside them).

@@ -33,6 +33,8 @@ from grm_jax.sampling.state import Drawn, Queue
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.sharding import DECODE_RULES, spec_for
 
+FEW_ROWS = 24  # for prompts, in a lane, at first
+
 
 @dataclass(frozen=True)
 class EngineSize:
@@ -40,7 +42,7 @@ class EngineSize:
 
     Args:
         slots: samples decoded at once.
-        prompts: prompts that are kept; 0: half as many again as slots.
+        prompts: prompts that are kept at most; 0: half as many again as slots.
         places: samples of a prompt that share its row; more have a copy of it.
         piece: tokens of a prompt that are prefilled at a time; 0: as many as a cache reads.
         steps: tokens that a call draws in each slot.
@@ -73,26 +75,32 @@ class Engine:
         mesh: Mesh | None = None,
     ):
         self.model, self.size, self.mesh = model, size, mesh
-        self._on_cpu = jax.default_backend() == "cpu"
+        self._platform = jax.default_backend()
         self._made_for = (params, tuple(stop_ids), max_new_tokens, size, mesh)
         self.strategy, self.seed = Strategy(), 0
         self._limit, self._stops = max_new_tokens, frozenset(map(int, stop_ids))
         self._stop_ids = jnp.asarray(list(stop_ids), jnp.int32)
         self._longest = model.config.max_position - max_new_tokens
         lanes = mesh.shape["data"] * mesh.shape["fsdp"] if mesh else 1
-        rows = -(-(size.prompts or -(-size.slots * 3 // 2)) // lanes)
-        # Lanes prefill together; one that has nothing to do writes into a row that nobody reads.
-        self._spare = rows if lanes > 1 else None
+        self._most_rows = -(-(size.prompts or -(-size.slots * 3 // 2)) // lanes)
+        self.rows = min(FEW_ROWS, self._most_rows)
+        # Lanes prefill together; one that has nothing to do writes into row 0, which nobody reads.
+        spare = int(lanes > 1)
         self._length = min(kv.FIRST_LENGTH, kv.in_blocks(self._longest))
         a = model.spec.layers[0].attention
         self._piece = size.piece or kv.block_of(a.num_kv_heads, kv.BLOCK, a.head_dim)
-        self._params = programs.SPLIT(params, model.dtype) if mesh is None else params
+        self._params = programs.split(params, model.dtype) if mesh is None else params
         with self._on_mesh():
             self._prompts = programs.new_prompts(
-                model, lanes, rows + (lanes > 1), self._length, mesh
+                model, lanes, spare + self.rows, self._length, mesh
             )
             self._slots = programs.new_slots(model, lanes, size.slots // lanes, self._limit, mesh)
-        self._lanes = [new_lane(lane, rows, self._piece, size.places) for lane in range(lanes)]
+        self._lanes = [
+            new_lane(lane, spare, self._most_rows, self._piece, size.places)
+            for lane in range(lanes)
+        ]
+        for lane in self._lanes:
+            lane.make_room(self.rows)
         self._waiting: collections.deque[tuple[int, Request[Any], tuple[int, ...]]] = (
             collections.deque()
         )
@@ -154,6 +162,7 @@ class Engine:
 
     def _admit(self) -> None:
         """Gives rows to waiting requests, in their order, as long as there are any."""
+        self._add_rows()
         while self._waiting and (lane := self._next_lane()) is not None:
             handle, request, samples = self._waiting.popleft()
             now, later = samples[: self.size.places], samples[self.size.places :]
@@ -162,6 +171,30 @@ class Engine:
             row = self._settle(lane, np.asarray(request.tokens, np.int32))
             for place, number in enumerate(now):
                 lane.enqueue(Sample(handle, request, number, row, place))
+
+    def _add_rows(self) -> None:
+        """Makes room for more prompts, if those that there is room for would leave slots empty.
+
+        Rows that nobody needs cost time: many programs read all of them.
+        """
+        samples = sum(len(lane.samples) for lane in self._lanes)
+        if samples >= self.size.slots:
+            return
+        rows = sum(lane.taken for lane in self._lanes)
+        for _, _, waiting in self._waiting:
+            if samples >= self.size.slots:
+                break
+            samples += len(waiting)
+            rows += -(-len(waiting) // self.size.places)
+        before, wanted = self.rows, -(-rows * 3 // 2) // len(self._lanes)  # some for the queue
+        while self.rows < min(wanted, self._most_rows):
+            self.rows = min(2 * self.rows, self._most_rows)
+        if self.rows > before:
+            self._prompts = programs.with_more_rows(
+                self.model, self._prompts, self.rows - before, self._length, self.mesh
+            )
+            for lane in self._lanes:
+                lane.make_room(self.rows)
 
     def _next_lane(self) -> Lane | None:
         """The lane with the fewest samples of those that have a free row."""
@@ -193,7 +226,7 @@ class Engine:
             )
 
     def _copy(self, lane: Lane, source: Row, target: Row) -> None:
-        pairs = np.full((2, len(self._lanes)), self._spare or 0, np.int32)
+        pairs = np.zeros((2, len(self._lanes)), np.int32)
         pairs[:, lane.number] = source.number, target.number
         self._prompts = programs.COPY(self._prompts, *self._place(*pairs))
 
@@ -203,7 +236,6 @@ class Engine:
         while any(lane.pieces for lane in self._lanes):
             tokens = np.zeros((len(self._lanes), size), np.int32)
             where = np.zeros((3, len(self._lanes)), np.int32)  # row, start, count
-            where[0] = self._spare or 0
             for number, lane in enumerate(self._lanes):
                 if lane.pieces:
                     row, start = lane.pieces.popleft()
@@ -211,7 +243,7 @@ class Engine:
                     tokens[number, : len(piece)] = piece
                     where[:, number] = row.number, start, len(piece)
             ids, *at = self._place(tokens, *where)
-            made = programs.extend(on_cpu=self._on_cpu)(
+            made = programs.extend(platform=self._platform)(
                 self.model, self._params, self._prompts, ids, *at
             )
             self._prompts = programs.STORE(self.model, self._prompts, *made, *at)
@@ -220,7 +252,7 @@ class Engine:
         """Starts the next call."""
         fields = [np.stack(parts) for parts in zip(*(x.queue for x in self._lanes), strict=True)]
         fields[-1] = np.array([lane.tail for lane in self._lanes], np.int32)
-        self._slots, drawn = programs.advance(on_cpu=self._on_cpu)(
+        self._slots, drawn = programs.advance(platform=self._platform)(
             self.model,
             self._params,
             self._prompts,

@@ -52,6 +52,8 @@ class Lane:
     """A lane's rows, and what was put into its queue.
 
     Attributes:
+        rows: all that there may be, those that nobody reads first.
+        spare: how many these are.
         piece: tokens of a prompt that are prefilled at a time.
         places: samples of a prompt that share its row.
         samples: those on their way, by the number of their entry in the queue.
@@ -61,14 +63,26 @@ class Lane:
 
     number: int
     rows: list[Row]
-    free: list[Row]
+    spare: int
     queue: Queue
     piece: int
     places: int
+    free: list[Row] = field(default_factory=list)
     samples: dict[int, Sample] = field(default_factory=dict)
     pieces: collections.deque[tuple[Row, int]] = field(default_factory=collections.deque)
     tail: int = 0
+    _there: int = 0
     _holders: dict[Front, set[int]] = field(default_factory=dict)
+
+    def make_room(self, count: int) -> None:
+        """From now on there is room for so many prompts."""
+        self.free += self.rows[self.spare + self._there : self.spare + count]
+        self._there = count
+
+    @property
+    def taken(self) -> int:
+        """Rows that hold the prompt of a sample on its way."""
+        return self._there - len(self.free)
 
     def find(self, tokens: np.ndarray) -> tuple[int, Row | None]:
         """How many tokens of a prompt need not be prefilled, and the row that has them.
@@ -140,14 +154,17 @@ class Lane:
         return [*fronts, Front(tokens.tobytes(), len(tokens), whole=True)]
 
 
-def new_lane(number: int, rows: int, piece: int, places: int) -> Lane:
-    """A lane without prompts. Its queue holds as many samples as its rows have places, so that no
-    entry is overwritten before it was taken."""
-    empty = [Row(number, row) for row in range(rows)]
-    entries = rows * places
+def new_lane(number: int, spare: int, rows: int, piece: int, places: int) -> Lane:
+    """A lane without room for prompts, of which there may be `rows` at most. Its queue holds as
+    many samples as they have places, so that no entry is overwritten before it was taken."""
+    entries, seats = rows * places, (spare + rows) * places
 
-    def of(dtype: Any) -> np.ndarray:
-        return np.zeros(entries, dtype)
+    def of(dtype: Any, count: int = entries) -> np.ndarray:
+        return np.zeros(count, dtype)
 
-    queue = Queue(of(np.int32), of(np.int32), of(np.uint32), of(np.uint32), of(bool), of(bool), 0)
-    return Lane(number, empty, list(empty), queue, piece, places)
+    queue = Queue(
+        of(np.int32), of(np.int32), of(np.uint32), of(np.uint32), of(bool), of(bool, seats), 0
+    )
+    return Lane(
+        number, [Row(number, row) for row in range(spare + rows)], spare, queue, piece, places
+    )

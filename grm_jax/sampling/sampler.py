@@ -63,6 +63,11 @@ class Sampler:
         return replace(self, slots=min(slots, self.slots))
 
     @property
+    def size(self) -> EngineSize:
+        """The size of the engine that draws the samples; their bits depend on it."""
+        return EngineSize(slots=self.slots, places=min(self.places, self.slots))
+
+    @property
     def longest_prompt(self) -> int:
         """Tokens that a prompt may have, so that a full-length completion still fits."""
         return self.model.config.max_position - self.max_new_tokens
@@ -102,9 +107,8 @@ class Sampler:
 
     def _engine(self) -> Engine:
         """An engine that is free, of these weights and this size; or else a new one."""
-        size = EngineSize(slots=self.slots, places=min(self.places, self.slots))
         for engine in self.engines:
-            if engine.fits(self.params, self.stop_ids, self.max_new_tokens, size, self.mesh):
+            if engine.fits(self.params, self.stop_ids, self.max_new_tokens, self.size, self.mesh):
                 self.engines.remove(engine)
                 return engine
         return Engine(
@@ -112,6 +116,6 @@ class Sampler:
             self.params,
             stop_ids=self.stop_ids,
             max_new_tokens=self.max_new_tokens,
-            size=size,
+            size=self.size,
             mesh=self.mesh,
         )

@@ -87,10 +87,14 @@ class Checkpoints:
         step: int,
         state: TrainState,
         stream: grain.DatasetIterator | None = None,
+        behind: Any | None = None,
         *,
         force: bool = False,
     ) -> None:
-        """Saves if the step is due (or forced), and starts writing."""
+        """Saves if the step is due (or forced), and starts writing.
+
+        behind: the weights that the next batch is drawn from, if these are not the state's.
+        """
         if self.latest == step:
             return
         rest = {"step": state.step, "opt_state": state.opt_state}
@@ -99,6 +103,8 @@ class Checkpoints:
             # another number of processes.
             rest["stream"] = json.dumps(stream.get_state())
         parts = {"params": state.params, "rest": rest}
+        if behind is not None:
+            parts["behind"] = behind
         self._checkpointer.save_checkpointables_async(
             step, parts, force=force, custom_metadata=self._model
         )
@@ -116,6 +122,10 @@ class Checkpoints:
         if stream is not None:
             stream.set_state(json.loads(rest["stream"]))
         return TrainState(rest["step"], loaded["params"], rest["opt_state"])
+
+    def restore_behind(self, abstract: Any) -> Any:
+        """The weights from which the batch after the newest state is drawn, see `save`."""
+        return self._checkpointer.load_checkpointables(None, {"behind": abstract})["behind"]
 
     def _seal(self) -> None:
         (unnamed,) = self._folder.glob(_WRITING)  # one is written at a time

@@ -53,7 +53,6 @@ from grm_jax.train.rollout import (
 from grm_jax.train.run import Run, export, open_run
 from grm_jax.train.stages import GRPOConfig
 from grm_jax.train.start import learned_kind, load_start, start_settings
-from grm_jax.train.state import TrainState
 from grm_jax.train.step import SumLoss, batch_sharding
 from grm_jax.train.tracking import Numbers
 
@@ -94,6 +93,7 @@ def run(run: RunConfig, cfg: GRPOConfig, reward: Reward | None = None) -> Path |
                 folder=opened.output,
                 name="grpo",
                 updates=cfg.iterations,
+                overlap=cfg.overlap,
             )
         if params is None:
             return None
@@ -121,7 +121,7 @@ class Policy:
         return policy_loss(
             self.model,
             self.cfg.loss,
-            on_policy=self.cfg.iterations == 1,
+            on_policy=self.cfg.on_policy,
             chunk=self.run.training.compute.logits_chunk,
             remat=self.run.training.compute.remat,
             temperature=self.cfg.strategy.temperature,
@@ -174,6 +174,7 @@ class Rollouts:
         self.reference = policy.reference() if policy.cfg.loss.beta else None
         source = grain.MapDataset.source(range(len(items)))
         self._order = source.seed(policy.run.config.seed).shuffle().repeat()
+        self._reported = 0.0  # when the last step was
 
     def tasks(self, step: int) -> list[Task]:
         """The prompts of a step; every pass over the items has a new order."""
@@ -186,28 +187,30 @@ class Rollouts:
             tasks.append(task if fits else self.policy.task(item))
         return tasks
 
-    def draw(self, state: TrainState, step: int) -> Drawn:
+    def draw(self, params: Any, step: int) -> Drawn:
         """The batch of a step: rollouts, rewards, and what the reference makes of them."""
         policy, began = self.policy, time.monotonic()
-        rollouts = policy.roll_out(state.params, self.tasks(step), step)
+        rollouts = policy.roll_out(params, self.tasks(step), step)
         rolled = time.monotonic()
         host = policy.arrays(rollouts)
         batch = spread(host, batch_sharding(policy.run.mesh))
         if self.reference is not None:
             batch = batch._replace(reference_logprob=policy.score(self.reference, batch))
-        if policy.cfg.iterations > 1:
-            batch = batch._replace(old_logprob=policy.score(state.params, batch))
+        if not policy.cfg.on_policy:
+            batch = batch._replace(old_logprob=policy.score(params, batch))
 
         def report(
             updates: list[Numbers], before: Numbers
         ) -> tuple[Numbers, Sequence[Mapping[str, Any]]]:
+            # With overlap a step's rollout begins before the step before is reported.
             ended = time.monotonic()
+            free, self._reported = self._reported, ended
             numbers = step_metrics(rollouts, updates, policy.cfg.group)
             total = before.get(NUM_TOKENS, 0) + numbers[TOKENS]
             seconds = {
-                TOKENS_PER_SECOND: numbers[TARGET_TOKENS] / (ended - began),
+                TOKENS_PER_SECOND: numbers[TARGET_TOKENS] / (ended - max(began, free)),
                 "time/rollout": rolled - began,
-                "time/update": ended - rolled,
+                "time/update": ended - max(rolled, free),
             }
             read = step % policy.cfg.samples_every == 0 or numbers[SKIPPED]
             samples = rollouts[: 4 * policy.cfg.group] if read else ()
@@ -225,7 +228,8 @@ def step_metrics(rollouts: Sequence[Rollout], updates: list[Numbers], group: int
         **per_token,
         **numbers,
         SKIPPED: max(update[SKIPPED] for update in updates),
-        # Of the first update: there the policy is the one that wrote the tokens.
+        # Of the first update: there the policy is the one that wrote the tokens (with overlap, one
+        # step's updates further).
         DRIFT: updates[0][DRIFT] / len(rollouts),
         TOKENS: sum(len(r.task.prompt) + len(r.tokens) for r in rollouts),
         TARGET_TOKENS: tokens,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import grain
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from grm_jax.models.model import Model
@@ -41,7 +42,7 @@ class Drawn(NamedTuple):
     report: Report | None = None
 
 
-Draw = Callable[[TrainState, int], Drawn]  # of the state and how many steps are done
+Draw = Callable[[Any, int], Drawn]  # of the weights and how many steps are done
 
 
 class Interruption(AbstractContextManager):
@@ -98,12 +99,14 @@ def train_stage(
     folder: Path,
     name: str,
     updates: int = 1,
+    overlap: bool = False,
 ) -> Any | None:
     """Minimises a loss over batches, from where the folder's checkpoints end.
 
     Args:
         batches: a stream, whose position is saved with the weights; or what draws them.
         updates: of each batch.
+        overlap: see `fit`.
 
     Returns:
         The weights after the last step; None if a signal stopped the stage before.
@@ -116,9 +119,11 @@ def train_stage(
     shardings = state_shardings(model, transform, run.mesh)
     step = make_step(loss, transform, schedule, microbatches=run.training.compute.microbatches)
     with Checkpoints(folder / "checkpoints", run.training.checkpoint, model) as checkpoints:
-        done = checkpoints.latest or 0
+        done, behind = checkpoints.latest or 0, None
         if done:
-            state = checkpoints.restore(abstract_state(model, transform, shardings), stream)
+            abstract = abstract_state(model, transform, shardings)
+            state = checkpoints.restore(abstract, stream)
+            behind = checkpoints.restore_behind(abstract.params) if overlap else None
         else:
             state = placed_state(make_params(), transform, shardings)
         written = folder if is_first() else None
@@ -135,6 +140,8 @@ def train_stage(
                 guard=Guard(written),
                 stream=stream,
                 updates=updates,
+                overlap=overlap,
+                behind=behind,
             )
         finally:
             tracker.close()
@@ -153,7 +160,7 @@ def from_stream(stream: grain.DatasetIterator, mesh: Mesh) -> Draw:
     """Draws the batches of a stream."""
     sharding = batch_sharding(mesh)
 
-    def draw(state: TrainState, step: int) -> Drawn:
+    def draw(params: Any, step: int) -> Drawn:
         batch = next(stream)
         return Drawn(batch, spread(batch, sharding))
 
@@ -172,12 +179,19 @@ def fit(
     guard: Guard,
     stream: grain.DatasetIterator | None = None,
     updates: int = 1,
+    overlap: bool = False,
+    behind: Any | None = None,
 ) -> tuple[TrainState, int]:
     """Makes steps start + 1 .. steps; returns the state and how many steps it has seen.
 
     Where batches come from a stream, metrics are fetched one step late, so that the host prepares a
     batch while the device works; before a checkpoint the loop catches up, so that no step's metrics
     are lost with a kill. After a skipped step nothing is saved, until one is made again.
+
+    Args:
+        overlap: each batch but the first is drawn from the weights that the step before began with,
+            so that this need not wait for that step's update; and metrics are fetched late.
+        behind: those weights, of the step `start`, with which its checkpoint was saved.
 
     Raises:
         ValueError: too many steps were skipped in a row, or the last one was.
@@ -200,7 +214,9 @@ def fit(
     done = start
     with Interruption() as interruption:
         while done < steps:
-            drawn, metrics = draw(state, done), []
+            drawn, metrics = draw(state.params if behind is None else behind, done), []
+            if overlap:  # a copy, for the update takes the memory of its own
+                behind = jax.tree.map(jnp.copy, state.params)
             for _ in range(updates):
                 state, one = update(state, drawn.batch)
                 metrics.append(one)
@@ -209,13 +225,14 @@ def fit(
             waiting = (done, drawn, metrics)
             last = done == steps or interruption.wanted()
             save = last or checkpoints.due(done)
-            if save or stream is None:  # nothing can be drawn before this step is done
+            # From the newest weights nothing can be drawn before this step is done.
+            if save or (stream is None and not overlap):
                 catch_up()
             if save:
                 if done == steps:
                     guard.finish(done)
                 if not guard.in_row:
-                    checkpoints.save(done, state, stream, force=last)
+                    checkpoints.save(done, state, stream, behind, force=last)
             if last:
                 break
     return state, done

@@ -18,7 +18,7 @@ from grm_jax.evals.ranking import Ranking, rank
 from grm_jax.judging.collect import collect
 from grm_jax.judging.folder import load_model_folder
 from grm_jax.judging.judgment import Sampled
-from grm_jax.judging.meta import MetaRM, meta_tokens
+from grm_jax.judging.meta import MetaRM, meta_reading
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.samples import read_samples
 from grm_jax.processes import say
@@ -99,9 +99,9 @@ class ScoredRows:
     def __getitem__(self, index: int) -> TokenRow:
         i, j, right = self.places[index]
         row = self.sampled[i]
-        request, written = meta_tokens(self.tokenizer, self.template, row.example, row.judgments[j])
-        first = len(request) if self.everywhere else None
-        return scored_row([*request, *written], right, first)
+        reading = meta_reading(self.tokenizer, self.template, row.example, row.judgments[j])
+        first = len(reading.prompt) if self.everywhere else None
+        return scored_row(reading.tokens, right, first)
 
 
 def labels(sampled: Sampled) -> list[bool | None]:

@@ -21,11 +21,12 @@ import numpy as np
 from grm_jax.data.items import load_items
 from grm_jax.data.pipeline import Batch, RandomAccess, TokenRow, make_stream
 from grm_jax.evals.items import measure_items
-from grm_jax.judging.cloud import Critic, value_tokens
+from grm_jax.judging.cloud import Critic
 from grm_jax.judging.collect import collect
 from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.folder import model_path
 from grm_jax.judging.judgment import Judgment
+from grm_jax.judging.meta import meta_reading
 from grm_jax.judging.scalar import alone, pair_tokens, reward_tokens
 from grm_jax.judging.sources import open_judge
 from grm_jax.metric_names import CORRECT, TARGETS, TOKENS, TOO_LONG
@@ -138,7 +139,7 @@ class BestAndLoser(Generic[T]):
     """
 
     pairs: Sequence[tuple[T, T]]
-    tokens: Callable[[T], list[int]]
+    tokens: Callable[[T], Sequence[int]]
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -187,7 +188,9 @@ def make_rows(run: Run, cfg: ScalarConfig, items: Sequence[Example]) -> RandomAc
         for one, other in [(alone(item, best), alone(item, loser))]
         for a, b in zip(critiques.get(one.id, empty), critiques.get(other.id, empty), strict=False)
     ]
-    return BestAndLoser(criticised, lambda response: value_tokens(tokenizer, template, *response))
+    return BestAndLoser(
+        criticised, lambda response: meta_reading(tokenizer, template, *response).tokens
+    )
 
 
 def _critiques(

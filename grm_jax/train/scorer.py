@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def train_scorer(
     return None if params is None else (scalar, params)
 
 
-def scored_row(ids: list[int], label: bool, first: int | None = None) -> TokenRow:
+def scored_row(ids: Sequence[int], label: bool, first: int | None = None) -> TokenRow:
     """A sequence whose score is to say a label: at its last token, or at all from `first` on."""
     # One token more, which is never fed, since a row's targets begin at its second token.
     fed = np.array([*ids, 0], np.int32)

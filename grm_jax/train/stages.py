@@ -145,6 +145,8 @@ class GRPOConfig(TrainingConfig):
         per_step: rollouts per step (paper: 512), counted as `per_step_unit` says, on which the
             paper is silent: "outputs" (per_step / group prompts, as in GRPO's paper) or "prompts".
         steps: rollouts, each followed by `iterations` updates (1: on-policy).
+        overlap: draw each step's rollouts with the weights that the step before began with, while
+            that one updates them: one step off-policy, which the ratio accounts for.
         loss: beta, clipping, KL estimator, standard deviation.
         strategy: how the policy's tokens are drawn. The policy, and the reference, are the models
             at its temperature; top_k and top_p leave tokens out of the draws alone.
@@ -166,6 +168,7 @@ class GRPOConfig(TrainingConfig):
     per_step_unit: Literal["outputs", "prompts"] = "outputs"
     steps: int = 900
     iterations: int = 1
+    overlap: bool = False
     loss: GRPOLossConfig = field(default_factory=GRPOLossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     strategy: Strategy = field(default_factory=Strategy)
@@ -188,6 +191,11 @@ class GRPOConfig(TrainingConfig):
         if self.strategy.temperature == 0:
             raise ValueError("strategy.temperature is 0: all of a group would be equal.")
         check_warmup(self.optimizer, self.steps * self.iterations)
+
+    @property
+    def on_policy(self) -> bool:
+        """Whether every update is made with the weights that wrote its batch."""
+        return self.iterations == 1 and not self.overlap
 
     @property
     def prompts(self) -> int:

@@ -201,3 +201,15 @@ def test_the_compiler_knows_the_slices(name, chips, slices):
 def test_a_slice_that_the_compiler_does_not_know_is_told():
     with pytest.raises(ValueError, match=r"the TPU compiler has no v5e:3x5"):
         Topology("v5e:3x5").devices()
+
+
+def test_a_prompt_that_scores_share_is_counted_once():
+    """Four sequences of 64 tokens, 16 of them their own: 256 tokens, or 48 + 4 * 16."""
+    apart, shared = (
+        build("meta-score", TINY, jax.devices(), Work(16, 64, 16, group)) for group in (0, 4)
+    )
+    assert shared.tokens == apart.tokens
+    # Attention is of a block of 128 at least: one row instead of four.
+    assert 1 / 4 < shared.flops / apart.flops < 112 / 256
+    with jax.set_mesh(shared.mesh):
+        shared.lower()

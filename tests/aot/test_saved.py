@@ -37,9 +37,10 @@ def arguments():
     places = shardings_of(model.axes(), mesh, DECODE_RULES)
     params = jax.jit(model.init, out_shardings=places)(jax.random.key(0))
     batch = jax.NamedSharding(mesh, jax.P(("data", "fsdp")))
-    tokens = np.random.default_rng(0).integers(0, 500, (8, 64)).astype(np.int32)
-    positions = np.broadcast_to(np.arange(64, dtype=np.int32), (8, 64))
-    return params, jax.device_put(tokens, batch), jax.device_put(positions, batch)
+    tokens = np.random.default_rng(0).integers(0, 500, (8, 63)).astype(np.int32)
+    positions = np.broadcast_to(np.arange(63, dtype=np.int32), (8, 63))
+    none = np.zeros((8, 1, 1), np.int32)
+    return params, *(jax.device_put(x, batch) for x in (tokens, positions, none, none - 1))
 
 
 def test_another_process_runs_it_with_the_same_result(tmp_path, monkeypatch):

@@ -107,6 +107,8 @@ def test_bundled_examples_are_shown(capsys) -> None:
         (["--output", "x.jsonl"], "no --input"),
         (["--max_new_tokens", "100000"], "max_new_tokens is 100000"),
         (["--adaptive", "true", "--meta-rm", "tiny-meta"], "adaptive voting needs a model that"),
+        (["--weights", "int8", "--samples", "s.jsonl"], "weights are those of a model"),
+        (["--adaptive", "0.3"], "adaptive is 0.3; give true"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(options: list[str], says: str, capsys) -> None:
@@ -181,6 +183,21 @@ def test_adaptive_voting_says_what_it_saved(rows, tmp_path, capsys) -> None:
     assert f"{1 - drawn / 24:.1%} of 24 votes were not needed" in capsys.readouterr().err
     for name in ("good", "pair"):
         assert votes[name]["best"] == all_votes[name]["best"]
+    nearly = tmp_path / "nearly.jsonl"
+    assert main([*options, str(nearly), "--adaptive", "0.9"]) == 0
+    told = capsys.readouterr().err
+    assert "each winner is that of all its 8 votes with a probability of 0.9 or more" in told
+    for name in ("good", "pair", "one"):
+        assert read(nearly)[name]["k"] <= votes[name]["k"]
+
+
+def test_weights_in_int8_judge_and_are_a_setting(rows, tmp_path, capsys) -> None:
+    pytest.importorskip("qwix")
+    output = tmp_path / "int8.jsonl"
+    assert judge("--input", rows, "--output", output, "--weights", "int8") == 0
+    assert read(output)["good"]["valid"] == 2
+    assert judge("--input", rows, "--output", output) == 2
+    assert "weights was 'int8' and is now None" in capsys.readouterr().err
 
 
 def test_the_show_says_what_the_meta_rm_did(capsys) -> None:

@@ -23,6 +23,7 @@ class Scripted:
 
     def __init__(self):
         self.asked, self.source = [], self
+        self.engine = None
 
     def sample_all(self, examples, k):
         held = []
@@ -43,7 +44,7 @@ class Scripted:
             Judgment(0, order, "p", "c", scores, None, "t", 3, -1.0),
             Judgment(1, order, "", "", None, "no_box", "t", 3, -1.0, counted=False),
         ]
-        return Sampled(example, tuple(judgments))
+        return Sampled(example, tuple(judgments), engine=self.engine)
 
 
 @pytest.fixture
@@ -53,11 +54,11 @@ def judge(monkeypatch, tmp_path):
 
     def run(*options: str) -> int:
         run.judge = Scripted()
-        run.judge.passing = run.passing
+        run.judge.passing, run.judge.engine = run.passing, run.engine
         monkeypatch.setattr("grm_jax.cli.judge.CommandJudge", lambda *_, **__: run.judge)
         return main(["judge", "--k", "2", *map(str, options)])
 
-    run.passing = False
+    run.passing, run.engine = False, None
     return run
 
 
@@ -220,6 +221,28 @@ def test_a_file_without_digests_is_refused(judge, capsys):
     assert (
         "v.jsonl:1 is no line of ours (it does not say what was judged" in capsys.readouterr().err
     )
+
+
+def test_each_verdict_says_the_size_of_its_engine_and_keeps_it(judge, capsys):
+    """Another size rounds differently: a file may be continued with one, and says so; a line of an
+    earlier version, which did not write it down, stays as it is."""
+    write(row("a"), row("b"))
+    assert judge(*OUT) == 0
+    assert ["engine" in v for v in verdicts()] == [False, False]
+    write(row("a"), row("b"), row("c"))
+    judge.engine = {"slots": 64, "places": 4}
+    assert judge(*OUT) == 0
+    assert judge.judge.asked == ["question c"]
+    assert [v.get("engine") for v in verdicts()] == [None, None, judge.engine]
+    assert "several sizes" in capsys.readouterr().err
+    before = verdicts()
+    write(row("c"), row("b", label=0), row("d"))
+    judge.engine = {"slots": 16, "places": 4}
+    assert judge(*OUT, "--slots", "16") == 0
+    assert judge.judge.asked == ["question d"]
+    assert [v.get("engine") for v in verdicts()[:3]] == [before[2]["engine"], None, judge.engine]
+    told = capsys.readouterr().err
+    assert "1 (slots 64, places 4), 1 (of unknown size), 1 (slots 16, places 4)" in told
 
 
 # Kind I: results that can be joined.

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from grm_jax.cli import programs
@@ -88,13 +89,24 @@ def test_on_a_full_disk_programs_are_only_read(tmp_path: Path) -> None:
 
 def test_the_oldest_programs_go_when_there_are_too_many(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(programs, "MOST", 25)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
+
+    def keep() -> Path:
+        try:
+            jax.config.update("jax_compilation_cache_dir", None)
+            programs.keep_programs()
+            return Path(jax.config.jax_compilation_cache_dir)
+        finally:
+            jax.config.update("jax_compilation_cache_dir", before)
+
+    folder = keep()  # which is not there yet
     for age in range(4):
-        file = tmp_path / f"{age}-cache"
+        file = folder / f"{age}-cache"
         file.write_bytes(bytes(10))
         os.utime(file, (1000 - age, 1000 - age))
-    programs._trim(str(tmp_path))
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["0-cache", "1-cache"]
-    programs._trim(str(tmp_path / "missing"))
+    assert keep() == folder
+    assert sorted(file.name for file in folder.iterdir()) == ["0-cache", "1-cache"]
 
 
 def test_commands_that_are_about_compiling_find_nothing(tmp_path: Path) -> None:

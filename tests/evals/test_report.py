@@ -57,11 +57,25 @@ def test_a_report_by_hand(tmp_path):
     assert values(report["greedy"]) == {"total": 100, "A": 100, "B": 100}
     assert report["samples"]["judgments"] == 6
     assert report["samples"]["mean_tokens"] == 10.5
+    assert report["samples"]["engines"] == [{"size": None, "rows": 3}]
     assert (report["rows"], report["unread_rows"]) == (3, 1)
     assert report["unread"] == [{"id": "d", "error": "rows:4: no row"}]
     # By rating: right 2, 1; wrong 0, 0, 0, -1: all of the right ones are above.
     assert (report["meta"]["auc"], report["meta"]["mixed_items"]) == (1.0, 2)
     assert report == read_report(tmp_path)
+
+
+def test_a_report_says_the_sizes_of_the_engines(tmp_path):
+    sizes = [None, {"slots": 8, "places": 4}, {"slots": 8, "places": 4}, {"slots": 64, "places": 4}]
+    rows = [judged(row, RIGHT) for row in ROWS]
+    report = evaluated(
+        tmp_path, [replace(row, engine=size) for row, size in zip(rows, sizes, strict=True)]
+    )
+    assert report["samples"]["engines"] == [
+        {"size": None, "rows": 1},
+        {"size": sizes[1], "rows": 2},
+        {"size": sizes[3], "rows": 1},
+    ]
 
 
 def test_rows_have_the_totals_that_decide(tmp_path):

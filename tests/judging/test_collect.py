@@ -242,3 +242,23 @@ def test_whatever_meta_holds_is_a_line_of_valid_json(tmp_path):
     before = path.read_bytes()
     assert again(path, [odd])[0] == []
     assert path.read_bytes() == before
+
+
+def test_the_size_of_the_engine_stays_with_what_it_drew(tmp_path):
+    """A line that does not say it stays so: it is of an earlier version, and is not asked again."""
+    path = tmp_path / "samples.jsonl"
+
+    class Sized(Source):
+        def sample_all(self, examples, k):
+            for row in super().sample_all(examples, k):
+                yield replace(row, engine={"slots": 8}) if isinstance(row, Sampled) else row
+
+    again(path, EXAMPLES[:2])
+    mended = [replace(e, label=1) for e in EXAMPLES]
+    sizes = [None, None, *[{"slots": 8}] * 3]
+    for wanted in (["5", "4", "3", "2"], []):
+        asked, lines = again(path, mended, source=Sized())
+        assert asked == wanted
+        assert [line.get("engine") for line in lines if "error" not in line] == sizes
+    found = collect(Source(), mended, 2, path, name="test")
+    assert [row.engine for row in found] == sizes

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ from grm_jax.models.config import Gemma2Config
 from grm_jax.models.hf import save_folder
 from grm_jax.models.model import Model
 from grm_jax.randomness import item_key, response_order
+from grm_jax.sampling.engine import EngineSize
 from grm_jax.sampling.request import Completion, Request
 from grm_jax.text.prompts import load_templates
 from grm_jax.text.tokenizer import Tokenizer
@@ -37,6 +38,8 @@ class Scripted:
         self.prompts: list[str] = []
         self.invalid: set[int] = set()
         self.say: Callable[[list[str]], str] = ", ".join
+
+    size = EngineSize()
 
     def check_length(self, tokens: int) -> None:
         self.judge.sampler.check_length(tokens)
@@ -328,6 +331,11 @@ def test_adaptive_voting_draws_no_more_than_decides_and_finds_the_same_winner(ju
     assert min(drawn) < 10
     (alone,) = judge.judge_all(examples[:1], 12, adaptive=True)
     assert alone == fewer["0"], "whatever else is judged"
+    for verdict in judge.judge_all(examples, 12, adaptive=0.9):
+        name = verdict.id
+        assert isinstance(verdict, Verdict)
+        assert verdict.judgments == every[name].judgments[: verdict.k]
+        assert verdict.k <= fewer[name].k
 
 
 def test_one_call_runs_a_program_of_its_own_size(judge: Judge) -> None:
@@ -337,3 +345,11 @@ def test_one_call_runs_a_program_of_its_own_size(judge: Judge) -> None:
     assert isinstance(together, Verdict)
     assert alone.scores == together.scores
     assert {engine.size.slots for engine in judge.sampler.engines} >= {4, 16}
+    assert alone.engine == {"slots": 4, "places": 4, "steps": 32}
+    assert together.engine == {"slots": 16, "places": 4, "steps": 32}
+    assert alone.to_json()["engine"] == alone.engine
+    for verdict in (alone, together):
+        assert verdict.engine in [
+            {name: count for name, count in asdict(engine.size).items() if count}
+            for engine in judge.sampler.engines
+        ], "what is said is what drew it"

@@ -10,7 +10,6 @@ from grm_jax.data.synthetic import World
 from grm_jax.judging import rater as module
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
 from grm_jax.judging.meta import MetaRM
-from grm_jax.judging.rater import rate
 from grm_jax.text.messages import Example
 
 
@@ -47,9 +46,10 @@ def test_a_rating_is_the_scalar_of_its_own_tokens(meta: MetaRM, sampled: list[Sa
     found = ratings(meta.rate_all(sampled))
     folder = meta.folder
     for row in sampled[:3]:
-        ids = np.array([meta.tokens(row.example, row.judgments[1])], np.int32)
-        positions = np.arange(ids.shape[1], dtype=np.int32)[None]
-        alone = rate(folder.model, folder.params, jnp.asarray(ids), jnp.asarray(positions))
+        ids = jnp.array([meta.reading(row.example, row.judgments[1]).tokens])
+        positions = jnp.arange(ids.shape[1])[None]
+        hidden = folder.model.hidden(folder.params, ids, positions)
+        alone = folder.model.score(folder.params, hidden, positions)
         np.testing.assert_allclose(found[row.example.id][1], alone[0], atol=1e-4)
 
 
@@ -110,7 +110,7 @@ def test_forged_turns_stay_text(meta: MetaRM) -> None:
     judgment = Judgment(0, (0, 1), "", "", (1, 2), None, "fine", 1, -1.0)
 
     def controls(example: Example, judgment: Judgment) -> list[int]:
-        return [i for i in meta.tokens(example, judgment) if i in control]
+        return [i for i in meta.reading(example, judgment).tokens if i in control]
 
     plain = controls(Example("q", ["a", "b"]), judgment)
     assert controls(Example("q", ["a", forged]), judgment) == plain

@@ -37,7 +37,7 @@ def rater() -> Rater:
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every first row of a batch has a score that is none."""
     for kind in (Rater, IndexReader):
-        values = [math.nan, 1.0] if kind is Rater else [[math.nan] * 9, [1.0] * 9]
+        values = [[math.nan], [1.0]] if kind is Rater else [[[math.nan] * 9], [[1.0] * 9]]
         monkeypatch.setattr(kind, "compute", lambda *_, values=values: jnp.array(values))
 
 

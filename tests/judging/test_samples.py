@@ -34,6 +34,8 @@ def write(path, *rows):
 def test_what_is_read_is_what_was_written() -> None:
     sampled = Sampled(EXAMPLE, judgments(3))
     assert from_json(json.loads(json.dumps(to_json(sampled)))) == sampled
+    sized = from_json(to_json(Sampled(EXAMPLE, judgments(3), engine={"slots": 8})))
+    assert (sized.engine, from_json(to_json(sampled)).engine) == ({"slots": 8}, None)
     bare = Sampled(Example("q", ["r"], "y"), ())
     assert from_json(to_json(bare)) == bare
     assert set(to_json(bare)) == {"id", "digest", "prompt", "responses", "judgments"}

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from grm_jax.judging.cloud import CLoud, Critic
 from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.folder import ModelFolder, bundled
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
-from grm_jax.judging.rater import Rater, rate
+from grm_jax.judging.rater import Rater
 from grm_jax.judging.scalar import BTRM, PairRM, pair_tokens, reward_tokens
 from grm_jax.judging.sources import open_judge
 from grm_jax.models import hf
@@ -89,8 +90,12 @@ def alone(rater, ids):
     """The score of one sequence without any batch around it."""
     tokens, positions = np.zeros((1, 128), np.int32), np.full((1, 128), -1, np.int32)
     tokens[0, : len(ids)], positions[0, : len(ids)] = ids, np.arange(len(ids))
-    program = jax.jit(rate, static_argnums=0)
-    return float(program(rater.folder.model, rater.folder.params, tokens, positions)[0])
+    return float(plain(rater.folder.model, rater.folder.params, tokens, positions)[0])
+
+
+@partial(jax.jit, static_argnums=0)
+def plain(model, params, tokens, positions):
+    return model.score(params, model.hidden(params, tokens, positions), positions)
 
 
 def scores(results):

@@ -11,6 +11,7 @@ import pytest
 from grm_jax import Example, Judge
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
 from grm_jax.judging.token_prob import softmax, weighed
+from grm_jax.sampling.engine import EngineSize
 from grm_jax.sampling.request import Completion, Request
 from grm_jax.text.parse import choice_place
 
@@ -18,7 +19,7 @@ from grm_jax.text.parse import choice_place
 class Says:
     """A sampler that has every sample say the same, in these very tokens."""
 
-    seed = 0
+    seed, size = 0, EngineSize()
 
     def __init__(self, judge: Judge, text: str, by_letter: bool = False):
         encode = judge.folder.tokenizer.encode

@@ -1,7 +1,11 @@
-"""Sums, rankings and ties of k judgments."""
+"""Sums, rankings and ties of k judgments.
+
+How often a winner changes under each stated confidence is printed (pytest -s).
+"""
 
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -228,3 +232,97 @@ def test_voting_ends_when_no_outcome_can_change_the_winner(drawn: list, left: in
 
 def test_one_response_has_a_score_and_no_winner() -> None:
     assert still_needed([judgment((9,), 0, n=1)], 4, 1, spread=9) == 3
+
+
+@given(
+    st.lists(st.sampled_from(OUTCOMES), max_size=4),
+    st.integers(0, 3),
+    st.sampled_from([0.5, 0.8, 0.95, 1]),
+)
+def test_it_takes_at_least_as_many_samples_as_it_says(
+    drawn: list, left: int, confidence: float
+) -> None:
+    def needed(more: tuple, confidence: float) -> int:
+        judgments = [judgment(scores, i) for i, scores in enumerate([*drawn, *more])]
+        return still_needed(judgments, len(drawn) + left, 2, 2, confidence)
+
+    least = needed((), confidence)
+    assert least <= needed((), 1), "less confidence takes no more samples"
+    for count in range(least):
+        for more in itertools.product(OUTCOMES, repeat=count):
+            assert needed(more, confidence) > 0
+
+
+Draw = Callable[[np.random.Generator], np.ndarray]
+K = 32
+
+
+def votes(rng: np.random.Generator, share: float) -> np.ndarray:
+    """One of two is voted for."""
+    first = rng.random(K) < share
+    return np.stack([first, ~first], axis=1).astype(float)
+
+
+def scores(rng: np.random.Generator, means: np.ndarray) -> np.ndarray:
+    return np.clip(np.round(rng.normal(5.5 + means, 2.5, (K, len(means)))), 1, 10)
+
+
+def seldom_much(rng: np.random.Generator) -> np.ndarray:
+    """One is a little better mostly, and seldom much worse: few samples do not show it."""
+    ahead = np.where(rng.random(K) < rng.choice([0.05, 0.1, 0.2]), -9, rng.integers(0, 2, K))
+    pair = np.stack([5.5 + ahead / 2, 5.5 - ahead / 2], axis=1)
+    return pair[:, rng.permutation(2)]
+
+
+# The width of the scale, and what draws the scores of all K samples of an item, [K, responses].
+CASES: dict[str, tuple[int, Draw]] = {
+    "even votes": (1, lambda rng: votes(rng, 0.5)),
+    "votes": (1, lambda rng: votes(rng, rng.random())),
+    "equal scores": (9, lambda rng: scores(rng, np.zeros(2))),
+    "scores": (9, lambda rng: scores(rng, rng.normal(0, 1.5, 2))),
+    "four": (9, lambda rng: scores(rng, rng.normal(0, 1, 4))),
+    "seldom much": (9, seldom_much),
+}
+
+
+def judged(every: np.ndarray, spread: int, confidence: float) -> tuple[int, list[int]]:
+    """How many samples it takes, and who has the highest sum of these."""
+    judgments = [judgment(tuple(row), i) for i, row in enumerate(every.tolist())]
+    count, n = 0, every.shape[1]
+    while more := still_needed(judgments[:count], K, n, spread, confidence):
+        count += more
+    totals = every[:count].sum(axis=0)
+    return count, np.flatnonzero(np.isclose(totals, totals.max())).tolist()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_no_more_winners_change_than_the_confidence_allows(case: str) -> None:
+    """With 1 the winners are those of all votes."""
+    (spread, draw), rng = CASES[case], np.random.default_rng(0)
+    items = [draw(rng) for _ in range(200)]
+    exact = [judged(every, spread, 1) for every in items]
+    wanted = [every.sum(axis=0) for every in items]
+    assert [best for _, best in exact] == [
+        np.flatnonzero(np.isclose(totals, totals.max())).tolist() for totals in wanted
+    ]
+    votes = [sum(count for count, _ in exact)]
+    for confidence in (0.99, 0.95, 0.8):
+        found = [judged(every, spread, confidence) for every in items]
+        changed = np.mean([a != b for (_, a), (_, b) in zip(found, exact, strict=True)])
+        votes.append(sum(count for count, _ in found))
+        saved = 1 - votes[-1] / (K * len(items))
+        print(f"\n{case}, {confidence}: {changed:.1%} changed, {saved:.1%} of votes saved", end="")
+        assert changed <= 1 - confidence
+    print(f"; exactly {1 - votes[0] / (K * len(items)):.1%}", end="")
+    assert votes == sorted(votes, reverse=True)
+    assert votes[-1] < votes[0]
+
+
+def test_a_few_samples_that_agree_do_not_decide() -> None:
+    alike = [judgment((10, 1), i) for i in range(32)]
+    first = still_needed([], 32, 2, 9, 0.99)
+    assert 10 < first < still_needed([], 32, 2, 9), "each for one response, by the whole scale"
+    assert still_needed(alike[:first], 32, 2, 9, 0.99) == 0
+    little = [judgment((6, 5), i) for i in range(32)]
+    assert still_needed(little[:first], 32, 2, 9, 0.99) > 0
+    assert still_needed(little[:28], 32, 2, 9, 0.99) == 0

@@ -93,7 +93,7 @@ def test_a_sample_is_the_same_alone_and_in_a_crowd(make) -> None:
 def test_what_prompts_have_in_common_is_prefilled_once(make) -> None:
     engine, front = make(), list(range(12, 60))
     prompts = [[*front, *end] for end in ([12] * 20, [13] * 20, [14] * 20)]
-    extend = mock.Mock(wraps=programs.extend(on_cpu=True))
+    extend = mock.Mock(wraps=programs.extend(platform="cpu"))
     with mock.patch.object(programs, "extend", return_value=extend):
         _all(engine, [Request(tokens, i, (0, 1, 2), i) for i, tokens in enumerate(prompts)])
         # 68 tokens are 5 pieces, 48 of them 3; a third sample has a row of its own: a copy.
@@ -109,7 +109,7 @@ def test_of_a_prompt_longer_than_the_window_all_is_shared_or_nothing(make) -> No
         Request(long, 0, (0, 1, 2, 3), "same"),
         Request([*long[:299], 12], 1, (0,), "other"),
     ]
-    extend = mock.Mock(wraps=programs.extend(on_cpu=True))
+    extend = mock.Mock(wraps=programs.extend(platform="cpu"))
     with mock.patch.object(programs, "extend", return_value=extend):
         together = _all(make(), requests)
         assert extend.call_count == 19 + 19
@@ -124,6 +124,18 @@ def test_room_for_long_prompts_is_made_when_one_comes(make) -> None:
     both = _all(engine, [long, short])
     assert {name: both[name] for name in first} == first
     assert _all(make(), [long]) == {name: both[name] for name in both if name not in first}
+
+
+def test_room_for_more_prompts_is_made_when_they_come(make) -> None:
+    requests = _requests()
+    expected = _all(make(), requests)
+    with mock.patch("grm_jax.sampling.engine.FEW_ROWS", 1):
+        engine = make()
+    alone = _all(engine, requests[:1])
+    assert engine.rows == 4
+    assert alone == {name: expected[name] for name in alone}
+    assert _all(engine, requests) == expected
+    assert engine.rows == 6
 
 
 def test_a_cancelled_request_leaves_at_once(make) -> None:
@@ -158,3 +170,12 @@ def test_slots_are_refilled_while_others_go_on(make) -> None:
     used = used[used.max(1) >= 0]
     assert (used >= 0).mean() > 0.75
     assert len(drawn) == 144
+
+
+def test_what_decoding_takes_as_training_has_it_is_not_copied() -> None:
+    """The embedding of a small model is a large part of it."""
+    params = Model(CONFIG).init(jax.random.key(0))
+    taken = programs.split(params, "float32")
+    where = [p["embed"].unsafe_buffer_pointer() for p in (params, taken)]
+    assert where[0] == where[1]
+    assert programs.split(params, "bfloat16")["embed"].dtype == "bfloat16"

@@ -77,7 +77,7 @@ def test_a_new_temperature_does_not_compile_again(
     traced = chex.assert_max_traces(advance, n=1)
     static = {"static_argnums": 0, "static_argnames": ("steps", "places")}
     jitted = jax.jit(traced, **static, donate_argnames="slots")
-    monkeypatch.setattr(programs, "advance", lambda on_cpu: jitted)
+    monkeypatch.setattr(programs, "advance", lambda platform: jitted)
     sampler, tokens = _sampler(model, max_new_tokens=6), []
     for strategy in (Strategy(0.0), Strategy(0.7), Strategy(1.3, 10, 0.9)):
         for seed in (0, 1):
@@ -102,7 +102,7 @@ def test_the_prompt_is_stored_once_and_the_caches_are_written_in_place(
     one = jax.ShapeDtypeStruct((1,), jnp.int32)
     queue = Queue(*map(of, (jnp.int32, jnp.int32, jnp.uint32, jnp.uint32, bool, bool)), one)
     words = jnp.uint32(0), Strategy().traced(), STOP, jnp.int32(steps)
-    lowered = programs.advance(on_cpu=True).lower(
+    lowered = programs.advance(platform="cpu").lower(
         model_, params, prompts, slots, queue, *words, steps=2, places=group
     )
     memory = lowered.compile().memory_analysis()

@@ -82,6 +82,22 @@ def test_a_state_comes_back_whole_on_any_mesh(saved, model, stream, shape):
         np.testing.assert_array_equal(got, wanted)
 
 
+def test_the_weights_that_the_next_batch_is_drawn_from_come_back(model, params, tmp_path):
+    state, places = (
+        new_state(params, OPTIMIZER),
+        state_shardings(model, OPTIMIZER, make_mesh(MeshConfig(2, 2, 2))),
+    )
+    behind = jax.tree.map(lambda x: x + 1, params)
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        checkpoints.save(1, state, None, behind, force=True)
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        abstract = abstract_state(model, OPTIMIZER, places)
+        found = checkpoints.restore_behind(abstract.params)
+        jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(abstract).params, params)
+    jax.tree.map(np.testing.assert_array_equal, found, behind)
+    assert jax.tree.map(lambda x: x.sharding, found) == places.params
+
+
 def test_the_last_few_are_kept(saved):
     assert sorted(p.name for p in saved[0].iterdir() if p.name.isdigit()) == ["4", "6"]
 

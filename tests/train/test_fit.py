@@ -2,8 +2,10 @@
 
 import os
 import signal
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from grm_jax.mesh import MeshConfig
 from grm_jax.sharding import make_mesh
 from grm_jax.train.guard import KEPT, LIMIT, Guard
 from grm_jax.train.loop import Drawn, fit, from_stream
+from grm_jax.train.state import TrainState
 from grm_jax.train.step import batch_sharding
 
 
@@ -38,8 +41,9 @@ class Checkpoints:
     def due(self, step):
         return step % self.every == 0
 
-    def save(self, step, state, stream, *, force=False):
-        assert (int(state), stream.count) == (step, step)  # the state and the data agree
+    def save(self, step, state, stream, behind, *, force=False):
+        assert (int(state.step), stream.count) == (step, step)  # the state and the data agree
+        assert behind is None
         self.events.append(("save", step, force))
 
 
@@ -54,6 +58,10 @@ class Tracker:
         self.events.append(("log", step))
 
 
+def at(step, weights=None):
+    return TrainState(jnp.asarray(step), weights, None)
+
+
 def train(steps, every=100, start=0, interrupt=lambda done: None, bad=(), folder=None, events=None):
     """The events of a run whose steps in `bad` are skipped, and the last step."""
     events = [] if events is None else events
@@ -63,13 +71,14 @@ def train(steps, every=100, start=0, interrupt=lambda done: None, bad=(), folder
         events.append(("step", number))
         assert batch.rows.sharding == batch_sharding(mesh)
         interrupt(number)
-        return state + 1, {"train/loss": state + 1, "train/skipped": number in bad}
+        state = at(state.step + 1)
+        return state, {"train/loss": state.step, "train/skipped": number in bad}
 
     mesh = make_mesh(MeshConfig(8, 1, 1))
     stream = Stream(events)
     stream.count = start
     state, done = fit(
-        jnp.asarray(start),
+        at(start),
         step,
         from_stream(stream, mesh),
         start=start,
@@ -79,7 +88,7 @@ def train(steps, every=100, start=0, interrupt=lambda done: None, bad=(), folder
         guard=Guard(folder),
         stream=stream,
     )
-    assert int(state) == done
+    assert int(state.step) == done
     return events, done
 
 
@@ -91,8 +100,8 @@ def test_metrics_are_fetched_one_step_late():
     ]  # fmt: skip
 
 
-def test_what_is_drawn_from_the_weights_is_reported_before_the_next_is_drawn():
-    """As in RL: nothing to prepare while the device works; each batch may have several updates."""
+def train_on_drawn(steps, start=0, weights=0, **options):
+    """The events of a run with batches drawn from its weights, a count of the updates."""
     events = []
 
     class Tracker:
@@ -105,21 +114,43 @@ def test_what_is_drawn_from_the_weights_is_reported_before_the_next_is_drawn():
         def due(self, step):
             return False
 
-        def save(self, step, state, stream, *, force):
-            events.append((step, stream, force))
+        def save(self, step, state, stream, behind, *, force):
+            events.append(
+                ("save", step, int(state.params), behind if behind is None else int(behind))
+            )
 
-    def draw(state, step):
-        events.append(("draw", int(state), step))
+    def draw(params, step):
+        events.append(("draw", int(params), step))
         report = lambda updates, before: ({"sum": sum(u["x"] for u in updates)}, [step])  # noqa: E731
         return Drawn(None, None, report)
 
-    update = lambda state, batch: (state + 1, {"x": state})  # noqa: E731
+    @partial(jax.jit, donate_argnums=0)
+    def update(state, batch):
+        return TrainState(state.step + 1, state.params + 1, None), {"x": state.params}
+
     parts = {"checkpoints": Checkpoints(), "tracker": Tracker(), "guard": Guard(None)}
-    fit(jnp.asarray(0), update, draw, start=0, steps=2, updates=2, **parts)
-    assert events == [
+    state = at(start, jnp.asarray(weights))
+    fit(state, update, draw, start=start, steps=steps, **parts, **options)
+    return events
+
+
+def test_what_is_drawn_from_the_weights_is_reported_before_the_next_is_drawn():
+    """As in RL: nothing to prepare while the device works; each batch may have several updates."""
+    assert train_on_drawn(2, updates=2) == [
         ("draw", 0, 0), (1, {"sum": 1.0}, [0]),
-        ("draw", 2, 1), (2, {"sum": 5.0}, [1]), (2, None, True),
+        ("draw", 2, 1), (2, {"sum": 5.0}, [1]), ("save", 2, 4, None),
     ]  # fmt: skip
+
+
+def test_with_overlap_a_batch_is_drawn_from_the_weights_that_the_step_before_began_with():
+    """And a step is reported when the next one's update is under way; all of them before a save."""
+    assert train_on_drawn(3, updates=2, overlap=True) == [
+        ("draw", 0, 0), ("draw", 0, 1), (1, {"sum": 1.0}, [0]),
+        ("draw", 2, 2), (2, {"sum": 5.0}, [1]),
+        (3, {"sum": 9.0}, [2]), ("save", 3, 6, 4),
+    ]  # fmt: skip
+    resumed = train_on_drawn(3, 2, 4, updates=2, overlap=True, behind=jnp.asarray(2))
+    assert resumed == [("draw", 2, 2), (3, {"sum": 9.0}, [2]), ("save", 3, 6, 4)]
 
 
 def test_no_checkpoint_is_ahead_of_the_metrics():

@@ -1,6 +1,9 @@
 """Rule-based RL: rollouts and their log-probabilities, the update, the filter, the order."""
 
 import json
+import os
+import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.reward import rule_reward
 from grm_jax.mesh import MeshConfig
 from grm_jax.objectives.config import GRPOLossConfig
+from grm_jax.presets import bundled
 from grm_jax.sampling.request import Completion
 from grm_jax.sampling.sampler import Sampler
 from grm_jax.text.messages import Example
@@ -123,7 +127,7 @@ def steps(policy, tasks, count):
         rollouts.tasks = lambda step: tasks
         state = begin(policy.load())
         for step in range(count):
-            drawn, updates = rollouts.draw(state, step), []
+            drawn, updates = rollouts.draw(state.params, step), []
             for _ in range(policy.cfg.iterations):
                 state, metrics = update(state, drawn.batch)
                 updates.append({name: float(x) for name, x in metrics.items()})
@@ -269,6 +273,22 @@ def test_a_second_update_on_a_rollout_is_clipped_against_the_first(make_policy, 
     assert single["clip_ratio/low_mean"] == single["clip_ratio/high_mean"] == 0
 
 
+def test_with_overlap_the_old_policy_is_the_one_that_drew_the_samples(make_policy, tasks):
+    policy = make_policy(overlap=True, optimizer=OptimizerConfig(3e-3, schedule="constant"))
+    with jax.set_mesh(policy.run.mesh):
+        (begin, update), rollouts = trainer_of(policy), Rollouts(policy, [tasks[0].example])
+        rollouts.tasks = lambda step: tasks
+        drawn = rollouts.draw(policy.load(), 0)
+        batch, mask = drawn.batch, drawn.host.mask
+        np.testing.assert_allclose(
+            np.asarray(batch.old_logprob)[mask], drawn.host.sampled_logprob[mask], rtol=0, atol=1e-4
+        )
+        state, first = update(begin(policy.load()), batch)
+        _, second = update(state, batch)
+    clipped = [float(m["clip_ratio/low_mean"] + m["clip_ratio/high_mean"]) for m in (first, second)]
+    assert clipped[0] == 0 < clipped[1]  # by the weights that drew, and by those a step later
+
+
 def test_every_item_comes_once_per_pass_and_each_pass_has_an_order_of_its_own(cfg, policy):
     items = load_items(cfg.cfg.items, 0)
     rollouts = Rollouts(policy, items)
@@ -299,6 +319,53 @@ def test_a_run_logs_trls_names_and_keeps_judgments_to_be_read(cfg):
     assert {row["step"] for row in kept} == {1, 3}
     assert all(row["text"] and row["reward"] in (1.0, -1.0) for row in kept)
     assert folder == output / "model"
+
+
+def test_with_overlap_a_killed_and_a_stopped_run_end_with_the_same_bits(cfg, tmp_path, monkeypatch):
+    """The stopped one has a checkpoint between two that are due."""
+    small = change(
+        cfg,
+        start="new:tiny-quarter",
+        tokenizer=str(bundled("tiny")),
+        templates=str(bundled("tiny") / "templates"),
+        overlap=True,
+        per_step=8,
+        steps=4,
+        max_new_tokens=8,
+        loss=GRPOLossConfig(beta=0.0),
+    )
+    by_text = lambda example, judgments: [len(set(j.text)) % 2.0 for j in judgments]  # noqa: E731
+
+    def trained(name):
+        with one_device():
+            return grpo.run(*change(small, output=str(tmp_path / name)), by_text)
+
+    def stopped(self, params, step):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return draw(self, params, step)
+
+    whole = trained("whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    for made in ("model", "checkpoints/4"):  # what is not there yet after a kill in step 4
+        shutil.rmtree(tmp_path / "parts" / made)
+    draw = Rollouts.draw
+    with monkeypatch.context() as patch:
+        patch.setattr(Rollouts, "draw", stopped)
+        assert trained("parts") is None
+    assert sorted(p.name for p in (tmp_path / "parts" / "checkpoints").iterdir()) == ["2", "3"]
+    parts = trained("parts")
+    weights = "model.safetensors"
+    assert (parts / weights).read_bytes() == (whole / weights).read_bytes()
+    rows, expected = (
+        [
+            {name: x for name, x in row.items() if not name.startswith(("time/", "tokens_per"))}
+            for row in read_metrics(tmp_path / name / "metrics.jsonl")
+        ]
+        for name in ("parts", "whole")
+    )
+    assert rows == expected
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert min(row["train/grad_norm"] for row in rows) > 0
 
 
 def test_items_that_the_reference_judge_always_gets_right_are_left_out(cfg, tmp_path):

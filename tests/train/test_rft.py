@@ -127,6 +127,21 @@ def test_single_responses_are_judged_right_or_wrong_and_learned(cfg, tmp_path):
             assert row["scores"] == [row["label"]]
 
 
+def test_a_report_of_other_items_is_not_taken_for_this_ones(cfg, done, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(done, run)
+    report = run / "report.json"
+    known = json.loads(report.read_text())
+    report.write_text(json.dumps({**known, "data": "b"}))
+    with pytest.raises(ValueError, match="is of other items than there are now"):
+        rft.run(*change(cfg, output=str(run)))
+    unknown = {name: value for name, value in known.items() if name != "data"}
+    for taken in ({**known, "more": 1}, unknown):  # an earlier version's does not say
+        report.write_text(json.dumps(taken))
+        assert rft.run(*change(cfg, output=str(run))) == run / "model"
+        assert json.loads(report.read_text()) == taken  # and nothing is judged again
+
+
 def test_the_mix_is_the_stated_share(cfg, tmp_path):
     chosen, general = rft._mix(cfg.cfg, tmp_path)
     assert (chosen.weight, general.weight) == (0.75, 0.25)

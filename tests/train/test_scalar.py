@@ -16,7 +16,6 @@ from grm_jax.data.pipeline import make_stream
 from grm_jax.judging.cloud import CLoud
 from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.folder import bundled
-from grm_jax.judging.rater import rate
 from grm_jax.judging.samples import read_samples
 from grm_jax.judging.scalar import BTRM, PairRM, pair_tokens, reward_tokens
 from grm_jax.judging.sources import open_judge
@@ -85,12 +84,16 @@ def items(cfg):
 @pytest.fixture(scope="module")
 def score(shape):
     """score(params, ids): of one sequence, padded to one length."""
-    program = jax.jit(rate, static_argnums=0)
+    model = shape.as_head("scalar")
+
+    @jax.jit
+    def plain(params, tokens, positions):
+        return model.score(params, model.hidden(params, tokens, positions), positions)
 
     def score(params, ids):
         tokens, positions = np.zeros((1, 128), np.int32), np.full((1, 128), -1, np.int32)
         tokens[0, : len(ids)], positions[0, : len(ids)] = ids, np.arange(len(ids))
-        return float(program(shape.as_head("scalar"), params, tokens, positions)[0])
+        return float(plain(params, tokens, positions)[0])
 
     return score
 

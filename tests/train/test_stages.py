@@ -6,7 +6,6 @@ import pytest
 
 from grm_jax.data.config import ItemsConfig
 from grm_jax.train.config import RunConfig
-from grm_jax.train.rft import _is_of
 from grm_jax.train.spct import stage_inputs
 from grm_jax.train.stages import RFTConfig
 from grm_jax.train.stamp import is_made, stamp
@@ -49,14 +48,3 @@ def test_a_damaged_stamp_is_told(content, tmp_path):
     (folder / "stage.json").write_text(content)
     with pytest.raises(ValueError, match=r"stage\.json is empty or damaged"):
         is_made(folder, {})
-
-
-def test_a_report_of_other_items_is_not_taken_for_this_ones(tmp_path):
-    report = tmp_path / "report.json"
-    assert not _is_of(report, "a")
-    report.write_text(json.dumps({"data": "a", "items": 3}))
-    assert _is_of(report, "a")
-    with pytest.raises(ValueError, match="is of other items than there are now"):
-        _is_of(report, "b")
-    report.write_text(json.dumps({"items": 3}))
-    assert _is_of(report, "b")  # an earlier version's, which does not say

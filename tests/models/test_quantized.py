@@ -1,0 +1,76 @@
+"""Weights in int8: how far they are from the others, and that every program reads them alike."""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from grm_jax.models.config import Gemma2Config
+from grm_jax.models.model import Model
+from grm_jax.models.quantized import dequantized, is_quantized, quantized
+from grm_jax.sampling.request import Request
+from grm_jax.sampling.sampler import Sampler
+
+MODEL = Model(Gemma2Config(64, 4, 32, 48, 4, 2, 8, 8.0, sliding_window=16, max_position=128))
+
+
+@pytest.fixture(scope="module")
+def params():
+    """(full, in int8, and these in float32 again)."""
+    pytest.importorskip("qwix")
+    make = jax.jit(MODEL.init)
+    small = quantized(make(jax.random.key(0)))
+    pairs = {name: dequantized(layer) for name, layer in small["pairs"].items()}
+    return make(jax.random.key(0)), small, {**small, "pairs": pairs}
+
+
+def test_matrices_are_bytes_within_half_a_step_of_what_they_were(params):
+    full, small, again = params
+    for name, weights in full["pairs"]["local"].items():
+        made, back = small["pairs"]["local"][name], again["pairs"]["local"][name]
+        assert is_quantized(made) == (weights.ndim > 2)
+        if is_quantized(made):
+            assert made.qvalue.dtype == jnp.int8
+            assert made.scale.size < weights.size / 10
+            step = np.asarray(made.scale) / 2
+            assert (np.abs(np.asarray(back - weights)) <= step * (1 + 1e-4)).all()
+            assert np.abs(np.asarray(made.qvalue, int)).max() >= 127
+        else:
+            np.testing.assert_array_equal(made, weights)
+    for name in ("embed", "final_norm"):
+        np.testing.assert_array_equal(small[name], full[name])
+
+
+def test_what_was_given_is_freed(params):
+    given = jax.tree.map(jnp.copy, params[0])
+    quantized(given)
+    assert given["pairs"]["local"]["gate"].is_deleted()
+    assert not given["embed"].is_deleted()
+
+
+def test_reading_and_drawing_are_those_of_the_weights_that_they_stand_for(params):
+    full, small, again = params
+    tokens = jax.random.randint(jax.random.key(1), (2, 24), 0, 64)
+    positions = jnp.broadcast_to(jnp.arange(24), tokens.shape)
+    hidden = jax.jit(MODEL.hidden)
+    wanted, found = (np.asarray(hidden(p, tokens, positions)) for p in (again, small))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    assert np.abs(wanted - np.asarray(hidden(full, tokens, positions))).max() > 1e-4
+
+    def drawn(weights) -> dict[int, np.ndarray]:
+        sampler = Sampler(MODEL, weights, stop_ids=[1], max_new_tokens=12, slots=4, seed=3)
+        request = Request(tokens[0].tolist(), 7, tuple(range(6)))
+        return {done.sample: done.tokens for done in sampler([request])}
+
+    wanted, found = drawn(again), drawn(small)
+    assert wanted.keys() == found.keys() == set(range(6))
+    for sample, ids in wanted.items():
+        np.testing.assert_array_equal(found[sample], ids)
+
+
+def test_without_qwix_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "qwix", None)
+    with pytest.raises(ValueError, match=r"pip install 'grm-jax\[int8\]'"):
+        quantized({"pairs": {}})
