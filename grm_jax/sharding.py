@@ -21,6 +21,7 @@ AxisNames = tuple[str | None, ...]
 Rules = Mapping[str, str | tuple[str, ...] | None]
 
 MESH_AXES = ("data", "fsdp", "tensor")
+STACK = "layers"  # names the dimension over which the weights of layers are stacked: never split
 
 # Batches over data and fsdp; weights over fsdp by their model dimension, over tensor by the other.
 # `rows` and `vocab_parts` are for the embedding and the logits, where rows meet the vocabulary.

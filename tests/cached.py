@@ -13,21 +13,21 @@ def through_caches(model, params, tokens, lengths, new, piece=4):
     tokens [Z, B, S] are prompts of these lengths [Z, B], new [Z, B, R, T] what R samples of each
     are fed after them.
     """
-    config, (lanes, rows, samples, steps) = model.config, new.shape
-    prompts = kv.empty_prompts(config, lanes, rows, tokens.shape[2], model.dtype)
+    spec, (lanes, rows, samples, steps) = model.spec, new.shape
+    prompts = kv.empty_prompts(spec, lanes, rows, tokens.shape[2], model.dtype)
     tokens = jnp.pad(tokens, ((0, 0), (0, 0), (0, piece)))
     last = []
     for row in range(rows):
-        at, state = jnp.full((lanes,), row), jnp.zeros((lanes, config.embed_dim), model.dtype)
+        at, state = jnp.full((lanes,), row), jnp.zeros((lanes, spec.embed_dim), model.dtype)
         for start in range(0, tokens.shape[2] - piece, piece):
             count = jnp.clip(lengths[:, row] - start, 0, piece)
             begin = jnp.minimum(start, lengths[:, row])
             ids = tokens[:, row, start : start + piece]
             made, pieces = model.extend(params, ids, at, begin, count, prompts)
-            prompts = kv.write_prompt(prompts, pieces, at, begin, count, config.sliding_window)
+            prompts = kv.write_prompt(prompts, pieces, at, begin, count, spec.windows)
             state = jnp.where(count[:, None] > 0, made, state)
         last.append(state)
-    cache = kv.empty_samples(config, lanes, rows * samples, steps, model.dtype)
+    cache = kv.empty_samples(spec, lanes, rows * samples, steps, model.dtype)
     slot = jnp.broadcast_to(jnp.arange(rows * samples), (lanes, rows * samples))
 
     def feed(cache, x):

@@ -14,9 +14,9 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from grm_jax.aot.topology import Topology
 from grm_jax.mesh import MeshConfig
-from grm_jax.models.config import PRESETS, Gemma2Config
-from grm_jax.models.gemma2 import embed
+from grm_jax.models.config import PRESETS, Gemma2Config, Gemma3Config, Qwen3Config
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import embed
 from grm_jax.sharding import (
     DECODE_RULES,
     MESH_AXES,
@@ -43,8 +43,12 @@ def tokens_of(*shape):
 
 @pytest.fixture(scope="module")
 def params():
+    return random_params(MODEL)
+
+
+def random_params(model):
     """Random weights large enough that attention is far from uniform, norms included."""
-    leaves, tree = jax.tree.flatten(MODEL.abstract())
+    leaves, tree = jax.tree.flatten(model.abstract())
     rng = np.random.default_rng(0)
     return tree.unflatten([jnp.asarray(rng.normal(0, 0.3, x.shape), x.dtype) for x in leaves])
 
@@ -108,6 +112,24 @@ def test_decoding_on_a_mesh_equals_one_device(params, shape, prompts):
     assert_close(kept(ours), kept(decode_program(MODEL, params, *given)))
 
 
+@pytest.mark.parametrize("rules", [TRAIN_RULES, DECODE_RULES], ids=["train", "decode"])
+def test_other_families_on_a_mesh_equal_one_device(rules):
+    """Normed queries and keys, two segments; a head of its own."""
+    for config in (
+        Gemma3Config(64, 4, 32, 48, 8, 4, 8, 12.0, sliding_window=6, pattern=3),
+        Qwen3Config(64, 1, 32, 48, 8, 4, 8),
+    ):
+        model = Model(config)
+        params = random_params(model)
+        tokens, positions = tokens_of(BATCH, TIME), np.tile(np.arange(TIME), (BATCH, 1))
+        run = jax.jit(lambda p, *rows, m=model: m.logits(p, m.hidden(p, *rows)))
+        mesh = mesh_of((2, 2, 2))
+        with jax.set_mesh(mesh):
+            ours = run(jax.device_put(params, shardings_of(model.axes(), mesh, rules)), tokens,
+                       positions)  # fmt: skip
+        assert_close(ours, run(params, tokens, positions))
+
+
 def test_weights_move_between_training_and_decoding(params):
     """The same bits, laid out anew by device_put alone."""
     mesh = mesh_of((2, 2, 2))
@@ -160,7 +182,7 @@ def test_activations_are_pinned_whatever_comes_in(params):
     """After the embedding and on the logits, even if weights and tokens lie on every device."""
     tokens = jnp.asarray(tokens_of(BATCH, TIME))
     with jax.set_mesh(mesh_of((2, 2, 2))):
-        x = jax.jit(partial(embed, MODEL.config, dtype="float32"))(params, tokens)
+        x = jax.jit(partial(embed, MODEL.spec, dtype="float32"))(params, tokens)
         logits = jax.jit(MODEL.logits)(params, x)
         one_each = jax.jit(MODEL.logits)(params, x[:, 0])
     batch = ("data", "fsdp")

@@ -28,7 +28,8 @@ class AotCommand:
     and the best time that follows.
 
     Args:
-        preset: Size of the model: 2b, 9b, 27b, tiny, small or medium.
+        preset: Size of the model: 2b, 9b or 27b of Gemma-2, gemma3-27b, qwen3-8b, llama-70b and the
+            like, tiny, small or medium.
         topology: The slice: a kind of chip (v5e, v5p, v6e, tpu7x) and its grid, as in v5p:4x4x4;
             two such slices are v5p:4x4x4*2.
         program: What to compile: rft-step, grpo-step, grpo-score, meta-step, meta-score,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
+from grm_jax.models.spec import LayerSpec
 from grm_jax.models.splash import Group, block_size
 
 # Forward, and twice as much backward; once more forward where nothing of a layer is kept.
@@ -39,15 +40,13 @@ def training_flops(
 
 def _trunk(model: Model, sequences: int, length: int, group: Group | None) -> tuple[float, float]:
     """Forward operations of the weights, and of attention: q k^T and the sum of values."""
-    c = model.config
-    heads = (2 * c.num_heads + 2 * c.num_kv_heads) * c.head_dim
-    weights = c.num_layers * c.embed_dim * (heads + 3 * c.mlp_dim)
-    seen = (attended(length, window, group) for window in (c.sliding_window, length))
-    pairs = c.num_layers // 2 * sum(seen)
-    return (
-        2.0 * sequences * length * weights,
-        2.0 * sequences * pairs * 2 * c.num_heads * c.head_dim,
+    windows = {window or length for window in model.spec.windows}
+    seen = {window: attended(length, window, group) for window in windows}
+    attention = sum(
+        seen[layer.attention.window or length] * 2 * queries_size(layer)
+        for layer in model.spec.layers
     )
+    return 2.0 * sequences * length * trunk_size(model), 2.0 * sequences * attention
 
 
 def attended(length: int, window: int, group: Group | None = None) -> int:
@@ -81,18 +80,31 @@ def _attended_in_group(length: int, window: int, group: Group, block: int) -> in
 def decode_flops(model: Model, samples: int, prompt: int, new: int) -> float:
     """One more token for each of `samples`, `new` times, each against its prompt and `new` slots.
 
-    Slots that are not written yet are computed and masked; local layers see at most their window.
+    Slots that are not written yet are computed and masked; a layer sees at most its window.
     """
-    c = model.config
-    heads = (2 * c.num_heads + 2 * c.num_kv_heads) * c.head_dim
-    weights = c.num_layers * c.embed_dim * (heads + 3 * c.mlp_dim)
-    near = min(prompt, c.sliding_window) + min(new, c.sliding_window)
-    slots = c.num_layers // 2 * (near + prompt + new)
-    pairs = 2 * slots * c.num_heads * c.head_dim
-    return 2.0 * samples * new * (weights + pairs + head_size(model))
+    longest = max(prompt, new)
+    pairs = 0
+    for layer in model.spec.layers:
+        window = layer.attention.window or longest
+        pairs += 2 * (min(prompt, window) + min(new, window)) * queries_size(layer)
+    return 2.0 * samples * new * (trunk_size(model) + pairs + head_size(model))
+
+
+def trunk_size(model: Model) -> int:
+    """Multiply-adds per token of the matrices of all layers."""
+    return model.spec.embed_dim * sum(
+        2 * queries_size(layer)
+        + 2 * layer.attention.num_kv_heads * layer.attention.head_dim
+        + 3 * layer.mlp.dim
+        for layer in model.spec.layers
+    )
+
+
+def queries_size(layer: LayerSpec) -> int:
+    """Numbers in the queries of a token, and in what attention gives for it."""
+    return layer.attention.num_heads * layer.attention.head_dim
 
 
 def head_size(model: Model) -> int:
     """Multiply-adds per position of the head."""
-    c = model.config
-    return c.embed_dim * (c.vocab_size if model.head == "lm" else 1)
+    return model.spec.embed_dim * (model.spec.vocab_size if model.head == "lm" else 1)

@@ -22,7 +22,7 @@ from grm_jax.aot.kernels import Pairs, group_pairs
 from grm_jax.data.pipeline import Batch
 from grm_jax.judging.rater import rate
 from grm_jax.mesh import MeshConfig
-from grm_jax.models.config import Gemma2Config, Remat
+from grm_jax.models.config import Config, Remat
 from grm_jax.models.model import Model
 from grm_jax.models.splash import Group
 from grm_jax.objectives.config import GRPOLossConfig
@@ -134,7 +134,7 @@ class Program:
 
 def build(
     name: str,
-    config: Gemma2Config,
+    config: Config,
     devices: list[Any],
     work: Work | None = None,
     shape: MeshConfig | None = None,
@@ -162,7 +162,7 @@ def build(
     return _MAKE[name](config, make_mesh(shape, devices), work)
 
 
-def train_mesh(config: Gemma2Config, devices: int, sequences: int) -> MeshConfig:
+def train_mesh(config: Config, devices: int, sequences: int) -> MeshConfig:
     """As many ways to split weights and sequences (fsdp) as fit; the rest to `data` or `tensor`.
 
     Raises:
@@ -172,7 +172,7 @@ def train_mesh(config: Gemma2Config, devices: int, sequences: int) -> MeshConfig
     for fsdp in sizes:
         if sequences % devices == 0:
             return MeshConfig(devices // fsdp, fsdp, 1)
-        if sequences % fsdp == 0 and config.num_kv_heads % (devices // fsdp) == 0:
+        if sequences % fsdp == 0 and _kv_heads(config) % (devices // fsdp) == 0:
             return MeshConfig(1, fsdp, devices // fsdp)
     raise ValueError(
         f"{sequences} sequences and a model dimension of {config.embed_dim} cannot be split over "
@@ -180,25 +180,30 @@ def train_mesh(config: Gemma2Config, devices: int, sequences: int) -> MeshConfig
     )
 
 
-def decode_mesh(config: Gemma2Config, devices: int) -> MeshConfig:
+def decode_mesh(config: Config, devices: int) -> MeshConfig:
     """Weights over as many devices as divide the key-value heads, prompts over the rest."""
-    fits = (n for n in range(devices, 0, -1) if devices % n == config.num_kv_heads % n == 0)
-    tensor = next(fits)
+    heads = _kv_heads(config)
+    tensor = next(n for n in range(devices, 0, -1) if devices % n == heads % n == 0)
     return MeshConfig(devices // tensor, 1, tensor)
 
 
-def _rft_step(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
+def _kv_heads(config: Config) -> int:
+    """What divides the key-value heads of every layer."""
+    return math.gcd(*(layer.attention.num_kv_heads for layer in config.spec.layers))
+
+
+def _rft_step(config: Config, mesh: Mesh, work: Work) -> Program:
     model = _trained(config)
     loss = sft_loss(model, chunk=CHUNK, remat=work.remat)
     return _step(model, loss, _batch(mesh, work), mesh, work)
 
 
-def _meta_step(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
+def _meta_step(config: Config, mesh: Mesh, work: Work) -> Program:
     model = _trained(config).as_head("scalar")
     return _step(model, label_loss(model, remat=work.remat), _batch(mesh, work), mesh, work)
 
 
-def _grpo_step(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
+def _grpo_step(config: Config, mesh: Mesh, work: Work) -> Program:
     model = _trained(config)
     loss = policy_loss(model, GRPOLossConfig(), on_policy=True, chunk=CHUNK, remat=work.remat)
     # The frozen reference stays in memory beside the update: bf16, sharded as the weights.
@@ -247,11 +252,11 @@ def _step(
         useful=3 * forward_flops(model, rows, length, logits=0, group=group) + head,
         trips=_chunks(mesh, rows // parts, scored // rows),
         resident=resident,
-        pairs=group and group_pairs(length, group, (model.config.sliding_window, None)),
+        pairs=group and group_pairs(length, group, _windows(model)),
     )
 
 
-def _grpo_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
+def _grpo_score(config: Config, mesh: Mesh, work: Work) -> Program:
     """The reference's log-probabilities; the policy with its moments lies beside."""
     model = _stored(config)
     prompts, group, row = work.grouped()
@@ -266,9 +271,15 @@ def _grpo_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
         work.sequences * work.length,
         forward_flops(model, prompts, row.prompt + written, logits=prompts * written, group=row),
         trips=_chunks(mesh, prompts // parts, written),
-        pairs=group_pairs(row.prompt + written, row, (config.sliding_window, None)),
+        pairs=group_pairs(row.prompt + written, row, _windows(model)),
         resident=3 * _size(_trained(config), mesh, TRAIN_RULES),
     )
+
+
+def _windows(model: Model) -> tuple[int | None, ...]:
+    """The windows that layers have, each once; none comes last."""
+    found = set(model.spec.windows)
+    return tuple(sorted(found, key=lambda window: window or math.inf))
 
 
 def _chunks(mesh: Mesh, rows: int, length: int) -> int:
@@ -276,7 +287,7 @@ def _chunks(mesh: Mesh, rows: int, length: int) -> int:
     return -(-length // chunk_columns(CHUNK, rows, length, mesh.size))
 
 
-def _meta_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
+def _meta_score(config: Config, mesh: Mesh, work: Work) -> Program:
     """Sequences in rows of their own, each but the last place its prompt; or in groups."""
     model = _stored(config).as_head("scalar")
     prompts, group, row = work.sequences, 1, Group(work.length - 1, 1)
@@ -301,11 +312,11 @@ def _meta_score(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
         mesh,
         work.sequences * work.length,
         forward_flops(model, prompts, length, logits=work.sequences, group=shared),
-        pairs=shared and group_pairs(length, shared, (config.sliding_window, None)),
+        pairs=shared and group_pairs(length, shared, _windows(model)),
     )
 
 
-def _prefill(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
+def _prefill(config: Config, mesh: Mesh, work: Work) -> Program:
     model, (lanes, rows, _) = _stored(config), _lanes(mesh, work)
     prompts = _state(
         partial(empty_prompts, model, lanes, rows, work.length), prompt_axes(model), mesh
@@ -331,7 +342,7 @@ def _prefill(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
     )
 
 
-def _decode(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
+def _decode(config: Config, mesh: Mesh, work: Work) -> Program:
     model, (lanes, rows, places) = _stored(config), _lanes(mesh, work)
     slots = rows * places
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -364,7 +375,7 @@ def _decode(config: Gemma2Config, mesh: Mesh, work: Work) -> Program:
 
 
 # Name: how it is made, the paper's sequences, whether it belongs to training.
-_MAKE: dict[str, Callable[[Gemma2Config, Mesh, Work], Program]] = {
+_MAKE: dict[str, Callable[[Config, Mesh, Work], Program]] = {
     "rft-step": _rft_step,
     "grpo-step": _grpo_step,
     "grpo-score": _grpo_score,
@@ -380,11 +391,11 @@ def _jitted(function: Any, *arguments: Any) -> Callable[[], Any]:
     return lambda: function.lower(*arguments)
 
 
-def _trained(config: Gemma2Config) -> Model:
+def _trained(config: Config) -> Model:
     return Model(config, dtype="bfloat16", param_dtype="float32")
 
 
-def _stored(config: Gemma2Config) -> Model:
+def _stored(config: Config) -> Model:
     return Model(config, dtype="bfloat16", param_dtype="bfloat16")
 
 

@@ -7,17 +7,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 # "small" has Gemma-2's shape for a CPU: 6 layers, 512 wide, vocabulary 32,768, f32; the others are
-# Gemma-2's own sizes in bfloat16.
-Size = Literal["small", "2b", "9b", "27b"]
+# published sizes in bfloat16, Gemma-2's where no family is named.
+Size = Literal[
+    "small", "2b", "9b", "27b",
+    "gemma3-4b", "gemma3-12b", "gemma3-27b",
+    "qwen3-4b", "qwen3-8b", "qwen3-32b",
+    "llama-3b", "llama-8b", "llama-70b",
+]  # fmt: skip
 Stage = Literal["sft", "rft", "grpo"]
 
 
 @dataclass(frozen=True)
 class SamplerBench:
-    """Measure decoding: k samples of one prompt, by a Gemma-2-shaped model with random weights.
+    """Measure decoding: k samples of one prompt, by a model with random weights.
 
     Args:
-        size: small (6 layers, 512 wide, f32), or 2b, 9b, 27b in bfloat16 for accelerators.
+        size: small (6 layers, 512 wide, f32), or a published size in bfloat16, for accelerators.
         k: Samples of the one prompt, all in slots at once.
         prompt: Tokens of the prompt.
         new: Tokens drawn per sample; none stops early.
@@ -66,7 +71,7 @@ class TrainBench:
     """Measure updates: a Gemma-2-shaped model with random weights on random tokens.
 
     Args:
-        size: small (6 layers, 512 wide, f32), or 2b, 9b, 27b with bfloat16 arithmetic.
+        size: small (6 layers, 512 wide, f32), or a published size with bfloat16 arithmetic.
         stages: Which updates: sft learns every token, rft the completions, grpo the same with
             advantages and a reference.
         prompts: Prompts of one update.

@@ -6,11 +6,13 @@ far as it is written and seen. Letters: P prompt tokens, T new tokens, k samples
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grm_jax.bench.limits import Limits
 from grm_jax.models.model import Model
+from grm_jax.models.spec import Attention
 
 BACKWARD = 2  # as much again for the gradient of the inputs and for that of the weights
 
@@ -29,25 +31,25 @@ class Work:
 
 def prefill_work(model: Model, prompt: int) -> Work:
     """One prompt: all weights, which any program reads for it, and the cache that it leaves."""
-    c = model.config
-    cache = c.num_pairs * (prompt + min(prompt, c.sliding_window)) * _slot(model)
+    cache = sum(min(prompt, a.window or prompt) * _slot(a, model.dtype) for a in _attentions(model))
     return Work(
-        model.num_params() * _itemsize(model.param_dtype) + cache,
+        _multiplied(model) * _itemsize(model.param_dtype) + cache,
         _forward(model, prompt, seen(model, 0, prompt), logits=1),
     )
 
 
 def decode_work(model: Model, k: int, prompt: int, new: int) -> Work:
     """The T - 1 steps after the first token, each for all k samples."""
-    c, steps = model.config, range(prompt, prompt + new - 1)
-    # Keys of the prompt are read once for all samples, a sample's own for itself.
-    near = [min(p + 1, c.sliding_window) for p in steps]
-    own_near = [min(p + 1 - prompt, n) for p, n in zip(steps, near, strict=True)]
-    shared = sum(n - own + prompt for n, own in zip(near, own_near, strict=True))
-    own = sum(n + p + 1 - prompt for p, n in zip(steps, own_near, strict=True))
-    weights = len(steps) * model.num_params() * _itemsize(model.param_dtype)
+    steps, cache = range(prompt, prompt + new - 1), 0
+    for a, layers in Counter(_attentions(model)).items():
+        # Keys of the prompt are read once for all samples, a sample's own for itself.
+        near = [min(p + 1, a.window or p + 1) for p in steps]
+        own = [min(p + 1 - prompt, n) for p, n in zip(steps, near, strict=True)]
+        shared = sum(n - o for n, o in zip(near, own, strict=True))
+        cache += layers * _slot(a, model.dtype) * (shared + k * sum(own))
+    weights = len(steps) * _multiplied(model) * _itemsize(model.param_dtype)
     return Work(
-        weights + c.num_pairs * _slot(model) * (shared + k * own),
+        weights + cache,
         k * _forward(model, len(steps), seen(model, prompt, prompt + new - 1), logits=len(steps)),
     )
 
@@ -56,7 +58,7 @@ def file_work(model: Model, prompts: Sequence[int], written: int, slots: int) ->
     """Prompts of such lengths, and so many tokens written in slots that are never empty; what the
     written tokens read of caches is left out."""
     first = [prefill_work(model, length) for length in prompts]
-    weights = model.num_params() * _itemsize(model.param_dtype)
+    weights = _multiplied(model) * _itemsize(model.param_dtype)
     return Work(
         # Prompts can share a pass, and are then bound by arithmetic.
         weights * written / slots,
@@ -81,8 +83,10 @@ def completions_work(model: Model, prompts: int, group: int, prompt: int, new: i
 
 def seen(model: Model, first: int, last: int) -> int:
     """Pairs of a query at positions first .. last - 1 and a key that it sees, in all layers."""
-    c = model.config
-    return c.num_pairs * sum(min(p + 1, c.sliding_window) + p + 1 for p in range(first, last))
+    return sum(
+        layers * sum(min(p + 1, a.window or p + 1) for p in range(first, last))
+        for a, layers in Counter(_attentions(model)).items()
+    )
 
 
 def _update(model: Model, forward: float) -> Work:
@@ -93,16 +97,25 @@ def _update(model: Model, forward: float) -> Work:
 
 def _forward(model: Model, tokens: int, pairs: int, *, logits: int) -> float:
     """Operations of the matrix products for so many tokens, attended pairs and logits."""
-    c = model.config
-    head = c.vocab_size * c.embed_dim
-    trunk = model.num_params() - head  # norms, which are no products, are too few to matter
-    attention = 2 * c.num_heads * c.head_dim
-    return 2.0 * (tokens * trunk + pairs * attention + logits * head)
+    head = model.spec.vocab_size * model.spec.embed_dim
+    trunk = _multiplied(model) - head  # norms, which are no products, are too few to matter
+    a = model.spec.layers[0].attention  # all layers of a family have queries of one size
+    return 2.0 * (tokens * trunk + pairs * 2 * a.num_heads * a.head_dim + logits * head)
 
 
-def _slot(model: Model) -> int:
+def _multiplied(model: Model) -> int:
+    """How many weights a token meets: all, but for a table that is only looked up."""
+    spec = model.spec
+    return model.num_params() - (0 if spec.tied else spec.vocab_size * spec.embed_dim)
+
+
+def _attentions(model: Model) -> list[Attention]:
+    return [layer.attention for layer in model.spec.layers]
+
+
+def _slot(a: Attention, dtype: str) -> int:
     """Bytes of a key and a value of one position in one layer."""
-    return 2 * model.config.num_kv_heads * model.config.head_dim * _itemsize(model.dtype)
+    return 2 * a.num_kv_heads * a.head_dim * _itemsize(dtype)
 
 
 def _itemsize(dtype: str) -> int:

@@ -19,10 +19,10 @@ from grm_jax.judging.kinds import KINDS, Kind
 from grm_jax.judging.kinds import Learns as Learns
 from grm_jax.mesh import MeshConfig
 from grm_jax.models import hf
-from grm_jax.models.gemma2 import Params
 from grm_jax.models.hf_folder import find_folder
 from grm_jax.models.model import Model
 from grm_jax.models.quantized import quantized
+from grm_jax.models.transformer import Params
 from grm_jax.presets import BUNDLED, bundled
 from grm_jax.processes import several
 from grm_jax.sharding import make_mesh

@@ -22,8 +22,8 @@ from grm_jax.judging.folder import ModelFolder
 from grm_jax.judging.grouping import GROUPS, Reading, Row, Shape, fill, rows
 from grm_jax.judging.pending import Pending
 from grm_jax.models import scalar_head
-from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import Params
 from grm_jax.processes import everywhere, spread
 from grm_jax.sharding import DECODE_RULES, spec_for
 

@@ -20,8 +20,8 @@ from grm_jax.judging.answer import Answer
 from grm_jax.judging.grouping import Reading
 from grm_jax.judging.judgment import Judgment, restore
 from grm_jax.judging.rater import Reader, last_states
-from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import Params
 from grm_jax.sampling.request import Completion
 from grm_jax.text.parse import choice_place
 

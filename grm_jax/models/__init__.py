@@ -1,1 +1,1 @@
-"""Numbers: Gemma-2, its scalar head, weights in and out."""
+"""Numbers: backbones of several families, a scalar head, weights in and out."""

@@ -1,4 +1,4 @@
-"""Soft-capped attention: what suits the platform, and the reference.
+"""Causal attention: what suits the platform, and the reference.
 
 In the reference masks are made from positions, never from array indices, so padding may stand
 anywhere.
@@ -27,7 +27,7 @@ def causal_attention(
     segments: Int[Array, "B T"] | None = None,
     *,
     window: int | None = None,
-    softcap: float,
+    softcap: float | None,
 ) -> Callable[[Array, Array, Array], Array]:
     """attend(q, k, v) over rows with these positions: splash on TPUs, elsewhere the reference.
 
@@ -70,13 +70,13 @@ def attention(
     k: Float[Array, "B S K H"],
     v: Float[Array, "B S K H"],
     mask: Bool[Array, "B T S"],
-    softcap: float,
+    softcap: float | None,
 ) -> Float[Array, "B T N H"]:
-    """softmax(softcap * tanh(q k^T / softcap)) v with grouped heads; q comes scaled; f32 inside."""
+    """softmax(soft_cap(q k^T)) v with grouped heads; q comes scaled; f32 inside."""
     b, t, n, h = q.shape
     folded = fold_heads(q, k.shape[2])
     logits = jnp.einsum("bkqh,bskh->bkqs", folded, k, preferred_element_type=jnp.float32)
-    logits = softcap * jnp.tanh(logits / softcap)
+    logits = soft_cap(logits, softcap)
     mask = jnp.tile(mask, (1, n // k.shape[2], 1))[:, None]
     weights = jax.nn.softmax(jnp.where(mask, logits, MASKED), axis=-1).astype(v.dtype)
     out = jnp.einsum("bkqs,bskh->bkqh", weights, v)
@@ -87,3 +87,8 @@ def fold_heads(q: Float[Array, "B T N H"], kv_heads: int) -> Float[Array, "B K Q
     """The N/K heads that share keys as so many times more queries: Q = N/K * T, heads first."""
     b, t, n, h = q.shape
     return q.swapaxes(1, 2).reshape(b, kv_heads, (n // kv_heads) * t, h)
+
+
+def soft_cap(logits: Float[Array, "*B"], cap: float | None) -> Float[Array, "*B"]:
+    """cap * tanh(x / cap), which stays within the cap; as they are where there is none."""
+    return logits if cap is None else cap * jnp.tanh(logits / cap)

@@ -12,6 +12,7 @@ head size.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from grm_jax.models.config import Gemma2Config
+from grm_jax.models.spec import Attention, ModelSpec
 
 BLOCK = 128  # positions that are read at a time, and prefilled
 FIRST_LENGTH = 512  # positions that prompts have room for at first
@@ -41,72 +42,64 @@ Chunks = tuple[KeysValues, ...]
 @jax.tree_util.register_dataclass
 @dataclass
 class PromptCache:
-    """What attention needs of the prompts, for each pair of layers in chunks (see `edges`);
-    lengths [Z, B] int32."""
+    """What attention needs of the prompts, for each layer in chunks (see `edges`); lengths [Z, B]
+    int32."""
 
-    local: tuple[Chunks, ...]
-    full: tuple[Chunks, ...]
+    layers: tuple[Chunks, ...]
     lengths: Any
 
 
 @jax.tree_util.register_dataclass
 @dataclass
 class SampleCache:
-    """Keys and values of the tokens that samples have drawn so far, for each pair of layers."""
+    """Keys and values of the tokens that samples have drawn so far, for each layer."""
 
-    local: tuple[KeysValues, ...]
-    full: tuple[KeysValues, ...]
+    layers: tuple[KeysValues, ...]
 
 
 _AXES = ("batch", None, "kv_heads", None, None)
 
 
-def prompt_axes(config: Gemma2Config) -> PromptCache:
+def prompt_axes(spec: ModelSpec) -> PromptCache:
     """The names of the dimensions of the arrays of a PromptCache; one for all of a layer's."""
-    layers: Any = (_AXES,) * config.num_pairs
-    return PromptCache(layers, layers, ("batch", None))
+    layers: Any = (_AXES,) * len(spec.layers)
+    return PromptCache(layers, ("batch", None))
 
 
-def sample_axes(config: Gemma2Config) -> SampleCache:
+def sample_axes(spec: ModelSpec) -> SampleCache:
     """The names of the dimensions of the arrays of a SampleCache; one for all of a layer's."""
-    layers: Any = (_AXES,) * config.num_pairs
-    return SampleCache(layers, layers)
+    layers: Any = (_AXES,) * len(spec.layers)
+    return SampleCache(layers)
 
 
 def empty_prompts(
-    config: Gemma2Config, lanes: int, prompts: int, length: int, dtype: str, after: int = 0
+    spec: ModelSpec, lanes: int, prompts: int, length: int, dtype: str, after: int = 0
 ) -> PromptCache:
     """A PromptCache of zeros, with room for prompts of `length` tokens; or the chunks that one with
     room for `after` tokens lacks."""
 
-    def layer(window: int | None) -> Chunks:
-        ends = itertools.pairwise(edges(_kept(length, window)))
-        there = _kept(after, window)
+    def layer(a: Attention) -> Chunks:
+        ends = itertools.pairwise(edges(_kept(length, a.window)))
+        there = _kept(after, a.window)
         return tuple(
-            _zeros(config, lanes, prompts, end - start, dtype)
-            for start, end in ends
-            if start >= there
+            _zeros(a, lanes, prompts, end - start, dtype) for start, end in ends if start >= there
         )
 
-    local = tuple(layer(config.sliding_window) for _ in range(config.num_pairs))
-    full = tuple(layer(None) for _ in range(config.num_pairs))
-    return PromptCache(local, full, jnp.zeros((lanes, prompts), jnp.int32))
+    layers = tuple(layer(each.attention) for each in spec.layers)
+    return PromptCache(layers, jnp.zeros((lanes, prompts), jnp.int32))
 
 
-def empty_samples(
-    config: Gemma2Config, lanes: int, slots: int, steps: int, dtype: str
-) -> SampleCache:
+def empty_samples(spec: ModelSpec, lanes: int, slots: int, steps: int, dtype: str) -> SampleCache:
     """A SampleCache of zeros, with room for `steps` new tokens."""
 
-    def layer(window: int | None) -> KeysValues:
-        return _zeros(config, lanes, slots, _kept(steps, window), dtype)
+    def layer(a: Attention) -> KeysValues:
+        return _zeros(a, lanes, slots, _kept(steps, a.window), dtype)
 
-    local = tuple(layer(config.sliding_window) for _ in range(config.num_pairs))
-    return SampleCache(local, tuple(layer(None) for _ in range(config.num_pairs)))
+    return SampleCache(tuple(layer(each.attention) for each in spec.layers))
 
 
-def _zeros(config: Gemma2Config, lanes: int, rows: int, positions: int, dtype: str) -> KeysValues:
-    shape = (lanes, rows, config.num_kv_heads, positions, config.head_dim)
+def _zeros(a: Attention, lanes: int, rows: int, positions: int, dtype: str) -> KeysValues:
+    shape = (lanes, rows, a.num_kv_heads, positions, a.head_dim)
     return KeysValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
@@ -126,9 +119,8 @@ def edges(positions: int) -> list[int]:
 def lengthened(cache: PromptCache, more: PromptCache) -> PromptCache:
     """A cache with the chunks that it lacked. Where the ring of a layer grows, no prompt has gone
     round it yet, so that all tokens stay where they are."""
-    local = (old + new for old, new in zip(cache.local, more.local, strict=True))
-    full = (old + new for old, new in zip(cache.full, more.full, strict=True))
-    return PromptCache(tuple(local), tuple(full), cache.lengths)
+    layers = (old + new for old, new in zip(cache.layers, more.layers, strict=True))
+    return PromptCache(tuple(layers), cache.lengths)
 
 
 def in_blocks(positions: int) -> int:
@@ -143,11 +135,11 @@ def block_of(heads: int, positions: int, width: int) -> int:
     return min(size, positions)
 
 
-def ring_of(full: Chunks | KeysValues, window: int | None) -> int:
-    """How many positions a layer keeps, where one without a window keeps those of `full`."""
-    chunks = (full,) if isinstance(full, KeysValues) else full
-    kept = sum(chunk.keys.shape[3] for chunk in chunks)
-    return kept if window is None else min(window, kept)
+def ring_of(layer: Chunks | KeysValues, window: int | None) -> int:
+    """How many positions a layer keeps: all that it has room for, or a window of these."""
+    chunks = (layer,) if isinstance(layer, KeysValues) else layer
+    room = sum(chunk.keys.shape[3] for chunk in chunks)
+    return room if window is None else min(window, room)
 
 
 def starts(chunks: Chunks) -> list[int]:
@@ -192,11 +184,12 @@ def write_prompt(
     row: Int[Array, " Z"],
     start: Int[Array, " Z"],
     count: Int[Array, " Z"],
-    window: int,
+    windows: Sequence[int | None],
 ) -> PromptCache:
     """Stores the first `count` tokens of a piece of one prompt of each lane, at positions `start`
-    and on; the pieces are [Z, K, C, H]. A program of its own, or the compiler would copy all of the
-    cache, so as to be able to read the row and write it in any order."""
+    and on; the pieces are [Z, K, C, H], the windows those of the layers. A program of its own, or
+    the compiler would copy all of the cache, so as to be able to read the row and write it in any
+    order."""
 
     def put(
         cache: Array,
@@ -215,7 +208,7 @@ def write_prompt(
         return jax.lax.dynamic_update_index_in_dim(cache, merged, row, 0)
 
     def layer(chunks: Chunks, piece: KeysValues, window: int | None) -> Chunks:
-        ring = jnp.full(row.shape, ring_of(cache.full[0], window))
+        ring = jnp.full(row.shape, ring_of(chunks, window))
 
         def chunk(at: int, old: KeysValues) -> KeysValues:
             slots = at + jnp.arange(old.keys.shape[3])
@@ -226,9 +219,8 @@ def write_prompt(
         return tuple(map(chunk, starts(chunks), chunks))
 
     lengths = jax.vmap(lambda x, i, n: x.at[i].set(n))(cache.lengths, row, start + count)
-    local = (layer(*both, window) for both in zip(cache.local, pieces.local, strict=True))
-    full = (layer(*both, None) for both in zip(cache.full, pieces.full, strict=True))
-    return PromptCache(tuple(local), tuple(full), lengths)
+    layers = map(layer, cache.layers, pieces.layers, windows)
+    return PromptCache(tuple(layers), lengths)
 
 
 def write_token(

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from grm_jax.models.attention import MASKED
+from grm_jax.models.attention import MASKED, soft_cap
 from grm_jax.models.cache import KeysValues, block_of
 
 A_TURN = 131_072  # numbers of the keys that a loop over blocks reads at a time
@@ -66,11 +66,11 @@ def whole(
     q: Float[Array, "*B Q H"],
     cache: KeysValues,
     seen: Bool[Array, "*M #Q S"],
-    softcap: float,
+    softcap: float | None,
 ) -> Part:
     """The part over a cache [*B, S, H], under a mask that broadcasts against [*B, Q, S]."""
     logits = jnp.einsum("...qh,...sh->...qs", q, cache.keys, preferred_element_type=jnp.float32)
-    logits = jnp.where(seen, softcap * jnp.tanh(logits / softcap), MASKED)
+    logits = jnp.where(seen, soft_cap(logits, softcap), MASKED)
     peak = logits.max(-1)
     weights = jnp.exp(logits - peak[..., None])
     values = jnp.einsum(
@@ -87,7 +87,7 @@ def blockwise(
     cache: KeysValues,
     blocks: Blocks,
     seen: Callable[[Array, Array], Array],
-    softcap: float,
+    softcap: float | None,
 ) -> Part:
     """The part over those blocks of a cache [B, K, S, H]; `seen(rows, slots)` is the mask
     [R, 1 or Q, slots] of R rows."""

@@ -1,4 +1,4 @@
-"""Gemma-2 over caches: `extend` prefills prompts piece by piece, `decode` feeds a token of each
+"""The trunk over caches: `extend` prefills prompts piece by piece, `decode` feeds a token of each
 sample.
 
 Letters: Z lanes, B prompts of a lane, R samples of a prompt that are decoded at a time, N slots of
@@ -8,7 +8,6 @@ model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, NamedTuple
@@ -29,10 +28,10 @@ from grm_jax.models.cached_attention import (
     join,
     whole,
 )
-from grm_jax.models.config import Gemma2Config
 from grm_jax.models.decoding_layers import trunk
-from grm_jax.models.gemma2 import Params
 from grm_jax.models.layers import rms_norm
+from grm_jax.models.spec import Attention, ModelSpec
+from grm_jax.models.transformer import Attend, Params
 
 # Numbers in the keys that a layer has of one position of all rows: with fewer, a loop over blocks
 # costs more than it saves.
@@ -52,8 +51,8 @@ class Seats:
 
 
 class _Layers(NamedTuple):
-    """How the local or the global layers read: the window, and of prompts and of samples how many
-    positions are kept and which blocks of each chunk are read (None: it is read whole)."""
+    """How layers of one kind read: the window, and of prompts and of samples how many positions
+    are kept and which blocks of each chunk are read (None: it is read whole)."""
 
     window: int | None
     prompt_ring: int
@@ -63,7 +62,7 @@ class _Layers(NamedTuple):
 
 
 def extend(
-    config: Gemma2Config,
+    spec: ModelSpec,
     params: Params,
     tokens: Int[Array, "Z C"],
     row: Int[Array, " Z"],
@@ -83,30 +82,28 @@ def extend(
     """
     index = jnp.arange(tokens.shape[1])
     positions = jnp.where(index < count[:, None], start[:, None] + index, -1)
-    made: dict[str, list[KeysValues]] = {"local": [], "global": []}
-    softcap = config.attn_logit_softcap
+    made: list[KeysValues] = []
 
-    def attends(number: int, name: str) -> Callable[[Array, Array, Array], Array]:
-        window = config.sliding_window if name == "local" else None
-        ring = kv.ring_of(cache.full[number], window)
-        layer = (cache.local if name == "local" else cache.full)[number]
+    def attends(number: int) -> Attend:
+        a, layer = spec.layers[number].attention, cache.layers[number]
+        ring = kv.ring_of(layer, a.window)
 
         def attend(q: Array, k: Array, v: Array) -> Array:
             new = KeysValues(k.swapaxes(1, 2), v.swapaxes(1, 2))
-            made[name].append(new)
+            made.append(new)
             folded = _fold(q, k.shape[2])
-            mask = _per_head(causal_mask(positions, window), q.shape[2] // k.shape[2])
-            piece = whole(folded, new, mask[:, None], softcap)
-            before = _before_piece(folded, layer, row, start, positions, ring, window, softcap)
+            mask = _per_head(causal_mask(positions, a.window), q.shape[2] // k.shape[2])
+            piece = whole(folded, new, mask[:, None], a.softcap)
+            before = _before_piece(folded, layer, row, start, positions, ring, a.window, a.softcap)
             return _unfold(finish(join(before, piece)), q)
 
         return attend
 
-    x = trunk(config, params, tokens, positions, attends, dtype)
+    x = trunk(spec, params, tokens, positions, attends, dtype)
     last = jnp.maximum(count - 1, 0)[:, None, None]
     x = jnp.take_along_axis(x, last, axis=1)[:, 0]
-    x = rms_norm(x, params["final_norm"], config.rms_norm_eps)
-    return x, SampleCache(tuple(made["local"]), tuple(made["global"]))
+    x = rms_norm(x, params["final_norm"], spec.norm)
+    return x, SampleCache(tuple(made))
 
 
 def _before_piece(
@@ -117,7 +114,7 @@ def _before_piece(
     positions: Int[Array, "Z C"],
     ring: int,
     window: int | None,
-    softcap: float,
+    softcap: float | None,
 ) -> Part:
     """What the queries of a piece make of the pieces before it."""
     group = q.shape[2] // positions.shape[1]
@@ -139,7 +136,7 @@ def _before_piece(
 
 
 def decode(
-    config: Gemma2Config,
+    spec: ModelSpec,
     params: Params,
     tokens: Int[Array, "Z N"],
     seats: Seats,
@@ -168,42 +165,44 @@ def decode(
     taken = jax.vmap(lambda x, i: x.at[i].get(mode="fill", fill_value=0))
     asked = taken(positions, slot_at).reshape(lanes, rows, places)
     used = jnp.any(slot_at.reshape(asked.shape) < seat.shape[1], axis=-1)
-    kinds = {
-        name: _layers(window, prompts, samples, seats, used)
-        for name, window in (("local", config.sliding_window), ("global", None))
-    }
-    own: dict[str, list[KeysValues]] = {"local": list(samples.local), "global": list(samples.full)}
-    prompt = {"local": prompts.local, "global": prompts.full}
-    softcap = config.attn_logit_softcap
+    kinds: dict[Attention, _Layers] = {}
+    for number, layer in enumerate(spec.layers):
+        if (a := layer.attention) not in kinds:
+            kinds[a] = _layers(a.window, prompts, samples, number, seats, used)
+    own = list(samples.layers)
 
-    def attends(pair: int, name: str) -> Callable[[Array, Array, Array], Array]:
-        kind = kinds[name]
+    def attends(number: int) -> Attend:
+        a = spec.layers[number].attention
+        kind, prompt = kinds[a], prompts.layers[number]
 
         def attend(q: Array, k: Array, v: Array) -> Array:
             shape = (*q.shape[:2], k.shape[2], q.shape[2] // k.shape[2], q.shape[3])
             q = q.reshape(shape)
-            own[name][pair] = kv.write_token(own[name][pair], seats.step % kind.own_ring, k, v)
-            mine = _own(q, own[name][pair], seats, kind, softcap)
+            own[number] = kv.write_token(own[number], seats.step % kind.own_ring, k, v)
+            mine = _own(q, own[number], seats, kind, a.softcap)
             seated = taken(q, slot_at).reshape(lanes, rows, places, *shape[2:])
-            part = _prompt(seated, prompt[name][pair], prompts.lengths, asked, kind, softcap)
+            part = _prompt(seated, prompt, prompts.lengths, asked, kind, a.softcap)
             part = jax.tree.map(lambda leaf: taken(leaf, seat), part)
             return finish(join(part, mine)).astype(q.dtype).reshape(*shape[:2], -1, shape[4])
 
         return attend
 
-    x = trunk(config, params, tokens, positions, attends, dtype)
-    x = rms_norm(x, params["final_norm"], config.rms_norm_eps)
-    return x, SampleCache(tuple(own["local"]), tuple(own["global"]))
+    x = trunk(spec, params, tokens, positions, attends, dtype)
+    x = rms_norm(x, params["final_norm"], spec.norm)
+    return x, SampleCache(tuple(own))
 
 
 def _layers(
-    window: int | None, prompts: PromptCache, samples: SampleCache, seats: Seats, used: Array
+    window: int | None,
+    prompts: PromptCache,
+    samples: SampleCache,
+    number: int,
+    seats: Seats,
+    used: Array,
 ) -> _Layers:
-    """How layers of a window read, at this step; `used` [Z, B] says which prompts are."""
-    prompt_ring = kv.ring_of(prompts.full[0], window)
-    own_ring = kv.ring_of(samples.full[0], window)
-    prompt = (prompts.full if window is None else prompts.local)[0]
-    own = (samples.full if window is None else samples.local)[0]
+    """How layers such as this one read, at this step; `used` [Z, B] says which prompts are."""
+    prompt, own = prompts.layers[number], samples.layers[number]
+    prompt_ring, own_ring = kv.ring_of(prompt, window), kv.ring_of(own, window)
     kept = jnp.where(used, jnp.minimum(prompts.lengths, prompt_ring), 0)[0]
     written = jnp.where(seats.live, jnp.minimum(seats.step + 1, own_ring), 0)[0]
 
@@ -215,7 +214,11 @@ def _layers(
 
 
 def _own(
-    q: Float[Array, "Z N K G H"], cache: KeysValues, seats: Seats, kind: _Layers, softcap: float
+    q: Float[Array, "Z N K G H"],
+    cache: KeysValues,
+    seats: Seats,
+    kind: _Layers,
+    softcap: float | None,
 ) -> Part:
     """What each sample makes of its own tokens. A ring keeps no more than the window, so having
     been written is all that there is to check."""
@@ -239,7 +242,7 @@ def _prompt(
     lengths: Int[Array, "Z B"],
     asked: Int[Array, "Z B R"],
     kind: _Layers,
-    softcap: float,
+    softcap: float | None,
 ) -> Part:
     """What the samples at each place of each row make of their prompt: [Z, B * R, K, G, ..].
 

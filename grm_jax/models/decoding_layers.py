@@ -1,4 +1,4 @@
-"""The layers of Gemma-2 over a few new tokens, apart from how these attend to caches.
+"""A spec's layers over a few new tokens, apart from how these attend to caches.
 
 Layers are unrolled, not scanned: a scan copies the weights and the cache of every layer that it
 reaches, which for one token is most of the work. Activations have the model's dimension first:
@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from grm_jax.models.config import Gemma2Config
-from grm_jax.models.gemma2 import Params, embed
-from grm_jax.models.layers import rope
+from grm_jax.models.attention import soft_cap
+from grm_jax.models.layers import ACTIVATIONS, prepare, scale_norm
 from grm_jax.models.quantized import dequantized, is_quantized
+from grm_jax.models.spec import LayerSpec, ModelSpec
+from grm_jax.models.transformer import Attend, Params, embed, head_table
 from grm_jax.sharding import constrain, divides
 
 
@@ -30,15 +31,18 @@ def split_layers(params: Params, dtype: str) -> Params:
     """
     cast = lambda leaf: leaf if is_quantized(leaf) else leaf.astype(dtype)  # noqa: E731
     params = jax.tree.map(cast, params, is_leaf=is_quantized)
-    pairs = jax.tree.leaves(params["pairs"])[0].shape[0]
 
-    def split(number: int) -> Params:
-        pair = jax.tree.map(lambda leaf: leaf[number], params["pairs"])
+    def split(segment: Params, number: int) -> Params:
+        period = jax.tree.map(lambda leaf: leaf[number], segment)
         return {
-            name: {k: _transposed(k, w) for k, w in layer.items()} for name, layer in pair.items()
+            name: {k: _transposed(k, w) for k, w in layer.items()} for name, layer in period.items()
         }
 
-    return {**params, "pairs": tuple(split(number) for number in range(pairs))}
+    def layers(segment: Params) -> tuple[Params, ...]:
+        repeats = jax.tree.leaves(segment)[0].shape[0]
+        return tuple(split(segment, number) for number in range(repeats))
+
+    return {name: layers(part) if isinstance(part, dict) else part for name, part in params.items()}
 
 
 def _transposed(name: str, weight: Any) -> Any:
@@ -63,72 +67,73 @@ _SPLIT = {
 
 
 def trunk(
-    config: Gemma2Config,
+    spec: ModelSpec,
     params: Params,
     tokens: Int[Array, "Z M"],
     positions: Int[Array, "Z M"],
-    attends: Callable[[int, str], Callable[[Array, Array, Array], Array]],
+    attends: Callable[[int], Attend],
     dtype: str,
 ) -> Float[Array, "Z M D"]:
-    """Hidden states before the final norm; `attends(pair, name)` is how a layer attends, see
+    """Hidden states before the final norm; `attends(number)` is how a layer attends, see
     `layers.Block`. Activations are [D, Z, M]."""
-    x = jnp.moveaxis(embed(config, params, tokens, dtype), -1, 0)
-    pairs = params["pairs"]
-    split = isinstance(pairs, tuple)
-    for number in range(config.num_pairs):
-        pair = pairs[number] if split else jax.tree.map(lambda leaf: leaf[number], pairs)  # noqa: B023
-        for name in ("local", "global"):
-            x = constrain(x, (None, "batch", None))
-            with jax.named_scope(name):
-                x = _block(
-                    config, dequantized(pair[name]), x, positions, attends(number, name),
-                    _SPLIT if split else _STORED,
-                )  # fmt: skip
+    x = jnp.moveaxis(embed(spec, params, tokens, dtype), -1, 0)
+    number = 0
+    for segment in spec.segments:
+        stack = params[segment.name]
+        split = isinstance(stack, tuple)
+        for turn in range(segment.repeats):
+            period = stack[turn] if split else jax.tree.map(lambda leaf: leaf[turn], stack)  # noqa: B023
+            for name, layer in segment.period:
+                x = constrain(x, (None, "batch", None))
+                with jax.named_scope(name):
+                    x = _block(
+                        spec, layer, dequantized(period[name]), x, positions, attends(number),
+                        _SPLIT if split else _STORED,
+                    )  # fmt: skip
+                number += 1
     return jnp.moveaxis(x, 0, -1)
 
 
 def _block(
-    config: Gemma2Config,
+    spec: ModelSpec,
+    layer: LayerSpec,
     weights: Params,
     x: Float[Array, "D Z M"],
     positions: Int[Array, "Z M"],
-    attend: Callable[[Array, Array, Array], Array],
+    attend: Attend,
     meets: dict[str, str],
 ) -> Float[Array, "D Z M"]:
     """`layers.Block` with the model's dimension first."""
-    c = config
 
     def times(name: str, how: str, x: Array) -> Array:
         return jnp.einsum(meets[how], weights[name].astype(x.dtype), x)
 
     def norm(x: Array, name: str) -> Array:  # layers.rms_norm
         x32 = x.astype(jnp.float32)
-        normed = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), 0) + c.rms_norm_eps)
-        scale = 1.0 + weights[name].astype(jnp.float32)
-        return (normed * scale[:, None, None]).astype(x.dtype)
+        normed = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), 0) + spec.norm.eps)
+        return scale_norm(normed, weights[name], spec.norm, x.dtype, after=2)
 
     with jax.named_scope("attention"):
         h = norm(x, "pre_attn_norm")
         q, k, v = (times(name, "heads", h).transpose(2, 3, 0, 1) for name in "qkv")
-        q, k = rope(q, positions, c.rope_theta), rope(k, positions, c.rope_theta)
-        h = attend(q * jnp.asarray(c.query_scale, q.dtype), k, v).transpose(2, 3, 0, 1)
-        x = x + norm(times("o", "o", h), "post_attn_norm")
+        q, k, v = prepare(layer, spec.norm, weights.__getitem__, q, k, v, positions)
+        h = times("o", "o", attend(q, k, v).transpose(2, 3, 0, 1))
+        x = x + (norm(h, "post_attn_norm") if layer.post_norms else h)
     with jax.named_scope("mlp"):
         h = norm(x, "pre_mlp_norm")
-        h = jax.nn.gelu(times("gate", "up", h), approximate=True) * times("up", "up", h)
-        return x + norm(times("down", "down", h), "post_mlp_norm")
+        h = ACTIVATIONS[layer.mlp.activation](times("gate", "up", h)) * times("up", "up", h)
+        h = times("down", "down", h)
+        return x + (norm(h, "post_mlp_norm") if layer.post_norms else h)
 
 
-def logits(
-    config: Gemma2Config, params: Params, hidden: Float[Array, "Z N D"]
-) -> Float[Array, "V Z N"]:
-    """As `gemma2.logits`, with the vocabulary first."""
+def logits(spec: ModelSpec, params: Params, hidden: Float[Array, "Z N D"]) -> Float[Array, "V Z N"]:
+    """As `transformer.logits`, with the vocabulary first."""
     with jax.named_scope("logits"):
-        # The vocabulary over all devices that share rows, see `gemma2.logits`.
-        shared = divides("vocab_parts", config.vocab_size)
+        # The vocabulary over all devices that share rows, see `transformer.logits`.
+        shared = divides("vocab_parts", spec.vocab_size)
         rows, vocab = ("rows", "vocab_parts") if shared else ("batch", "vocab")
         hidden = constrain(hidden, (rows, None, None))
-        table = constrain(params["embed"].astype(hidden.dtype), (vocab, None))
+        table = constrain(head_table(spec, params).astype(hidden.dtype), (vocab, None))
         raw = jnp.einsum("vd,znd->vzn", table, hidden, preferred_element_type=jnp.float32)
         raw = constrain(raw, (vocab, rows, None))
-        return config.final_logit_softcap * jnp.tanh(raw / config.final_logit_softcap)
+        return soft_cap(raw, spec.softcap)

@@ -14,7 +14,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from grm_jax.models.attention import MASKED, attention, causal_attention, causal_mask, fold_heads
+from grm_jax.models.attention import (
+    MASKED,
+    attention,
+    causal_attention,
+    causal_mask,
+    fold_heads,
+    soft_cap,
+)
 from grm_jax.sharding import for_tpu
 
 
@@ -24,7 +31,7 @@ def group_attention(
     group: int,
     *,
     window: int | None = None,
-    softcap: float,
+    softcap: float | None,
 ) -> Callable[[Array, Array, Array], Array]:
     """attend(q, k, v) over rows of a prompt and its completions: splash on TPUs, or the reference.
 
@@ -74,7 +81,7 @@ def _attend(
     *,
     masks: tuple[Array, Array, Array],
     group: int,
-    softcap: float,
+    softcap: float | None,
 ) -> Float[Array, "P L N H"]:
     prompt_mask, prefix_mask, own_mask = masks
     prompt = prompt_mask.shape[-1]
@@ -93,7 +100,7 @@ def _completions(
     prefix_mask: Bool[Array, "P Q S"],
     own_mask: Bool[Array, "PG T T"],
     group: int,
-    softcap: float,
+    softcap: float | None,
 ) -> Float[Array, "P Q N H"]:
     """The queries of all G completions, Q = G * T: one softmax over the prompt and their own.
 
@@ -114,7 +121,7 @@ def _completions(
     def logits(q: Array, k: Array, mask: Array) -> Array:
         raw = jnp.einsum("bkqh,bskh->bkqs", q, k, preferred_element_type=jnp.float32)
         mask = jnp.tile(mask, (1, n // kv, 1))[:, None]
-        return jnp.where(mask, softcap * jnp.tanh(raw / softcap), MASKED)
+        return jnp.where(mask, soft_cap(raw, softcap), MASKED)
 
     prefix = logits(fold_heads(q, kv), prefix_k, prefix_mask)
     own = logits(fold_heads(apart(q), kv), apart(own_k), own_mask)

@@ -20,10 +20,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, SingleDeviceSharding
 
-from grm_jax.models.gemma2 import Params
+from grm_jax.models.config import FAMILIES
 from grm_jax.models.hf_config import config_from_hf, config_to_hf
 from grm_jax.models.hf_folder import TOKENIZER_FILES, find_folder
-from grm_jax.models.hf_layout import EMBEDDING, Place, places, with_shapes
+from grm_jax.models.hf_layout import EMBEDDING, HEAD, Place, places, text_tensors, with_shapes
 from grm_jax.models.hf_tensors import (
     Outgoing,
     Stored,
@@ -33,6 +33,7 @@ from grm_jax.models.hf_tensors import (
     write_files,
 )
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import Params
 from grm_jax.processes import is_first, wait
 from grm_jax.sharding import DECODE_RULES, Rules, check_divisible, shardings_of
 from grm_jax.text.tokenizer import Tokenizer
@@ -41,7 +42,6 @@ from grm_jax.text.tokenizer import Tokenizer
 STORED_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float32"}
 WRITTEN_DTYPES = {"float32": "F32", "bfloat16": "BF16"}
 
-HEAD = "lm_head.weight"
 MOST_FAULTS = 10  # of tensors that do not fit: one sentence of config.json may make hundreds
 ROWS_BYTES = 1 << 26  # of a table that is compared, at a time
 
@@ -53,7 +53,7 @@ def load_folder(
     dtype: str | None = None,
     param_dtype: str | None = None,
 ) -> tuple[Model, Params]:
-    """Reads a Gemma-2 folder, or a hub id, into a Model and its weights.
+    """Reads a folder of one of our families, or a hub id, into a Model and its weights.
 
     With `mesh` each weight is laid out by `rules`, otherwise all are on the default device.
     `param_dtype` is what they are kept in (None: as stored), `dtype` what activations are
@@ -61,20 +61,20 @@ def load_folder(
 
     Raises:
         FileNotFoundError: no such folder, no config.json or weights, or the hub did not give it.
-        ValueError: not a Gemma-2 that we compute, tensors that are missing, unknown or of another
+        ValueError: not a model that we compute, tensors that are missing, unknown or of another
             shape (all are named), numbers that are not finite, or a mesh that does not divide the
             weights.
     """
     folder = find_folder(source)
     config, head = config_from_hf(folder)
-    tensors = survey(folder)
+    tensors = text_tensors(FAMILIES[config.family], survey(folder))
     if param_dtype is None:
         stored = tensors[EMBEDDING].dtype if EMBEDDING in tensors else ""
         param_dtype = STORED_DTYPES.get(stored, "float32")
     model = Model(config, head, dtype or param_dtype, param_dtype)
     abstract, where = model.abstract(), places(config, head)
     _check_tensors(folder, tensors, where, abstract)
-    if head == "lm":
+    if head == "lm" and config.spec.tied:
         _check_tied(folder, tensors)
     if mesh is None:
         here = SingleDeviceSharding(jax.local_devices()[0])
@@ -131,7 +131,7 @@ def _check_tied(folder: Path, tensors: Mapping[str, Stored]) -> None:
             raise ValueError(
                 f"{folder}: {HEAD} is not the same as {EMBEDDING}: an output layer of its own is "
                 "not computed here, and what comes out without it is another model. If the table "
-                f"is the right one, as in every published Gemma-2, leave {HEAD} out of the files."
+                f"is the right one, as the config says, leave {HEAD} out of the files."
             )
 
 

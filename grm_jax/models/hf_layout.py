@@ -1,71 +1,82 @@
-"""Where each of our weights lies in a Hugging Face checkpoint.
-
-Layer 2i of a file is pair i's local layer, layer 2i + 1 its global one; matrices are [out, in].
-"""
+"""Where each of our weights lies in a Hugging Face checkpoint, whose matrices are [out, in]."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import jax
 
-from grm_jax.models.config import Gemma2Config
-from grm_jax.models.gemma2 import Params
+from grm_jax.models.config import FAMILIES, Config
+from grm_jax.models.family import MATRIX, VECTOR, Dims, Family
+from grm_jax.models.spec import Head
+from grm_jax.models.transformer import Params, axes
 
 EMBEDDING = "model.embed_tokens.weight"
-VECTOR = ((0,),)
-MATRIX = ((0,), (1,))
-TRANSPOSED = ((1,), (0,))
-HEADS_OUT = ((0, 2), (1,))  # ours [N, D, H], a file's [N * H, D]
-HEADS_IN = ((2,), (0, 1))  # ours [N, H, D], a file's [D, N * H]
-BLOCK_TENSORS = {
-    "pre_attn_norm": ("input_layernorm", VECTOR),
-    "post_attn_norm": ("post_attention_layernorm", VECTOR),
-    "pre_mlp_norm": ("pre_feedforward_layernorm", VECTOR),
-    "post_mlp_norm": ("post_feedforward_layernorm", VECTOR),
-    "q": ("self_attn.q_proj", HEADS_OUT),
-    "k": ("self_attn.k_proj", HEADS_OUT),
-    "v": ("self_attn.v_proj", HEADS_OUT),
-    "o": ("self_attn.o_proj", HEADS_IN),
-    "gate": ("mlp.gate_proj", TRANSPOSED),
-    "up": ("mlp.up_proj", TRANSPOSED),
-    "down": ("mlp.down_proj", TRANSPOSED),
-}
+HEAD = "lm_head.weight"
+SCORE = "score.weight"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Place:
     """Where one weight lies in the files.
 
-    `names`: its tensors, one per pair if the weight is stacked over pairs. `dims`: for every
-    dimension of such a tensor the dimensions of ours (the pairs not counted) that it merges.
+    `names`: its tensors, one per period if the weight is stacked over periods. `dims`: for every
+    dimension of such a tensor the dimensions of ours (the periods not counted) that it merges.
     """
 
     names: tuple[str, ...]
-    dims: tuple[tuple[int, ...], ...]
+    dims: Dims
     stacked: bool = False
 
 
-def places(config: Gemma2Config, head: str) -> Params:
+def places(config: Config, head: Head) -> Params:
     """The `Place` of every weight, in the structure of `Model.init`."""
+    spec, tensors = config.spec, FAMILIES[config.family].tensors
+    names = axes(spec, head)
 
-    def block(first: int) -> Params:
-        layers = range(first, config.num_layers, 2)
-        return {
-            ours: Place(tuple(f"model.layers.{i}.{theirs}.weight" for i in layers), dims, True)
-            for ours, (theirs, dims) in BLOCK_TENSORS.items()
-        }
+    def block(weights: Params, layers: range) -> Params:
+        def place(ours: str) -> Place:
+            theirs, dims = tensors[ours]
+            return Place(tuple(f"model.layers.{i}.{theirs}" for i in layers), dims, True)
+
+        return {ours: place(ours) for ours in weights}
 
     tree: Params = {
         "embed": Place((EMBEDDING,), MATRIX),
         "final_norm": Place(("model.norm.weight",), VECTOR),
-        "pairs": {"local": block(0), "global": block(1)},
     }
+    first = 0
+    for segment in spec.segments:
+        period, end = len(segment.period), first + len(segment.period) * segment.repeats
+        tree[segment.name] = {
+            name: block(names[segment.name][name], range(first + place, end, period))
+            for place, (name, _) in enumerate(segment.period)
+        }
+        first = end
+    if "head" in names:
+        tree["head"] = Place((HEAD,), MATRIX)
     if head == "scalar":
-        tree["score"] = Place(("score.weight",), MATRIX)
+        tree["score"] = Place((SCORE,), MATRIX)
     return tree
+
+
+def text_tensors(family: Family, tensors: Mapping[str, T]) -> dict[str, T]:
+    """The tensors of the text, by the names that they have in a model of text alone."""
+
+    def ours(name: str) -> str:
+        for prefix in family.prefixes:
+            if name.startswith(prefix):
+                return "model." + name.removeprefix(prefix)
+        head = "language_model." + HEAD
+        return HEAD if family.prefixes and name == head else name
+
+    return {
+        ours(name): tensor for name, tensor in tensors.items() if not name.startswith(family.others)
+    }
 
 
 def with_shapes(where: Params, abstract: Params) -> Iterator[tuple[Place, tuple[int, ...]]]:

@@ -1,4 +1,4 @@
-"""The parts of one Gemma-2 block, as NNX modules over plain arrays.
+"""The parts of one layer, as NNX modules over plain arrays.
 
 `Param`s carry the names of their dimensions (`axes`), which `grm_jax.sharding` maps to a mesh.
 Letters: B batch, T time, N heads, K key-value heads, H head size, D model, F feed-forward.
@@ -13,10 +13,17 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from grm_jax.models.config import Gemma2Config
+from grm_jax.models.rope import rotate
+from grm_jax.models.spec import Activation, LayerSpec, ModelSpec, Norm
 
-# 0.02 is Gemma's `initializer_range`; used for every matrix so that a random model is harmless.
+# 0.02 is the `initializer_range` of every family; used for every matrix so that a random model is
+# harmless.
 INIT_SCALE = 0.02
+
+ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
+    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "silu": jax.nn.silu,
+}
 
 
 def _matrix(rngs: nnx.Rngs, shape: tuple[int, ...], dtype: str, axes: tuple) -> nnx.Param:
@@ -33,45 +40,55 @@ def _heads_first(rngs: nnx.Rngs, shape: tuple[int, ...], dtype: str, axes: tuple
     return nnx.Param(value.swapaxes(0, 1).astype(dtype), axes=axes)
 
 
+def init_norm(norm: Norm, size: int, dtype: str) -> Float[Array, " D"]:
+    """The weights of a norm that multiplies by 1."""
+    return jnp.zeros((size,), dtype) if norm.from_one else jnp.ones((size,), dtype)
+
+
 def rms_norm(
-    x: Float[Array, "*B D"], offset: Float[Array, " D"], eps: float
+    x: Float[Array, "*B D"], weight: Float[Array, " D"], norm: Norm
 ) -> Float[Array, "*B D"]:
-    """x / rms(x) * (1 + offset), computed in f32; Gemma-2 stores offsets from 1."""
+    """x / rms(x), computed in f32, times the weight as `Norm` says."""
     x32 = x.astype(jnp.float32)
-    normed = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
-    return (normed * (1.0 + offset.astype(jnp.float32))).astype(x.dtype)
+    normed = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + norm.eps)
+    return scale_norm(normed, weight, norm, x.dtype)
 
 
-def rope(
-    x: Float[Array, "B T N H"], positions: Int[Array, "B T"], theta: float
-) -> Float[Array, "B T N H"]:
-    """Rotates the two halves of each head by position-dependent phases (f32), RoFormer eq. 34."""
-    half = x.shape[-1] // 2
-    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    phase = positions[..., None, None].astype(jnp.float32) * frequencies
-    sin, cos = jnp.sin(phase), jnp.cos(phase)
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-    return rotated.astype(x.dtype)
+def scale_norm(
+    normed: Float[Array, ...], weight: Float[Array, " D"], norm: Norm, dtype, after: int = 0
+) -> Float[Array, ...]:
+    """What is normed in f32, times the weight, in `dtype`; `after` dimensions follow D."""
+    spread = (slice(None), *(None,) * after)
+    if norm.from_one:
+        return (normed * (1.0 + weight.astype(jnp.float32))[spread]).astype(dtype)
+    return normed.astype(dtype) * weight.astype(dtype)[spread]
 
 
 class Block(nnx.Module):
-    """One Gemma-2 layer: attention and a gated feed-forward, each between two norms."""
+    """One layer: attention and a gated feed-forward, each between norms, see `LayerSpec`."""
 
-    def __init__(self, config: Gemma2Config, dtype: str, rngs: nnx.Rngs):
-        c = config
-        self.config = config
-        norm = lambda: nnx.Param(jnp.zeros((c.embed_dim,), dtype), axes=("norm",))  # noqa: E731
-        self.pre_attn_norm, self.post_attn_norm = norm(), norm()
-        self.pre_mlp_norm, self.post_mlp_norm = norm(), norm()
-        heads, kv_heads = (c.num_heads, c.head_dim), (c.num_kv_heads, c.head_dim)
-        self.q = _heads_first(rngs, (c.embed_dim, *heads), dtype, ("heads", "embed", None))
-        self.k = _heads_first(rngs, (c.embed_dim, *kv_heads), dtype, ("kv_heads", "embed", None))
-        self.v = _heads_first(rngs, (c.embed_dim, *kv_heads), dtype, ("kv_heads", "embed", None))
-        self.o = _matrix(rngs, (*heads, c.embed_dim), dtype, ("heads", None, "embed"))
-        self.gate = _matrix(rngs, (c.embed_dim, c.mlp_dim), dtype, ("embed", "mlp"))
-        self.up = _matrix(rngs, (c.embed_dim, c.mlp_dim), dtype, ("embed", "mlp"))
-        self.down = _matrix(rngs, (c.mlp_dim, c.embed_dim), dtype, ("mlp", "embed"))
+    def __init__(self, spec: ModelSpec, layer: LayerSpec, dtype: str, rngs: nnx.Rngs):
+        a, d, f = layer.attention, spec.embed_dim, layer.mlp.dim
+        self.layer, self.norm = layer, spec.norm
+        norm = lambda: nnx.Param(init_norm(spec.norm, d, dtype), axes=("norm",))  # noqa: E731
+        self.pre_attn_norm, self.pre_mlp_norm = norm(), norm()
+        if layer.post_norms:
+            self.post_attn_norm, self.post_mlp_norm = norm(), norm()
+        heads, kv_heads = (a.num_heads, a.head_dim), (a.num_kv_heads, a.head_dim)
+        self.q = _heads_first(rngs, (d, *heads), dtype, ("heads", "embed", None))
+        self.k = _heads_first(rngs, (d, *kv_heads), dtype, ("kv_heads", "embed", None))
+        self.v = _heads_first(rngs, (d, *kv_heads), dtype, ("kv_heads", "embed", None))
+        self.o = _matrix(rngs, (*heads, d), dtype, ("heads", None, "embed"))
+        self.gate = _matrix(rngs, (d, f), dtype, ("embed", "mlp"))
+        self.up = _matrix(rngs, (d, f), dtype, ("embed", "mlp"))
+        self.down = _matrix(rngs, (f, d), dtype, ("mlp", "embed"))
+        if a.qk_norm:
+            small = lambda: nnx.Param(init_norm(spec.norm, a.head_dim, dtype), axes=(None,))  # noqa: E731
+            self.q_norm, self.k_norm = small(), small()
+        for name in a.biases:
+            shape, axis = (heads, "heads") if name == "q" else (kv_heads, "kv_heads")
+            zeros = jnp.zeros((shape[0] * shape[1],), dtype)
+            setattr(self, f"{name}_bias", nnx.Param(zeros, axes=(axis,)))
 
     def __call__(
         self,
@@ -80,20 +97,52 @@ class Block(nnx.Module):
         attend: Callable[[Array, Array, Array], Array],
     ) -> Float[Array, "B T D"]:
         """Runs the block; `attend(q, k, v)` gets rotated q [B,T,N,H] (scaled), k, v [B,T,K,H]."""
-        c = self.config
         with jax.named_scope("attention"):
-            h = rms_norm(x, self.pre_attn_norm[...], c.rms_norm_eps)
-            q = rope(_project(h, self.q[...]), positions, c.rope_theta)
-            k = rope(_project(h, self.k[...]), positions, c.rope_theta)
-            v = _project(h, self.v[...])
-            h = attend(q * jnp.asarray(c.query_scale, q.dtype), k, v)
+            h = rms_norm(x, self.pre_attn_norm[...], self.norm)
+            q, k, v = (_project(h, getattr(self, name)[...]) for name in "qkv")
+            q, k, v = prepare(self.layer, self.norm, self._small, q, k, v, positions)
+            h = attend(q, k, v)
             h = jnp.einsum("btnh,nhd->btd", h, self.o[...].astype(h.dtype))
-            x = x + rms_norm(h, self.post_attn_norm[...], c.rms_norm_eps)
+            if self.layer.post_norms:
+                h = rms_norm(h, self.post_attn_norm[...], self.norm)
+            x = x + h
         with jax.named_scope("mlp"):
-            h = rms_norm(x, self.pre_mlp_norm[...], c.rms_norm_eps)
-            gate = jax.nn.gelu(h @ self.gate[...].astype(h.dtype), approximate=True)
+            h = rms_norm(x, self.pre_mlp_norm[...], self.norm)
+            gate = ACTIVATIONS[self.layer.mlp.activation](h @ self.gate[...].astype(h.dtype))
             h = (gate * (h @ self.up[...].astype(h.dtype))) @ self.down[...].astype(h.dtype)
-            return x + rms_norm(h, self.post_mlp_norm[...], c.rms_norm_eps)
+            if self.layer.post_norms:
+                h = rms_norm(h, self.post_mlp_norm[...], self.norm)
+            return x + h
+
+    def _small(self, name: str) -> Array:
+        return getattr(self, name)[...]
+
+
+def prepare(
+    layer: LayerSpec,
+    norm: Norm,
+    weight: Callable[[str], Array],
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B T K H"],
+    v: Float[Array, "B T K H"],
+    positions: Int[Array, "B T"],
+) -> tuple[Float[Array, "B T N H"], Float[Array, "B T K H"], Float[Array, "B T K H"]]:
+    """What attention gets of the projections: with biases, normed, rotated, queries scaled.
+
+    weight: a bias or a norm of the layer, by name.
+    """
+    a = layer.attention
+    if a.biases:
+        q, k, v = (
+            x + weight(f"{name}_bias").astype(x.dtype).reshape(x.shape[2:])
+            if name in a.biases
+            else x
+            for name, x in (("q", q), ("k", k), ("v", v))
+        )
+    if a.qk_norm:
+        q, k = rms_norm(q, weight("q_norm"), norm), rms_norm(k, weight("k_norm"), norm)
+    q, k = rotate(q, positions, a.rope), rotate(k, positions, a.rope)
+    return q * jnp.asarray(a.query_scale, q.dtype), k, v
 
 
 def _project(x: Float[Array, "B T D"], w: Float[Array, "N D H"]) -> Float[Array, "B T N H"]:

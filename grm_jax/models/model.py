@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import jax
 from jaxtyping import Array, Float, Int
 
-from grm_jax.models import decoding, decoding_layers, gemma2, scalar_head
+from grm_jax.models import decoding, decoding_layers, scalar_head, transformer
 from grm_jax.models.cache import PromptCache, SampleCache
-from grm_jax.models.config import Gemma2Config, Remat
+from grm_jax.models.config import Config, Remat
 from grm_jax.models.decoding import Seats
-from grm_jax.models.gemma2 import Params
+from grm_jax.models.spec import Head, ModelSpec
+from grm_jax.models.transformer import Params
 
 
 @dataclass(frozen=True)
 class Model:
-    """Gemma-2 with a language-model head ("lm") or one score ("scalar").
+    """A backbone with a language-model head ("lm") or one score ("scalar").
 
     It is hashable, so it can be a static argument of jit.
 
@@ -25,17 +25,22 @@ class Model:
     ("float32" or "bfloat16").
     """
 
-    config: Gemma2Config
-    head: Literal["lm", "scalar"] = "lm"
+    config: Config
+    head: Head = "lm"
     dtype: str = "float32"
     param_dtype: str = "float32"
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What is computed, in numbers."""
+        return self.config.spec
 
     def init(self, key: Array) -> Params:
         """Random weights; `jax.jit` it with `out_shardings` to make them where they belong."""
         trunk_key, head_key = jax.random.split(key)
-        params = gemma2.init(self.config, self.param_dtype, trunk_key)
+        params = transformer.init(self.spec, self.head, self.param_dtype, trunk_key)
         if self.head == "scalar":
-            params["score"] = scalar_head.init(self.config.embed_dim, self.param_dtype, head_key)
+            params["score"] = scalar_head.init(self.spec.embed_dim, self.param_dtype, head_key)
         return params
 
     def abstract(self) -> Params:
@@ -44,13 +49,13 @@ class Model:
 
     def axes(self) -> Params:
         """The name of every weight's every dimension, in the structure of `init`."""
-        names = gemma2.axes(self.config)
+        names = transformer.axes(self.spec, self.head)
         if self.head == "scalar":
             names["score"] = (None, "norm")
         return names
 
     def num_params(self) -> int:
-        """How many numbers the model holds (the tied embedding once)."""
+        """How many numbers the model holds (a tied embedding once)."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.abstract()))
 
     def hidden(
@@ -62,9 +67,9 @@ class Model:
         *,
         remat: Remat = "none",
     ) -> Float[Array, "B T D"]:
-        """See `gemma2.hidden`."""
-        return gemma2.hidden(
-            self.config, params, tokens, positions, segments, dtype=self.dtype, remat=remat
+        """See `transformer.hidden`."""
+        return transformer.hidden(
+            self.spec, params, tokens, positions, segments, dtype=self.dtype, remat=remat
         )
 
     def group_hidden(
@@ -77,9 +82,9 @@ class Model:
         *,
         remat: Remat = "none",
     ) -> Float[Array, "P G T D"]:
-        """See `gemma2.group_hidden`."""
-        return gemma2.group_hidden(
-            self.config,
+        """See `transformer.group_hidden`."""
+        return transformer.group_hidden(
+            self.spec,
             params,
             prompts,
             prompt_positions,
@@ -90,8 +95,8 @@ class Model:
         )
 
     def logits(self, params: Params, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:
-        """See `gemma2.logits`."""
-        return gemma2.logits(self.config, params, hidden)
+        """See `transformer.logits`."""
+        return transformer.logits(self.spec, params, hidden)
 
     def score(
         self, params: Params, hidden: Float[Array, "B T D"], positions: Int[Array, "B T"]
@@ -101,7 +106,7 @@ class Model:
 
     def next_logits(self, params: Params, hidden: Float[Array, "Z N D"]) -> Float[Array, "V Z N"]:
         """See `decoding_layers.logits`."""
-        return decoding_layers.logits(self.config, params, hidden)
+        return decoding_layers.logits(self.spec, params, hidden)
 
     def extend(
         self,
@@ -114,7 +119,7 @@ class Model:
     ) -> tuple[Float[Array, "Z D"], SampleCache]:
         """See `decoding.extend`."""
         return decoding.extend(
-            self.config, params, tokens, row, start, count, cache, dtype=self.dtype
+            self.spec, params, tokens, row, start, count, cache, dtype=self.dtype
         )
 
     def decode(
@@ -129,9 +134,9 @@ class Model:
     ) -> tuple[Float[Array, "Z N D"], SampleCache]:
         """See `decoding.decode`."""
         return decoding.decode(
-            self.config, params, tokens, seats, prompts, samples, places=places, dtype=self.dtype
+            self.spec, params, tokens, seats, prompts, samples, places=places, dtype=self.dtype
         )
 
-    def as_head(self, head: Literal["lm", "scalar"]) -> Model:
+    def as_head(self, head: Head) -> Model:
         """The same trunk under another head."""
         return Model(self.config, head, self.dtype, self.param_dtype)

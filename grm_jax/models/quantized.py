@@ -2,8 +2,8 @@
 
 A model that is only read from needs the precision of its weights less than their place in memory:
 w is kept as q, an int8, and s = max |w| / 127.5 of its channel, in float32. What meets the
-activations is q s, which is made layer by layer. Norms, the embedding (which is the head as well)
-and a scalar head stay as they are.
+activations is q s, which is made layer by layer. Norms, biases, the embedding and any head stay as
+they are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# The dimensions that each matrix, with those of all pairs in one array [P, ..], is summed over.
+# The dimensions that each matrix, with those of all periods in one array [P, ..], is summed over.
 _SUMMED = {"q": (2,), "k": (2,), "v": (2,), "o": (1, 2), "gate": (1,), "up": (1,), "down": (1,)}
 
 
@@ -46,11 +46,15 @@ def quantized(params: dict[str, Any]) -> dict[str, Any]:
         weight.delete()
         return made
 
-    pairs = {
-        layer: {name: part(name, weight) for name, weight in weights.items()}
-        for layer, weights in params["pairs"].items()
+    def segment(layers: dict[str, Any]) -> dict[str, Any]:
+        return {
+            layer: {name: part(name, weight) for name, weight in weights.items()}
+            for layer, weights in layers.items()
+        }
+
+    return {
+        name: segment(kept) if isinstance(kept, dict) else kept for name, kept in params.items()
     }
-    return {**params, "pairs": pairs}
 
 
 def is_quantized(leaf: Any) -> bool:

@@ -1,4 +1,4 @@
-"""One score for a sequence: Gemma-2's trunk and a single row, read at the last real token."""
+"""One score for a sequence: a trunk and a single row, read at the last real token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from grm_jax.models.layers import INIT_SCALE
 
 
 def init(embed_dim: int, dtype: str, key: Array) -> Float[Array, "1 D"]:
-    """A random head, in the layout of `Gemma2ForSequenceClassification`'s `score.weight`."""
+    """A random head, in the layout of `score.weight` in a `..ForSequenceClassification`."""
     return (INIT_SCALE * jax.random.normal(key, (1, embed_dim), jnp.float32)).astype(dtype)
 
 

@@ -74,7 +74,7 @@ def splash_attention(
     segments: Int[Array, "B T"] | None,
     *,
     window: int | None,
-    softcap: float,
+    softcap: float | None,
     group: Group | None = None,
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
@@ -119,7 +119,7 @@ def row_kernel(
     heads: int,
     length: int,
     window: int | None,
-    softcap: float,
+    softcap: float | None,
     interpret: bool = False,
     group: Group | None = None,
 ) -> Callable[..., Any]:

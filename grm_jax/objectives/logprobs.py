@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import head_table
 from grm_jax.sharding import constrain
 
 
@@ -79,8 +80,8 @@ def token_loss(
 ) -> tuple[Float[Array, ""], Any]:
     """The sum of an objective over the tokens that count, and what it reports of each, [B, T].
 
-    The sum has a gradient with respect to `hidden` and the embedding in `params`; reports have
-    none. They are 0 where the mask is False, whatever stands there.
+    The sum has a gradient with respect to `hidden` and the table of logits in `params`; reports
+    have none. They are 0 where the mask is False, whatever stands there.
 
     Args:
         model: gives the logits (the final soft cap is inside them).
@@ -104,7 +105,7 @@ def token_loss(
 
     def read(table: Array, hidden: Array, seen: Array, given: Any) -> tuple[Array, Any]:
         targets, data = given
-        logits = model.logits({"embed": table}, hidden)
+        logits = model.logits({"embed": table, "head": table}, hidden)
         # Padding may hold anything, and exp of anything may overflow into the gradient.
         scored, data = jax.tree.map(
             lambda x: jnp.where(seen, x, 0), (_score(logits, targets, entropy, temperature), data)
@@ -113,7 +114,8 @@ def token_loss(
         return jnp.sum(jnp.where(seen, losses, 0.0)), report
 
     with jax.named_scope("token_loss"):
-        return _sum(read, columns, params["embed"], hidden, mask, (targets, data))
+        table = head_table(model.spec, params)
+        return _sum(read, columns, table, hidden, mask, (targets, data))
 
 
 def chunk_columns(chunk: int, rows: int, length: int, devices: int) -> int:

@@ -23,8 +23,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from grm_jax.models import cache as kv
-from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import Params
 from grm_jax.processes import everywhere, spread
 from grm_jax.sampling import programs
 from grm_jax.sampling.lanes import Lane, Row, Sample, new_lane
@@ -87,8 +87,8 @@ class Engine:
         # Lanes prefill together; one that has nothing to do writes into row 0, which nobody reads.
         spare = int(lanes > 1)
         self._length = min(kv.FIRST_LENGTH, kv.in_blocks(self._longest))
-        c = model.config
-        self._piece = size.piece or kv.block_of(c.num_kv_heads, kv.BLOCK, c.head_dim)
+        a = model.spec.layers[0].attention
+        self._piece = size.piece or kv.block_of(a.num_kv_heads, kv.BLOCK, a.head_dim)
         self._params = programs.split(params, model.dtype) if mesh is None else params
         with self._on_mesh():
             self._prompts = programs.new_prompts(
@@ -209,8 +209,9 @@ class Engine:
         if source is not None and row is not source:
             self._prefill()
             self._copy(lane, source, row)
-        ring = kv.ring_of(self._prompts.cache.full[0], self.model.config.sliding_window)
-        lane.hold(row, tokens, shared, ring)
+        cache = self._prompts.cache.layers
+        rings = map(kv.ring_of, cache, self.model.spec.windows)
+        lane.hold(row, tokens, shared, min(rings))
         return row
 
     def _make_room(self, length: int) -> None:

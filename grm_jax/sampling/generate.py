@@ -16,8 +16,8 @@ from jaxtyping import Array, Float, Int, UInt
 from grm_jax.models import cache as kv
 from grm_jax.models.cache import SampleCache
 from grm_jax.models.decoding import Seats
-from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import Params
 from grm_jax.randomness import token_keys
 from grm_jax.sampling.choice import choose
 from grm_jax.sampling.state import Drawn, Prompts, Queue, Slots
@@ -47,10 +47,9 @@ def store(
 ) -> Prompts:
     """The prompts with what `extend` has made of a piece; jit with `model` static and `prompts`
     donated."""
-    window = model.config.sliding_window
     put = jax.vmap(lambda states, i, state: states.at[i].set(state))
     return Prompts(
-        kv.write_prompt(prompts.cache, pieces, row, start, count, window),
+        kv.write_prompt(prompts.cache, pieces, row, start, count, model.spec.windows),
         put(prompts.last, row, last),
     )
 

@@ -12,8 +12,8 @@ from jax.sharding import Mesh, SingleDeviceSharding
 
 from grm_jax.models import cache as kv
 from grm_jax.models.decoding_layers import split_layers
-from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import Params
 from grm_jax.sampling import generate, state
 from grm_jax.sampling.state import Prompts, Slots
 from grm_jax.sharding import DECODE_RULES, shardings_of
@@ -45,7 +45,7 @@ def split(params: Params, dtype: str) -> Params:
     kept = {
         name: leaf
         for name, leaf in params.items()
-        if name != "pairs" and leaf.dtype == jnp.dtype(dtype)
+        if not isinstance(leaf, dict) and leaf.dtype == jnp.dtype(dtype)
     }
     rest = {name: leaf for name, leaf in params.items() if name not in kept}
     return {**kept, **_SPLIT(rest, dtype)}

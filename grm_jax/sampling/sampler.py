@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 from jax.sharding import Mesh
 
-from grm_jax.models.gemma2 import Params
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import Params
 from grm_jax.sampling.engine import Engine, EngineSize
 from grm_jax.sampling.request import Completion, Request, Tag
 from grm_jax.sampling.strategy import Strategy

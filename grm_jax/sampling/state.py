@@ -75,7 +75,7 @@ class Drawn(NamedTuple):
 
 def empty_prompts(model: Model, lanes: int, prompts: int, length: int, after: int = 0) -> Prompts:
     """Room for prompts of so many tokens, see `cache.empty_prompts`."""
-    cache = kv.empty_prompts(model.config, lanes, prompts, length, model.dtype, after)
+    cache = kv.empty_prompts(model.spec, lanes, prompts, length, model.dtype, after)
     return Prompts(cache, jnp.zeros((lanes, prompts, model.config.embed_dim), model.dtype))
 
 
@@ -87,14 +87,14 @@ def empty_slots(model: Model, lanes: int, slots: int, new: int) -> Slots:
         entry=numbers - 1,
         key=jnp.zeros((lanes, slots, 2), jnp.uint32),
         hidden=jnp.zeros((lanes, slots, model.config.embed_dim), model.dtype),
-        cache=kv.empty_samples(model.config, lanes, slots, new, model.dtype),
+        cache=kv.empty_samples(model.spec, lanes, slots, new, model.dtype),
         head=jnp.zeros((lanes,), jnp.int32),
     )
 
 
 def prompt_axes(model: Model) -> Prompts:
     """The names of the dimensions of every array of Prompts."""
-    return Prompts(kv.prompt_axes(model.config), ("batch", None, None))
+    return Prompts(kv.prompt_axes(model.spec), ("batch", None, None))
 
 
 def slot_axes(model: Model) -> Slots:
@@ -105,6 +105,6 @@ def slot_axes(model: Model) -> Slots:
         entry=each,
         key=("batch", None, None),
         hidden=("batch", None, None),
-        cache=kv.sample_axes(model.config),
+        cache=kv.sample_axes(model.spec),
         head=("batch",),
     )

@@ -16,7 +16,7 @@ from typing import Any
 import grain
 import orbax.checkpoint.experimental.v1 as ocp
 
-from grm_jax.models.config import Gemma2Config
+from grm_jax.models.config import from_saved
 from grm_jax.models.model import Model
 from grm_jax.processes import from_first, say
 from grm_jax.train import checksums
@@ -156,7 +156,7 @@ def saved_model(folder: Path) -> Model:
         raise ValueError(f"{folder} holds no whole checkpoint of a training run.")
 
     saved = from_first(read)
-    return Model(Gemma2Config(**saved.pop("config")), **saved)
+    return Model(from_saved(saved.pop("config")), **saved)
 
 
 def load_params(folder: Path, abstract: Any) -> Any:

@@ -88,7 +88,7 @@ class RunConfig:
         output: the run's folder. The same command continues what is there.
         start: the model that is trained: a model folder, a hub id, a bundled model, or a
             `checkpoints` folder of another run; or "new:SIZE" for random weights (tiny-quarter,
-            tiny-half, tiny, small, medium, 2b, 9b, 27b).
+            tiny-half, tiny, small, medium, 2b, 9b, 27b, qwen3-8b and the like).
         tokenizer: a folder or hub id; by default that of `start`.
         templates: a folder of prompt templates; by default that of the model in `start`, or the
             built-in ones.

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import optax
 
+from grm_jax.sharding import STACK
 from grm_jax.train.config import OptimizerConfig, check_warmup
 
 
@@ -39,10 +40,10 @@ def make_optimizer(
 
     Args:
         axes: `model.axes()`. A stacked norm has two dimensions and is no matrix, so the names
-            decide: two or more besides the stack of layer pairs.
+            decide: two or more besides the stack of layers.
     """
     matrices = jax.tree.map(
-        lambda names: sum(name != "pairs" for name in names) >= 2,
+        lambda names: sum(name != STACK for name in names) >= 2,
         axes,
         is_leaf=lambda node: isinstance(node, tuple),
     )

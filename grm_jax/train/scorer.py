@@ -104,28 +104,39 @@ def is_heldout(item: str, share: float) -> bool:
     return in_share(f"meta {item}", share)
 
 
-def grown(model: Model, pairs: int) -> Model:
-    """The model with a scalar head, and so many pairs of layers more."""
-    layers = model.config.num_layers + 2 * pairs
+def grown(model: Model, periods: int) -> Model:
+    """The model with a scalar head, and so many periods of layers more: Gemma-2's pairs."""
+    layers = model.config.num_layers + periods * len(model.spec.segments[0].period)
     return replace(model.as_head("scalar"), config=replace(model.config, num_layers=layers))
 
 
 def with_head(scalar: Model, trunk: Any, mesh: Mesh, seed: int) -> Any:
-    """The trunk's weights, below new pairs of layers and a new head where `scalar` has more."""
+    """The trunk's weights, below new periods of layers and a new head where `scalar` has more."""
 
     def join(trunk: Any, key: jax.Array) -> Any:
         new = scalar.init(key)
-        depth = jax.tree.leaves(trunk["pairs"])[0].shape[0]
-        for layer in new["pairs"].values():
-            for name in ("post_attn_norm", "post_mlp_norm"):
-                layer[name] = jnp.full_like(layer[name], FAINT)
-        pairs = jax.tree.map(
-            lambda old, made: jnp.concatenate([old, made[depth:]]), trunk["pairs"], new["pairs"]
+        grown = scalar.spec.segments[0].name
+        depth = jax.tree.leaves(trunk[grown])[0].shape[0]
+        for layer in new[grown].values():
+            _faint(layer)
+        layers = jax.tree.map(
+            lambda old, made: jnp.concatenate([old, made[depth:]]), trunk[grown], new[grown]
         )
-        return {**trunk, "pairs": pairs, "score": new["score"]}
+        rest = {name: trunk[name] for name in new if name not in (grown, "score")}
+        return {**rest, grown: layers, "score": new["score"]}
 
     shardings = shardings_of(scalar.axes(), mesh, TRAIN_RULES)
     return jax.jit(join, out_shardings=shardings)(trunk, jax.random.key(seed))
+
+
+def _faint(layer: dict[str, Any]) -> None:
+    """Makes new layers add little to what they are given."""
+    if "post_attn_norm" in layer:
+        for name in ("post_attn_norm", "post_mlp_norm"):
+            layer[name] = jnp.full_like(layer[name], FAINT)
+        return
+    for name in ("o", "down"):  # no norm follows, that could say how much
+        layer[name] = (1.0 + FAINT) * layer[name]
 
 
 def write_report(output: Path, report: Mapping[str, Any]) -> Path:

@@ -17,7 +17,7 @@ from grm_jax.models.model import Model
 TINY = PRESETS["tiny"]
 
 
-@pytest.mark.parametrize("preset", ["2b", "9b", "27b"])
+@pytest.mark.parametrize("preset", ["2b", "9b", "27b", "gemma3-27b", "qwen3-32b", "llama-70b"])
 @pytest.mark.parametrize("devices", [4, 8, 16, 32, 64, 128, 256])
 def test_meshes_divide_the_model_and_the_rows(preset, devices):
     config = PRESETS[preset]
@@ -43,11 +43,12 @@ def test_a_mesh_that_is_not_there_is_told():
         train_mesh(PRESETS["27b"], 64, 7)
 
 
-@pytest.mark.parametrize("preset", ["tiny", "2b", "27b"])
+@pytest.mark.parametrize("preset", ["tiny", "2b", "27b", "gemma3-27b", "qwen3-8b", "llama-70b"])
 def test_weights_are_counted_once_per_token(preset):
     model = Model(PRESETS[preset])
     shapes = model.abstract()
-    layers = [leaf for leaf in jax.tree.leaves(shapes["pairs"]) if leaf.ndim > 2]
+    stacks = [shapes[segment.name] for segment in model.spec.segments]
+    layers = [leaf for leaf in jax.tree.leaves(stacks) if leaf.ndim > 2]
     assert head_size(model) == shapes["embed"].size
     one = forward_flops(model, 1, 128, logits=128) / 128
     c = model.config

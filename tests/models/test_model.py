@@ -13,9 +13,9 @@ from flax import nnx
 
 from grm_jax.models.attention import attention, causal_mask
 from grm_jax.models.config import PRESETS, Gemma2Config
-from grm_jax.models.gemma2 import embed
 from grm_jax.models.layers import Block, rms_norm
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import embed
 
 CONFIG = Gemma2Config(61, 4, 32, 48, 4, 2, 16, 24.0, sliding_window=6, attn_logit_softcap=5.0)
 MODEL = Model(CONFIG)
@@ -51,12 +51,28 @@ def close(ours, theirs):
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("2b", 2_614_341_888), ("9b", 9_241_705_984), ("27b", 27_227_128_320)],
+    [
+        ("2b", 2_614_341_888),
+        ("9b", 9_241_705_984),
+        ("27b", 27_227_128_320),
+        ("gemma3-270m", 268_098_176),
+        ("gemma3-1b", 999_885_952),
+        ("gemma3-27b", 27_009_346_304),
+        ("qwen3-0.6b", 596_049_920),
+        ("qwen3-8b", 8_190_735_360),
+        ("qwen3-32b", 32_762_123_264),
+        ("llama-1b", 1_235_814_400),
+        ("llama-3b", 3_212_749_824),
+        ("llama-8b", 8_030_261_248),
+        ("llama-70b", 70_553_706_496),
+    ],
 )
 def test_published_sizes_have_their_number_of_weights(name, count):
     model = Model(PRESETS[name])
     assert model.num_params() == count
-    assert model.as_head("scalar").num_params() == count + PRESETS[name].embed_dim
+    spec = model.spec
+    head = 0 if spec.tied else spec.vocab_size * spec.embed_dim
+    assert model.as_head("scalar").num_params() == count - head + spec.embed_dim
     assert jax.tree.structure(model.abstract()) == jax.tree.structure(
         model.axes(), is_leaf=lambda node: isinstance(node, tuple)
     )
@@ -78,16 +94,18 @@ def test_numbers_that_no_gemma_has_are_refused(changes, words):
 
 def test_scan_equals_a_loop_over_layers(params):
     tokens, positions = tokens_of(2, 15), np.tile(np.arange(15, dtype=np.int32), (2, 1))
-    graph, _ = nnx.split(nnx.eval_shape(lambda: Block(CONFIG, "float32", nnx.Rngs(0))))
-    x = embed(CONFIG, params, jnp.asarray(tokens), "float32")
+    spec = CONFIG.spec
+    x = embed(spec, params, jnp.asarray(tokens), "float32")
     for layer in range(CONFIG.num_layers):
+        make = partial(Block, spec, spec.layers[layer], "float32")
+        graph, _ = nnx.split(nnx.eval_shape(lambda make=make: make(nnx.Rngs(0))))
         window = CONFIG.sliding_window if layer % 2 == 0 else None
         mask = causal_mask(jnp.asarray(positions), window)
         block = params["pairs"]["global" if layer % 2 else "local"]
         weights = jax.tree.map(lambda leaf, pair=layer // 2: leaf[pair], block)
         attend = partial(attention, mask=mask, softcap=CONFIG.attn_logit_softcap)
         x = nnx.merge(graph, weights)(x, jnp.asarray(positions), attend)
-    looped = rms_norm(x, params["final_norm"], CONFIG.rms_norm_eps)
+    looped = rms_norm(x, params["final_norm"], spec.norm)
     close(hidden(MODEL, params, tokens, positions), looped)
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from grm_jax.mesh import MeshConfig
-from grm_jax.models.config import Gemma2Config
+from grm_jax.models.config import Gemma2Config, LlamaConfig
 from grm_jax.models.model import Model
+from grm_jax.models.spec import Rope
 from grm_jax.objectives.logprobs import token_logprobs, token_loss
 from grm_jax.sharding import make_mesh
 
@@ -184,3 +185,26 @@ def test_a_chunk_of_nothing_is_refused(problem):
     table, hidden, targets, _ = problem
     with pytest.raises(ValueError, match="chunk is 0"):
         token_logprobs(MODEL, {"embed": table}, hidden, targets, chunk=0)
+
+
+def test_a_head_of_its_own_gives_the_logits_and_has_their_gradient(problem):
+    table, hidden, targets, weights = problem
+    model = Model(LlamaConfig(V, 1, D, 8, 2, 1, 4, Rope(100.0)))
+    params = {"embed": jnp.zeros_like(table), "head": table}
+
+    def loss(params):
+        everything = jnp.ones(targets.shape, bool)
+        weighted = lambda scored, weights: (weights * scored.logprob, ())  # noqa: E731
+        return token_loss(
+            model, params, hidden, targets, everything, weighted, weights, chunk=8
+        )[0]  # fmt: skip
+
+    def plain(head):
+        logprobs = jax.nn.log_softmax(hidden @ head.T)
+        return (weights * jnp.take_along_axis(logprobs, targets[..., None], -1)[..., 0]).sum()
+
+    value, gradient = jax.value_and_grad(loss)(params)
+    wanted, slope = jax.value_and_grad(plain)(table)
+    np.testing.assert_allclose(value, wanted, rtol=1e-5)
+    np.testing.assert_allclose(gradient["head"], slope, atol=1e-5)
+    assert not gradient["embed"].any()

@@ -111,7 +111,7 @@ def test_the_prompt_is_stored_once_and_the_caches_are_written_in_place(
     assert memory.argument_size_in_bytes < 1.1 * given + 10_000
     assert memory.alias_size_in_bytes > 0.99 * size(slots)
     # The global layers' keys and values; the local ring is small beside them.
-    stored = CONFIG.num_pairs * 2 * CONFIG.num_kv_heads * CONFIG.head_dim * length * 4
+    stored = CONFIG.num_layers // 2 * 2 * CONFIG.num_kv_heads * CONFIG.head_dim * length * 4
     assert size(prompts) < 1.2 * stored
     assert memory.temp_size_in_bytes < 2 * stored
     prompts = jax.eval_shape(functools.partial(empty_prompts, model_, 1, 8, length))
