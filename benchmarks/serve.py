@@ -81,9 +81,11 @@ def running(*options: str) -> Iterator[Running]:
 
 
 def singles(count: int) -> list[Example]:
-    """Held-out items of the small world with one response each."""
+    """Held-out items of the small world with one response each, in which there is something:
+    `grm judge` takes no row whose only response is blank."""
     rows = [replace(item, responses=item.responses[:1], label=None, scores=None, reference=None)
-            for item in held_out(count)]  # fmt: skip
+            for item in held_out(2 * count)]  # fmt: skip
+    rows = [row for row in rows if row.responses[0].strip()][:count]
     return [replace(row, id=str(number)) for number, row in enumerate(rows)]
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp
 
 import grm_jax
@@ -19,6 +20,14 @@ from grm_jax.serve.routes import judge as judging
 from grm_jax.serve.routes import nemo_gym, openai, page, status, trainers, vllm
 from grm_jax.serve.service import Service
 
+_TELEMETRY: TelemetryConfig = {
+    "auto_configure": False,
+    "logs": False,
+    "metrics": False,
+    "operation_spans": False,
+    "tracing": False,
+}
+
 
 def new_service(judge: Judge, command: ServeCommand) -> Service:
     """A service of a judge, whose loop is not started yet.
@@ -28,7 +37,7 @@ def new_service(judge: Judge, command: ServeCommand) -> Service:
     """
     metrics = Metrics()
     limits = command.limits
-    loop = JudgeLoop(judge, queue=limits.queue, longest_prompt=limits.prompt, watcher=metrics)
+    loop = JudgeLoop(judge, metrics, queue=limits.queue, longest_prompt=limits.prompt)
     metrics.watch(loop)
     return Service(loop, command, metrics)
 
@@ -45,11 +54,15 @@ def new_app(service: Service, token: str | None) -> ASGIApp:
         yield
         service.loop.stop()
 
-    # No pages of FastAPI's, which load their scripts from elsewhere.
     app = FastAPI(
-        title="grm serve", version=grm_jax.__version__, docs_url=None, redoc_url=None,
+        title="grm serve",
+        version=grm_jax.__version__,
+        # Its pages load their scripts from elsewhere, and its telemetry may send errors there.
+        docs_url=None,
+        redoc_url=None,
+        telemetry=_TELEMETRY,
         lifespan=lifespan,
-    )  # fmt: skip
+    )
     errors.install(app)
     for module in (judging, trainers, vllm, openai, nemo_gym, status):
         app.include_router(module.routes(service))

@@ -43,7 +43,7 @@ class Cohorts:
     """
 
     def __init__(
-        self, size: int, wait: float, judge: Judging, watch: Callable[[int], object] = id
+        self, size: int, wait: float, judge: Judging, watch: Callable[[int], object]
     ) -> None:
         self._size, self._wait, self._judge, self._watch = size, wait, judge, watch
         self._gathering: dict[Any, _Cohort] = {}

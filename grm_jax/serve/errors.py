@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from grm_jax.serve.loop import Busy, Fault
+from grm_jax.serve.job import Busy, Fault
 
 UNREADABLE = "no_verdict"
 # The folders of a path: where things are on this machine is nobody's business.

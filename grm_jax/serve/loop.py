@@ -8,105 +8,52 @@ done, and those that come later wait for it.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from copy import copy
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 from grm_jax.judging.judge import Judge
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled, Verdict
-from grm_jax.judging.pending import Pending
 from grm_jax.judging.voting import conclude
 from grm_jax.sampling.engine import Engine
-from grm_jax.sampling.request import Completion, Request
-from grm_jax.sampling.strategy import Strategy
+from grm_jax.sampling.request import Completion
+from grm_jax.serve.job import Busy, Fault, Job, Question
 from grm_jax.serve.warm_up import warm_up
-from grm_jax.text.messages import Example
 
+_LOG = logging.getLogger(__name__)
 _LONGEST_RETRY = 60  # seconds that a caller is told to stay away at most
 
 
-@dataclass(frozen=True)
-class Question:
-    """An Example to judge with k samples.
-
-    seed, strategy: None is the server's. show_reference: a reference that is not shown still names
-    the random streams, as it does in `Judge`.
-    """
-
-    example: Example
-    k: int
-    seed: int | None = None
-    strategy: Strategy | None = None
-    show_reference: bool = True
-
-
-class Busy(Exception):
-    """There is no room for another job; try again in `retry_after` seconds."""
-
-    def __init__(self, retry_after: int):
-        super().__init__(f"the server is busy: try again in {retry_after} s.")
-        self.retry_after = retry_after
-
-
-class Fault(Exception):
-    """A job failed for a reason that is the server's, in a sentence."""
-
-
-@dataclass(eq=False)
-class Job:
-    """A question on its way.
-
-    Attributes:
-        judge: the loop's, with the question's seed and strategy.
-        pending: the judgments that are there. Its Example has the job's number as its id.
-        on_vote: is called with each judgment, in the loop's thread.
-        result: the verdict, or why there is none; cancelled, or a Fault.
-    """
-
-    question: Question
-    judge: Judge
-    pending: Pending[Example, int, Judgment]
-    requests: list[Request[Any]]
-    on_vote: Callable[[Judgment], None] | None = None
-    result: Future[Verdict | Refusal] = field(default_factory=Future)
-    handles: list[int] = field(default_factory=list)
-
-    @property
-    def number(self) -> str:
-        return self.pending.owner.id
-
-    @property
-    def drawn_as(self) -> tuple[int, Strategy]:
-        """What all samples that are drawn at a time have in common."""
-        return self.judge.sampler.seed, self.judge.sampler.strategy
-
-
-class Watcher:
-    """Is told what a loop does, in its thread; counts nothing by itself."""
+class Watcher(Protocol):
+    """Is told what a loop does, in its thread."""
 
     def judgment(self, judgment: Judgment) -> None:
         """A sample is there."""
+        ...
 
     def example(self, result: Verdict | Refusal) -> None:
         """An example is done."""
+        ...
 
     def fault(self, error: Exception) -> None:
         """The engine failed."""
+        ...
 
 
 class JudgeLoop:
     """The thread that owns the engine of a judge.
 
     Args:
-        judge: writes scores or choices; shows references.
+        judge: writes scores or choices.
+        watcher: is told what happens.
         queue: jobs that may be waiting or under way.
         longest_prompt: tokens that a prompt may have; by default what the model has room for.
-        watcher: is told what happens.
 
     Raises:
         ValueError: the judge needs more than samples.
@@ -115,10 +62,10 @@ class JudgeLoop:
     def __init__(
         self,
         judge: Judge,
+        watcher: Watcher,
         *,
         queue: int = 256,
         longest_prompt: int | None = None,
-        watcher: Watcher | None = None,
     ):
         if judge.kind not in ("grm", "judge"):
             raise ValueError(
@@ -130,7 +77,8 @@ class JudgeLoop:
         self.longest_prompt = min(longest_prompt or room, room)
         self.ready = threading.Event()
         self.failure: Exception | None = None
-        self._watcher = watcher or Watcher()
+        self.on_failure: Callable[[], object] = lambda: None
+        self._watcher = watcher
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()
         self._dropped: list[Job] = []
@@ -144,7 +92,8 @@ class JudgeLoop:
         self._thread = threading.Thread(target=self._run, name="judge-loop", daemon=True)
 
     def start(self) -> None:
-        """Starts the thread; `ready` is set once every program is compiled."""
+        """Starts the thread; `ready` is set once every program is compiled. Where that cannot be,
+        `failure` says why, and `on_failure` is called."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -220,7 +169,7 @@ class JudgeLoop:
             warm_up(self.judge, self.longest_prompt)
         except Exception as error:
             self.failure = error
-            self._watcher.fault(error)
+            self.on_failure()
             return
         self.ready.set()
         while self._more():
@@ -315,28 +264,19 @@ class JudgeLoop:
         self._last = now
         if isinstance(sampled, Refusal):  # numbers that are not finite: no caller can help that
             self._watcher.fault(Fault(sampled.error))
-            return _settle(job, Fault(sampled.error))
+            return job.settle(Fault(sampled.error))
         judge = job.judge
         guided = judge.meta_rm is not None
         found = conclude(sampled, seed=judge.sampler.seed, k_meta=judge.k_meta, guided=guided)
         found = replace(found, id=job.question.example.id)
         self._watcher.example(found)
-        return _settle(job, found)
+        return job.settle(found)
 
     def _fail(self, error: Exception) -> None:
         """Fails what is under way, and goes on with an engine of its own for the rest."""
+        _LOG.error("the engine failed; it is made anew", exc_info=error)
         self._watcher.fault(error)
         self._engine = None
         jobs, self._open = list(self._open.values()), {}
         for job in jobs:
-            _settle(job, Fault("the judge failed; this request may be sent again."))
-
-
-def _settle(job: Job, result: Verdict | Refusal | Exception) -> None:
-    try:
-        if isinstance(result, Exception):
-            job.result.set_exception(result)
-        else:
-            job.result.set_result(result)
-    except InvalidStateError:
-        pass  # cancelled in the meantime
+            job.settle(Fault("the judge failed; this request may be sent again."))

@@ -12,15 +12,15 @@ from prometheus_client import (
 )
 
 from grm_jax.judging.judgment import Judgment, Refusal, Verdict
-from grm_jax.serve.loop import JudgeLoop, Watcher
+from grm_jax.serve.loop import JudgeLoop
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 _SIZES = (1, 2, 4, 8, 16, 32)
 
 
-class Metrics(Watcher):
-    """Counters of one server; watches its loop."""
+class Metrics:
+    """Counters of one server; the watcher of its loop."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # a time beside every count, which nobody reads

@@ -17,10 +17,11 @@ from grm_jax.serve.service import Service
 
 
 def serve(command: ServeCommand) -> int:
-    """Serves; 0 once it was told to end and all is answered, 1 if it could not be warmed up.
+    """Serves; 0 once it was told to end and all is answered.
 
     Raises:
         ValueError: an address without a token, a port that is taken, a judge that cannot be served.
+        Exception: whatever the warm-up ended with.
     """
     token = _token(command)
     with _listening(command) as listening:
@@ -50,6 +51,7 @@ def new_server(service: Service, token: str | None) -> uvicorn.Server:
         timeout_graceful_shutdown=round(seconds("drain", service.command.drain)),
     )
     server = uvicorn.Server(config)
+    service.loop.on_failure = lambda: setattr(server, "should_exit", True)
     stop = server.handle_exit
 
     def end(number: int, frame: Any) -> None:

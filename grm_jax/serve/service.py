@@ -13,7 +13,8 @@ from grm_jax.judging.judgment import Judgment, Refusal, Verdict
 from grm_jax.serve.cohort import Cohorts, Share
 from grm_jax.serve.config import ServeCommand, seconds
 from grm_jax.serve.errors import UNREADABLE, as_refusals, refused
-from grm_jax.serve.loop import Job, JudgeLoop, Question
+from grm_jax.serve.job import Job, Question
+from grm_jax.serve.loop import JudgeLoop
 from grm_jax.serve.metrics import Metrics
 from grm_jax.text.messages import Example, Message, as_messages
 

@@ -48,7 +48,7 @@ def test_a_full_cohort_is_judged_at_once_in_the_order_of_its_texts() -> None:
 def test_prompts_are_kept_apart_and_a_cohort_that_is_not_full_goes_after_its_wait() -> None:
     async def run() -> None:
         script = Script()
-        cohorts = Cohorts(3, 0.0, script)
+        cohorts = Cohorts(3, 0.0, script, script.sizes.append)
         await asyncio.gather(cohorts.join("p", "x"), cohorts.join("q", "y"), cohorts.join("p", "z"))
         assert sorted(script.asked) == [("p", ["x", "z"]), ("q", ["y"])]
 
@@ -58,7 +58,7 @@ def test_prompts_are_kept_apart_and_a_cohort_that_is_not_full_goes_after_its_wai
 def test_a_server_that_ends_waits_for_nobody() -> None:
     async def run() -> None:
         script = Script()
-        cohorts = Cohorts(3, 600.0, script)
+        cohorts = Cohorts(3, 600.0, script, script.sizes.append)
         joined = asyncio.ensure_future(cohorts.join("p", "x"))
         await asyncio.sleep(0)
         cohorts.flush()
@@ -70,7 +70,8 @@ def test_a_server_that_ends_waits_for_nobody() -> None:
 
 def test_what_fails_fails_for_all_and_the_next_ones_are_a_new_cohort() -> None:
     async def run() -> None:
-        cohorts = Cohorts(2, 600.0, Script())
+        script = Script()
+        cohorts = Cohorts(2, 600.0, script, script.sizes.append)
         for _ in range(2):
             both = cohorts.join("bad", "x"), cohorts.join("bad", "y")
             found = await asyncio.gather(*both, return_exceptions=True)
@@ -82,7 +83,7 @@ def test_what_fails_fails_for_all_and_the_next_ones_are_a_new_cohort() -> None:
 def test_who_leaves_is_not_judged_and_where_all_leave_nothing_is() -> None:
     async def run() -> None:
         script = Script()
-        cohorts = Cohorts(2, 600.0, script)
+        cohorts = Cohorts(2, 600.0, script, script.sizes.append)
         first, second, third = (asyncio.ensure_future(cohorts.join("p", text)) for text in "abc")
         await asyncio.sleep(0)
         assert script.asked == []  # its task has not begun

@@ -11,7 +11,9 @@ from grm_jax import Example, Judge
 from grm_jax.judging.judgment import Verdict
 from grm_jax.sampling.engine import Engine
 from grm_jax.serve import loop as loops
-from grm_jax.serve.loop import Busy, Fault, JudgeLoop, Question
+from grm_jax.serve.job import Busy, Fault, Question
+from grm_jax.serve.loop import JudgeLoop
+from grm_jax.serve.metrics import Metrics
 
 ROWS = [Example(f"What is 1{i}+50?", [f"6{i}", "70"], str(i)) for i in range(6)]
 
@@ -24,7 +26,7 @@ def judge() -> Judge:
 @pytest.fixture
 def loop(judge, monkeypatch):
     monkeypatch.setattr(loops, "warm_up", lambda *_: None)
-    loop = JudgeLoop(judge, queue=6)
+    loop = JudgeLoop(judge, Metrics(), queue=6)
     yield loop
     loop.stop()
 
@@ -111,6 +113,19 @@ def test_a_verdict_has_the_callers_id_and_its_own_example(loop, expected) -> Non
     assert found == [replace(expected[str(i)], id="mine") for i in range(2)]
 
 
+def test_a_warm_up_that_fails_is_said(loop, monkeypatch) -> None:
+    def fail(*_):
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(loops, "warm_up", fail)
+    said = []
+    loop.on_failure = lambda: said.append(loop.failure)
+    loop.start()
+    loop.stop()
+    assert [type(error) for error in said] == [MemoryError]
+    assert not loop.ready.is_set()
+
+
 def test_only_judges_that_write_are_served(judge) -> None:
     with pytest.raises(ValueError, match="token-prob"):
-        JudgeLoop(Judge(judge.folder, kind="token-prob", slots=8))
+        JudgeLoop(Judge(judge.folder, kind="token-prob", slots=8), Metrics())

@@ -261,7 +261,8 @@ def test_a_full_queue_says_when_to_come_again_and_who_leaves_makes_room(judge) -
 def test_who_leaves_a_stream_gives_it_up(judge) -> None:
     with live(judge, paused=True) as server:
         with httpx.stream("POST", f"{server.url}/v1/judge", json=GOOD | {"stream": True}) as answer:
-            assert next(answer.iter_lines()) == "event: start"
+            lines = answer.iter_lines()
+            assert next(lines) == "event: start"
             assert server.loop.unfinished == 1
         until(lambda: server.loop.unfinished == 0)
 

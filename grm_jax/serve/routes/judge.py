@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from grm_jax.judging.judgment import Judgment
 from grm_jax.serve import errors
-from grm_jax.serve.loop import Fault, Job, Question
+from grm_jax.serve.job import Fault, Job, Question
 from grm_jax.serve.service import Service, unless_gone
 from grm_jax.serve.wire import judgment_to_json, verdict_to_json
 
@@ -70,10 +70,11 @@ async def _stream(service: Service, question: Question) -> StreamingResponse:
     loop = asyncio.get_running_loop()
 
     def tell(vote: Judgment | None) -> None:
-        loop.call_soon_threadsafe(votes.put_nowait, vote)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(votes.put_nowait, vote)
 
     job = await service.begin(question, tell)
-    job.result.add_done_callback(lambda _: loop.is_closed() or tell(None))
+    job.result.add_done_callback(lambda _: tell(None))
     return StreamingResponse(
         _events(service, job, votes),
         media_type="text/event-stream",

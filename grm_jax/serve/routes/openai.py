@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from grm_jax.judging.judgment import Judgment, Verdict
 from grm_jax.serve.errors import UNREADABLE, as_refusals, refused
-from grm_jax.serve.loop import Question
+from grm_jax.serve.job import Question
 from grm_jax.serve.routes.judge import Seed, Temperature
 from grm_jax.serve.service import Service, unless_gone
 from grm_jax.text.messages import joined_parts
