@@ -52,15 +52,17 @@ def _transposed(name: str, weight: Any) -> Any:
 
 
 # How a weight meets activations [in, Z, M]: as it is stored, and as `split_layers` leaves it.
+# einsum sums over dimensions in the order of their letters: were the heads n, which comes after h,
+# "o" would be transposed at every token.
 _STORED = {
-    "heads": "ndh,dzm->nhzm",
-    "o": "nhd,nhzm->dzm",
+    "heads": "adh,dzm->ahzm",
+    "o": "ahd,ahzm->dzm",
     "up": "df,dzm->fzm",
     "down": "fd,fzm->dzm",
 }
 _SPLIT = {
-    "heads": "nhd,dzm->nhzm",
-    "o": "dnh,nhzm->dzm",
+    "heads": "ahd,dzm->ahzm",
+    "o": "dah,ahzm->dzm",
     "up": "fd,dzm->fzm",
     "down": "df,fzm->dzm",
 }
