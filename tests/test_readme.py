@@ -16,6 +16,7 @@ import pytest
 
 from grm_jax import presets
 from grm_jax.cli import main
+from grm_jax.rewards import JudgeReward
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -46,6 +47,7 @@ OTHERS = {
     "make test-faults": "tests/faults",
     "make docs": "a part of `make test-all`",
     "make demo": "see test_the_demo",
+    "grm serve --model path/to/folder --k 8": "tests/serve/test_process.py",
 }
 
 
@@ -99,8 +101,9 @@ def test_the_demo(folder: Path, monkeypatch) -> None:
 def test_the_lines_of_python() -> None:
     """As they stand; and the reward of the table, with that judge."""
     (block,) = [block for kind, block in CODE if kind == "python"]
-    names: dict = {"prompt": "What is 37+45?", "completions": ["82", "81", "90"]}
+    names: dict = {"JudgeReward": JudgeReward}
     exec(block, names)
     assert names["verdict"].best == 0
-    (reward,) = re.findall(r"`(judge\([^`]+)`", TEXT)
-    assert len(eval(reward, names)) == 3
+    (reward,) = re.findall(r"`reward_funcs=([^`]+)`", TEXT)
+    completions = ["82", "81", "90"]
+    assert len(eval(reward, names)(["What is 37+45?"] * 3, completions)) == 3
