@@ -90,15 +90,19 @@ def test_on_a_full_disk_programs_are_only_read(tmp_path: Path) -> None:
 def test_the_oldest_programs_go_when_there_are_too_many(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(programs, "MOST", 25)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    before = jax.config.jax_compilation_cache_dir
+    # A command of another test may have turned the cache off.
+    settings = {"jax_compilation_cache_dir": None, "jax_enable_compilation_cache": True}
+    before = {name: getattr(jax.config, name) for name in settings}
 
     def keep() -> Path:
         try:
-            jax.config.update("jax_compilation_cache_dir", None)
+            for name, value in settings.items():
+                jax.config.update(name, value)
             programs.keep_programs()
             return Path(jax.config.jax_compilation_cache_dir)
         finally:
-            jax.config.update("jax_compilation_cache_dir", before)
+            for name, value in before.items():
+                jax.config.update(name, value)
 
     folder = keep()  # which is not there yet
     for age in range(4):

@@ -96,7 +96,7 @@ def writing(text: str, logprobs: dict[int, float], judge: Judge):
                 told[3] = logprobs.get(request.item % 2 * 100 + sample, -0.5)
                 yield Completion(request, sample, tokens, told, True)
 
-    sampler.seed = 0
+    sampler.seed, sampler.size = 0, judge.sampler.size
     sampler.check_length = lambda _: None
     return sampler
 

@@ -27,7 +27,7 @@ class Echo:
         self.runs.append(len(asked))
         self.threads.add(threading.get_ident())
         self.entered.set()
-        assert self.go.wait(60)
+        assert self.go.wait(600)
         if any("break" in example.responses for example in asked):
             raise RuntimeError("out of memory")
         assert len({example.id for example in asked}) == len(asked)
@@ -46,7 +46,7 @@ def test_what_waits_is_judged_together_and_in_one_thread() -> None:
     echo = Echo()
     together = Together(echo)
     first = together.submit(asked("a"))
-    assert echo.entered.wait(60)
+    assert echo.entered.wait(600)
     others = [together.submit(asked(f"{i}", "x", f"{i}")) for i in range(5)]
     given_up = together.submit(asked("nobody waits for this"))
     assert given_up.cancel()
@@ -62,7 +62,7 @@ def test_what_the_judge_raises_is_raised_in_every_call_of_the_run_and_no_other()
     echo = Echo()
     together = Together(echo)
     first = together.submit(asked("a"))
-    assert echo.entered.wait(60)
+    assert echo.entered.wait(600)
     bad, beside = together.submit(asked("break")), together.submit(asked("b"))
     echo.go.set()
     assert errors(first.result(60)) == ["a"]

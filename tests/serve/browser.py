@@ -21,7 +21,7 @@ class Browser:
     """One window."""
 
     def __init__(self, driver: str, session: dict[str, Any]):
-        self._http = httpx.Client(base_url=driver, timeout=120)
+        self._http = httpx.Client(base_url=driver, timeout=600)
         answer = self._http.post("/session", json=session).json()["value"]
         assert "sessionId" in answer, answer
         self._path = f"/session/{answer['sessionId']}"

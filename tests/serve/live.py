@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
+import httpx
 import uvicorn
 
 from grm_jax import Judge
@@ -15,6 +17,10 @@ from grm_jax.serve.config import ServeCommand
 from grm_jax.serve.loop import JudgeLoop
 from grm_jax.serve.run import new_server
 from grm_jax.serve.service import Service
+
+# A machine that does much else may need minutes for what takes a moment.
+PATIENCE = 600
+get, post, stream = (partial(f, timeout=PATIENCE) for f in (httpx.get, httpx.post, httpx.stream))
 
 
 @dataclass
@@ -32,8 +38,8 @@ class Live:
 
 
 def until(true: Callable[[], object]) -> None:
-    """Waits for something that must happen; a minute is for ever."""
-    end = time.monotonic() + 60
+    """Waits for something that must happen."""
+    end = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < end, "it does not happen"
         time.sleep(0.005)

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 
-import httpx
 import pytest
 
 pytest.importorskip("fastapi")
@@ -14,7 +13,7 @@ from grm_jax import Example
 from grm_jax.client import Client
 from grm_jax.judging.judgment import Verdict
 from tests.processes import QUICK
-from tests.serve.live import until
+from tests.serve.live import get, until
 
 
 @pytest.mark.slow
@@ -28,7 +27,7 @@ def test_a_signal_ends_it_in_order(monkeypatch) -> None:
             told = re.search(r"(http://127.0.0.1:\d+);", process.stdout.readline())
             assert told is not None
             with Client(told[1]) as client:
-                until(lambda: httpx.get(f"{told[1]}/ready").status_code == 200)
+                until(lambda: get(f"{told[1]}/ready").status_code == 200)
                 stream = client.stream(Example("What is 16+50?", ["66", "1"]), k=32)
                 votes = [next(stream)]
                 process.send_signal(signal.SIGTERM)

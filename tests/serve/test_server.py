@@ -20,7 +20,7 @@ from grm_jax.judging.judgment import Refusal, Verdict
 from grm_jax.presets import bundled
 from grm_jax.sampling import programs
 from grm_jax.serve.config import Limits
-from tests.serve.live import Live, live, until
+from tests.serve.live import Live, get, live, post, stream, until
 
 ROWS = list(load_examples(str(bundled("tiny").parent / "examples.jsonl")))
 SINGLE = replace(ROWS[0], responses=ROWS[0].responses[:1], label=None, scores=None)
@@ -63,8 +63,8 @@ def judged(judge: Judge, examples: list[Example], k: int = 2) -> dict[str, Verdi
     return {row.digest: replace(found[row.digest], id=row.id) for row in examples}  # type: ignore
 
 
-def post(server: Live, path: str, body: dict) -> dict:
-    answer = httpx.post(server.url + path, json=body, timeout=60)
+def ask(server: Live, path: str, body: dict) -> dict:
+    answer = post(server.url + path, json=body)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -74,7 +74,7 @@ def chatml(prompt: str) -> str:
 
 
 def compiled() -> list[int]:
-    jitted = programs.advance(on_cpu=True), programs.extend(on_cpu=True), programs.STORE
+    jitted = programs.advance(platform="cpu"), programs.extend(platform="cpu"), programs.STORE
     return [program._cache_size() for program in (*jitted, programs.COPY)]
 
 
@@ -132,13 +132,13 @@ def test_trainers_get_the_mean_score(expected, server) -> None:
     """OpenRLHF's, slime's and verl's forms, whose turn tokens the judge never sees."""
     means = expected[REPLY.digest].mean_scores
     query = {"query": [f"{chatml('What is 16+50?')}66<|im_end|>\n"], "labels": ["66"]}
-    found = post(server, "/get_reward", query | {"prompts": [chatml("What is 16+50?")]})
+    found = ask(server, "/get_reward", query | {"prompts": [chatml("What is 16+50?")]})
     assert found["rewards"] == list(means)
     assert found["scores"] == [(means[0] - 1) / 9]
     assert found["extra_logs"]["cohort"] == [1.0]
     slime = {"prompt": "What is 16+50?", "response": "66<|im_end|>"}
-    assert post(server, "/slime", slime) == means[0]
-    classified = post(server, "/classify", {"model": "tiny", "input": query["query"][0]})
+    assert ask(server, "/slime", slime) == means[0]
+    classified = ask(server, "/classify", {"model": "tiny", "input": query["query"][0]})
     assert classified["data"][-1]["probs"] == list(means)
 
 
@@ -146,9 +146,9 @@ def test_groups_are_judged_together(expected, server) -> None:
     """vLLM's /score and /rerank, NeMo Gym's /compare, and the critiques as a chat's choices."""
     row, known = SUM, expected[SUM.digest]
     means = list(known.mean_scores)
-    scored = post(server, "/v1/score", {"text_1": "What is 16+50?", "text_2": list(row.responses)})
+    scored = ask(server, "/v1/score", {"text_1": "What is 16+50?", "text_2": list(row.responses)})
     assert [entry["score"] for entry in scored["data"]] == means
-    ranked = post(
+    ranked = ask(
         server, "/rerank", {"query": "What is 16+50?", "documents": list(row.responses), "top_n": 2}
     )
     assert [entry["index"] for entry in ranked["results"]] == list(known.ranking[:2])
@@ -156,11 +156,11 @@ def test_groups_are_judged_together(expected, server) -> None:
     said = [
         {"output": [{"type": "message", "content": [{"text": text}]}]} for text in row.responses
     ]
-    compared = post(server, "/compare", {"conversation_history": history, "response_objs": said})
+    compared = ask(server, "/compare", {"conversation_history": history, "response_objs": said})
     assert compared["rewards"] == means
     assert len(compared["comparison_results"]) == 3 * known.counted
     turns = [{"role": f"response_{i}", "content": text} for i, text in enumerate(row.responses, 1)]
-    chat = post(server, "/v1/chat/completions", {"messages": history + turns, "n": 2})
+    chat = ask(server, "/v1/chat/completions", {"messages": history + turns, "n": 2})
     assert [choice["message"]["content"] for choice in chat["choices"]] == [
         judgment.text for judgment in known.judgments
     ]
@@ -173,7 +173,7 @@ def test_a_cohort_of_single_callers_is_one_example(judge, expected) -> None:
 
         def reward(response: str) -> dict:
             query = chatml("What is 16+50?")
-            return post(server, "/get_reward", {"query": [query + response], "prompts": [query]})
+            return ask(server, "/get_reward", {"query": [query + response], "prompts": [query]})
 
         with ThreadPoolExecutor(2) as pool:
             found = list(pool.map(reward, ["76", "66"]))
@@ -216,7 +216,7 @@ TURNS = [{"role": "user", "content": "q"}]
 def test_a_bad_request_is_told_why(server, path, body, status, says) -> None:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
-    answer = httpx.post(server.url + path, content=data, headers=headers, timeout=60)
+    answer = post(server.url + path, content=data, headers=headers)
     message = answer.json()["error"]["message"]
     assert (answer.status_code, says in message) == (status, True), answer.text
     assert message.endswith((".", "?"))
@@ -226,21 +226,21 @@ def test_a_bad_request_is_told_why(server, path, body, status, says) -> None:
 def test_other_sites_and_other_names_are_kept_out(server) -> None:
     """A page elsewhere, and a name elsewhere that leads here."""
     for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
-        assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 403
-    own = httpx.get(f"{server.url}/v1/models", headers={"Origin": server.url})
+        assert get(f"{server.url}/v1/models", headers=headers).status_code == 403
+    own = get(f"{server.url}/v1/models", headers={"Origin": server.url})
     assert own.json()["data"][0]["id"] == "tiny"
 
 
 def test_a_token_is_needed_where_there_is_one(judge) -> None:
     with live(judge, token="s3cret", paused=True) as server:
-        assert httpx.get(f"{server.url}/health").status_code == 200
+        assert get(f"{server.url}/health").status_code == 200
         for given in (None, "Bearer wrong", "Basic s3cret", "s3cret"):
             headers = {} if given is None else {"Authorization": given}
-            answer = httpx.post(f"{server.url}/v1/judge", json=GOOD, headers=headers)
+            answer = post(f"{server.url}/v1/judge", json=GOOD, headers=headers)
             assert answer.status_code == 401
             assert "token" in answer.json()["error"]["message"]
         sent = {"Authorization": "Bearer s3cret"}
-        assert httpx.get(f"{server.url}/metrics", headers=sent).status_code == 200
+        assert get(f"{server.url}/metrics", headers=sent).status_code == 200
 
 
 def test_a_full_queue_says_when_to_come_again_and_who_leaves_makes_room(judge) -> None:
@@ -251,7 +251,7 @@ def test_a_full_queue_says_when_to_come_again_and_who_leaves_makes_room(judge) -
         with socket.create_connection(("127.0.0.1", port)) as caller:
             caller.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
             until(lambda: server.loop.unfinished == 1)
-            answer = httpx.post(f"{server.url}/v1/judge", json=GOOD)
+            answer = post(f"{server.url}/v1/judge", json=GOOD)
             assert answer.status_code == 429
             assert 1 <= int(answer.headers["Retry-After"]) <= 60
             assert "try again" in answer.json()["error"]["message"]
@@ -260,7 +260,7 @@ def test_a_full_queue_says_when_to_come_again_and_who_leaves_makes_room(judge) -
 
 def test_who_leaves_a_stream_gives_it_up(judge) -> None:
     with live(judge, paused=True) as server:
-        with httpx.stream("POST", f"{server.url}/v1/judge", json=GOOD | {"stream": True}) as answer:
+        with stream("POST", f"{server.url}/v1/judge", json=GOOD | {"stream": True}) as answer:
             lines = answer.iter_lines()
             assert next(lines) == "event: start"
             assert server.loop.unfinished == 1
@@ -271,7 +271,7 @@ def test_a_server_that_is_told_to_end_answers_what_it_has(judge, expected) -> No
     with live(judge, paused=True) as server, ThreadPoolExecutor(3) as pool:
         asked = [
             pool.submit(
-                post,
+                ask,
                 server,
                 "/v1/judge",
                 {"prompt": r.prompt[0].content, "responses": list(r.responses)},
@@ -286,21 +286,21 @@ def test_a_server_that_is_told_to_end_answers_what_it_has(judge, expected) -> No
             assert answer.result()["scores"] == list(expected[row.digest].scores)
         server.thread.join()
         with pytest.raises(httpx.ConnectError):
-            httpx.get(server.url)
+            get(server.url)
 
 
 def test_it_counts_what_it_does(server) -> None:
-    text = httpx.get(f"{server.url}/metrics").text
+    text = get(f"{server.url}/metrics").text
     assert 'grm_requests_total{path="/v1/judge",status="200"}' in text
     assert 'grm_judgments_total{outcome="read"}' in text
     assert "grm_unfinished 0.0" in text
-    assert httpx.get(f"{server.url}/ready").json() == {"status": "ready"}
-    assert "/v1/judge" in httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    assert get(f"{server.url}/ready").json() == {"status": "ready"}
+    assert "/v1/judge" in get(f"{server.url}/openapi.json").json()["paths"]
 
 
 def test_the_page_loads_nothing_from_elsewhere(server) -> None:
     for path in ("/", "/page.js", "/page.css"):
-        answer = httpx.get(server.url + path)
+        answer = get(server.url + path)
         assert answer.status_code == 200
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
