@@ -33,7 +33,9 @@ from grm_jax.sampling.state import Drawn, Queue
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.sharding import DECODE_RULES, spec_for
 
-FEW_ROWS = 24  # for prompts, in a lane, at first
+# Rows for prompts, in a lane, at first. A CPU reads the blocks that are in use, in a loop that pays
+# only where there are many rows.
+FEW_ROWS = {"cpu": 96, "other": 24}
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ class Engine:
         self._longest = model.config.max_position - max_new_tokens
         lanes = mesh.shape["data"] * mesh.shape["fsdp"] if mesh else 1
         self._most_rows = -(-(size.prompts or -(-size.slots * 3 // 2)) // lanes)
-        self.rows = min(FEW_ROWS, self._most_rows)
+        few = FEW_ROWS.get(self._platform, FEW_ROWS["other"])
+        self.rows = min(few, self._most_rows)
         # Lanes prefill together; one that has nothing to do writes into row 0, which nobody reads.
         spare = int(lanes > 1)
         self._length = min(kv.FIRST_LENGTH, kv.in_blocks(self._longest))
@@ -175,7 +178,7 @@ class Engine:
     def _add_rows(self) -> None:
         """Makes room for more prompts, if those that there is room for would leave slots empty.
 
-        Rows that nobody needs cost time: many programs read all of them.
+        Rows that nobody needs cost time where a program reads all of them.
         """
         samples = sum(len(lane.samples) for lane in self._lanes)
         if samples >= self.size.slots:

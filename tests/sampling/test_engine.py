@@ -129,7 +129,7 @@ def test_room_for_long_prompts_is_made_when_one_comes(make) -> None:
 def test_room_for_more_prompts_is_made_when_they_come(make) -> None:
     requests = _requests()
     expected = _all(make(), requests)
-    with mock.patch("grm_jax.sampling.engine.FEW_ROWS", 1):
+    with mock.patch.dict("grm_jax.sampling.engine.FEW_ROWS", cpu=1):
         engine = make()
     alone = _all(engine, requests[:1])
     assert engine.rows == 4
