@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from inspect import getdoc
 from pathlib import Path
@@ -20,6 +21,7 @@ from grm_jax.presets import meant
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
 MOST_VALUES = 10_000  # in a file of options, aliases followed
 _SINGLE = {str, int, float, bool, list}
+_CLASSES = ("class_path", "init_args", "dict_kwargs")
 _KEY = re.compile(r'Parser key "([^"]+)"')
 _TYPE = re.compile(
     r"Expected an? (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])\. Got value: (.*)", re.S
@@ -41,6 +43,7 @@ def read_options(options: Options, arguments: Sequence[str], command: str) -> An
     try:
         for path in _files(arguments):
             _check_file(path)
+        _check_typed(arguments)
         _add(parser, options)
         read = parser.parse_args(list(arguments))
         _check_groups(options, read)
@@ -175,6 +178,31 @@ class _FileError(ValueError):
     """A sentence about a file of options."""
 
 
+def _check_typed(arguments: Sequence[str]) -> None:
+    """Refuses options that are typed by the names of _CLASSES, as in `--mesh '{init_args: x}'`.
+
+    Raises:
+        ArgumentError: names the option.
+    """
+    for argument in arguments:
+        is_option = argument.startswith("--")
+        option, _, value = argument.partition("=") if is_option else ("", "", argument)
+        names = option.removeprefix("--").split(".")
+        if value.startswith("{"):
+            with suppress(yaml.YAMLError, RecursionError):  # the parser says so
+                names += [str(name.value) for name in _names_in(yaml.compose(value))]
+        if wrong := next((name for name in names if name in _CLASSES), None):
+            raise ArgumentError(None, f"there is no option {wrong}.")
+
+
+def _names_in(node: yaml.Node) -> Iterator[yaml.Node]:
+    """The nodes that stand before a colon."""
+    if isinstance(node, yaml.MappingNode):
+        yield from (name for name, _ in node.value)
+    for part in _parts(node):
+        yield from _names_in(part)
+
+
 def _check_file(path: Path) -> None:
     """Raises _FileError, in a sentence, if a file of options cannot be read."""
     if not path.exists():
@@ -223,10 +251,12 @@ def _check_aliases(root: yaml.Node, path: Path) -> None:
 
 
 def _check_scalars(node: yaml.Node, path: Path) -> None:
-    """Refuses a value that is not what its tag (`!!int`) or its form (a date) says, and a name that
-    is no text."""
+    """Refuses a value that is not what its tag (`!!int`) or its form (a date) says, a name that is
+    no text, and names by which jsonargparse would make objects of classes that a file names."""
     for name, _ in node.value if isinstance(node, yaml.MappingNode) else ():
         kind = name.tag.removeprefix("tag:yaml.org,2002:")
+        if name.value in _CLASSES:
+            raise _FileError(f"{path}:{name.start_mark.line + 1}: there is no option {name.value}.")
         if kind not in ("str", "merge"):
             where = f"{path}:{name.start_mark.line + 1}"
             raise _FileError(
