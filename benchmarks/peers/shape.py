@@ -126,9 +126,10 @@ def read_model(folder: str) -> tuple[Shape, dict[str, np.ndarray]]:
     return Shape(**fields), load_file(Path(folder, "model.safetensors"))
 
 
-def prompt(shape: Shape, length: int) -> np.ndarray:
-    """[length] tokens."""
-    return np.random.default_rng(1).integers(FIRST, shape.vocab_size, length, dtype=np.int32)
+def prompt(shape: Shape, length: int, seed: int = 0) -> np.ndarray:
+    """[length] tokens, others for each seed: nobody has them prefilled from the time before."""
+    rng = np.random.default_rng([1, seed])
+    return rng.integers(FIRST, shape.vocab_size, length, dtype=np.int32)
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,6 @@ from grm_jax.models.layers import rms_norm
 from grm_jax.models.spec import Attention, ModelSpec
 from grm_jax.models.transformer import Attend, Params
 
-# Numbers in the keys that a layer has of one position of all rows: with fewer, a loop over blocks
-# costs more than it saves.
-WORTH_A_LOOP = 4_096
-
 
 @jax.tree_util.register_dataclass
 @dataclass
@@ -126,7 +122,7 @@ def _before_piece(
             mask = kv.visible_prompt(start[lanes], positions[lanes], at + slots, ring, window)
             return _per_head(mask, group)
 
-        if _by_blocks(chunk):
+        if by_blocks(chunk):
             blocks = blocks_in_use(mine, jnp.minimum(start, ring) - at)
             return blockwise(q, mine, blocks, see, softcap)
         seen = see(jnp.arange(row.shape[0]), jnp.arange(mine.keys.shape[2]))
@@ -207,7 +203,7 @@ def _layers(
     written = jnp.where(seats.live, jnp.minimum(seats.step + 1, own_ring), 0)[0]
 
     def blocks(cache: KeysValues, used: Array) -> Blocks | None:
-        return blocks_in_use(_only_lane(cache), used) if _by_blocks(cache) else None
+        return blocks_in_use(_only_lane(cache), used) if by_blocks(cache) else None
 
     of_prompts = (blocks(c, kept - at) for at, c in zip(kv.starts(prompt), prompt, strict=True))
     return _Layers(window, prompt_ring, own_ring, tuple(of_prompts), blocks(own, written))
@@ -277,12 +273,11 @@ def _prompt(
     return jax.tree.map(unfold, part)
 
 
-def _by_blocks(layer: KeysValues) -> bool:
-    """Whether only the blocks that are in use are read: of a large cache, on one CPU."""
-    lanes, rows, heads, positions, width = layer.keys.shape
-    alone = lanes == 1 and jax.sharding.get_abstract_mesh().empty
-    large = rows * heads * width >= WORTH_A_LOOP and positions > kv.block_of(*layer.keys.shape[2:])
-    return alone and large and jax.default_backend() == "cpu"
+def by_blocks(layer: KeysValues) -> bool:
+    """Whether only the blocks that are in use are read: on one CPU. It may not depend on how many
+    rows or positions there are, since bits depend on it, and a crowd makes more of both."""
+    alone = layer.keys.shape[0] == 1 and jax.sharding.get_abstract_mesh().empty
+    return alone and jax.default_backend() == "cpu"
 
 
 def _only_lane(layer: KeysValues) -> KeysValues:

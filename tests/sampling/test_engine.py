@@ -26,13 +26,13 @@ def make(request):
     model = Model(CONFIG)
     params = model.init(jax.random.key(0))
     params = jax.tree.map(lambda w: w * 6 if w.ndim > 1 else w, params)
-    limit = 1 if request.param == "by blocks" else 10**9
+    loops = request.param == "by blocks"
 
     def make(size: EngineSize = SIZE) -> Engine:
         return Engine(model, params, stop_ids=[7, 9, 11], max_new_tokens=150, size=size)
 
-    with mock.patch.object(decoding, "WORTH_A_LOOP", limit):
-        jax.clear_caches()  # the limit is no argument of the programs
+    with mock.patch.object(decoding, "by_blocks", return_value=loops):
+        jax.clear_caches()  # how caches are read is no argument of the programs
         yield make
     jax.clear_caches()
 

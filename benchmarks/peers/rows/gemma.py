@@ -130,7 +130,7 @@ def sample(way: str, k: int, prompt: int, new: int, seed: int) -> Answer:
             pad_length=prompt,
             sampling=gm.text.RandomSampling(temperature=shapes.TEMPERATURE),
         )
-    text = " ".join(map(str, shapes.prompt(SHAPE, prompt)))
+    text = " ".join(map(str, shapes.prompt(SHAPE, prompt, seed)))
     start = time.perf_counter()
     drawn = SAMPLERS[prompt, new].sample(
         [text] * k, max_new_tokens=new, rng=seed, return_state=True

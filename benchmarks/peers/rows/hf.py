@@ -31,9 +31,10 @@ def load() -> Any:
 MODEL = load().eval()
 
 
-def ids(length: int) -> Any:
+def ids(length: int, seed: int = 0) -> Any:
     """[1, P]."""
-    return torch.from_numpy(shapes.prompt(SHAPE, length).astype(np.int64))[None].to(DEVICE)
+    tokens = shapes.prompt(SHAPE, length, seed).astype(np.int64)
+    return torch.from_numpy(tokens)[None].to(DEVICE)
 
 
 @torch.inference_mode()
@@ -46,7 +47,7 @@ def logits(prompt: int) -> Answer:
 def sample(way: str, k: int, prompt: int, new: int, seed: int) -> Answer:
     """k samples of the prompt."""
     torch.manual_seed(seed)
-    tokens = ids(prompt)
+    tokens = ids(prompt, seed)
     settings: dict[str, Any] = {
         "min_new_tokens": new,
         "max_new_tokens": new,

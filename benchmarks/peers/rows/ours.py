@@ -41,7 +41,7 @@ def sample(way: str, k: int, prompt: int, new: int, seed: int) -> Answer:
         SAMPLERS[k, new] = make_sampler(
             MODEL, PARAMS, slots=k, new=new, temperature=shapes.TEMPERATURE
         )
-    request = Request(shapes.prompt(SHAPE, prompt).tolist(), seed, tuple(range(k)))
+    request = Request(shapes.prompt(SHAPE, prompt, seed).tolist(), seed, tuple(range(k)))
     start = time.perf_counter()
     drawn = list(SAMPLERS[k, new]([request]))
     seconds = time.perf_counter() - start

@@ -40,7 +40,7 @@ def logits(prompt: int) -> Answer:
 
 def sample(way: str, k: int, prompt: int, new: int, seed: int) -> Answer:
     """k samples of the prompt."""
-    tokens = jnp.asarray(shapes.prompt(SHAPE, prompt))
+    tokens = jnp.asarray(shapes.prompt(SHAPE, prompt, seed))
     start = time.perf_counter()
     drawn = np.asarray(model.generate(SHAPE, PARAMS, tokens, jax.random.key(seed), k=k, new=new))
     seconds = time.perf_counter() - start

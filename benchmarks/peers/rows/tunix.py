@@ -118,7 +118,8 @@ def sample(way: str, k: int, prompt: int, new: int, seed: int) -> Answer:
             size, SHAPE.num_hidden_layers, SHAPE.num_key_value_heads, SHAPE.head_dim
         )
         SAMPLERS[size] = tunix_sampler.Sampler(MODEL, Numbers(), cache)
-    text = " ".join(map(str, shapes.prompt(SHAPE, prompt)))
+    # It puts BOS in front; with one token more than a power of two it would pad to twice as many.
+    text = " ".join(map(str, shapes.prompt(SHAPE, prompt, seed)[1:]))
     start = time.perf_counter()
     drawn = SAMPLERS[size](
         [text] * k,

@@ -28,7 +28,7 @@ def logits(prompt: int) -> Answer:
 
 def sample(way: str, k: int, prompt: int, new: int, seed: int) -> Answer:
     """k samples of the prompt."""
-    tokens = {"prompt_token_ids": shapes.prompt(SHAPE, prompt).tolist()}
+    tokens = {"prompt_token_ids": shapes.prompt(SHAPE, prompt, seed).tolist()}
     settings = SamplingParams(
         n=k,
         temperature=shapes.TEMPERATURE,
