@@ -251,8 +251,8 @@ def write_token(
         return jax.lax.dynamic_update_slice(cache, new[:, None].astype(cache.dtype), (0, slot, 0))
 
     each = jax.vmap(jax.vmap(put))
-    values = None if cache.values is None else each(cache.values, slot, v)
-    return KeysValues(each(cache.keys, slot, k), values)
+    keys = each(cache.keys, slot, k)
+    return KeysValues(keys, None if cache.values is None else each(cache.values, slot, v))
 
 
 def copy_prompt(
