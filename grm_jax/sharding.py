@@ -34,6 +34,7 @@ TRAIN_RULES: Rules = {
     "heads": "tensor",
     "kv_heads": "tensor",
     "mlp": "tensor",
+    "expert": "tensor",
 }
 
 # Decoding reads every weight once per token, so no weight is gathered: only `tensor` splits them.

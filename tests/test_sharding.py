@@ -14,8 +14,15 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from grm_jax.aot.topology import Topology
 from grm_jax.mesh import MeshConfig
-from grm_jax.models.config import PRESETS, Gemma2Config, Gemma3Config, Qwen3Config
+from grm_jax.models.config import (
+    PRESETS,
+    DeepSeekConfig,
+    Gemma2Config,
+    Gemma3Config,
+    Qwen3Config,
+)
 from grm_jax.models.model import Model
+from grm_jax.models.spec import Rope
 from grm_jax.models.transformer import embed
 from grm_jax.sharding import (
     DECODE_RULES,
@@ -29,6 +36,12 @@ from grm_jax.sharding import (
 )
 from tests.cached import through_caches
 
+LATENT = Model(
+    DeepSeekConfig(
+        "deepseek_v3", 64, 3, 1, 32, 48, 16, 8, 3, 1, 8, 10, Rope(100.0), 12, 6, 4, 6,
+        groups=4, top_groups=2, normalized=True,
+    )
+)  # fmt: skip
 MODEL = Model(Gemma2Config(64, 4, 32, 48, 8, 4, 8, 12.0, sliding_window=6, attn_logit_softcap=5.0))
 BATCH, TIME = 8, 13
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
-from grm_jax.models.spec import LayerSpec
+from grm_jax.models.spec import Experts, LatentAttention, LayerSpec
 from grm_jax.models.splash import Group, block_size
 
 # Forward, and twice as much backward; once more forward where nothing of a layer is kept.
@@ -43,8 +43,7 @@ def _trunk(model: Model, sequences: int, length: int, group: Group | None) -> tu
     windows = {window or length for window in model.spec.windows}
     seen = {window: attended(length, window, group) for window in windows}
     attention = sum(
-        seen[layer.attention.window or length] * 2 * queries_size(layer)
-        for layer in model.spec.layers
+        seen[layer.attention.window or length] * pair_size(layer) for layer in model.spec.layers
     )
     return 2.0 * sequences * length * trunk_size(model), 2.0 * sequences * attention
 
@@ -86,23 +85,45 @@ def decode_flops(model: Model, samples: int, prompt: int, new: int) -> float:
     pairs = 0
     for layer in model.spec.layers:
         window = layer.attention.window or longest
-        pairs += 2 * (min(prompt, window) + min(new, window)) * queries_size(layer)
+        pairs += (min(prompt, window) + min(new, window)) * cached_pair_size(layer)
     return 2.0 * samples * new * (trunk_size(model) + pairs + head_size(model))
 
 
 def trunk_size(model: Model) -> int:
-    """Multiply-adds per token of the matrices of all layers."""
-    return model.spec.embed_dim * sum(
-        2 * queries_size(layer)
-        + 2 * layer.attention.num_kv_heads * layer.attention.head_dim
-        + 3 * layer.mlp.dim
-        for layer in model.spec.layers
-    )
+    """Multiply-adds per token of the matrices of all layers; of experts, those that it goes to."""
+    d = model.spec.embed_dim
+    return sum(attention_size(layer, d) + mlp_size(layer, d) for layer in model.spec.layers)
 
 
-def queries_size(layer: LayerSpec) -> int:
-    """Numbers in the queries of a token, and in what attention gives for it."""
-    return layer.attention.num_heads * layer.attention.head_dim
+def attention_size(layer: LayerSpec, d: int) -> int:
+    """Those of attention's matrices; as many where latent attention is absorbed."""
+    a = layer.attention
+    queries = a.num_heads * a.head_dim
+    if not isinstance(a, LatentAttention):
+        return d * (2 * queries + 2 * a.num_kv_heads * a.head_dim)
+    low = d * queries if a.query_rank is None else a.query_rank * (d + queries)
+    made = a.latent_dim * a.num_heads * (a.nope_dim + a.value_dim)
+    return low + d * a.cache_dim + made + d * a.num_heads * a.value_dim
+
+
+def mlp_size(layer: LayerSpec, d: int) -> int:
+    """Those of the feed-forward's matrices, and of a router."""
+    mlp = layer.mlp
+    if not isinstance(mlp, Experts):
+        return 3 * d * mlp.dim
+    return d * (3 * (mlp.chosen * mlp.dim + mlp.shared_dim) + mlp.count)
+
+
+def pair_size(layer: LayerSpec) -> int:
+    """Multiply-adds of a query and a key of all heads: their product, and the sum of values."""
+    a = layer.attention
+    values = a.value_dim if isinstance(a, LatentAttention) else a.head_dim
+    return a.num_heads * (a.head_dim + values)
+
+
+def cached_pair_size(layer: LayerSpec) -> int:
+    """The same over a cache, where a latent vector is both key and value."""
+    return 2 * layer.attention.num_heads * layer.attention.cache_dim
 
 
 def head_size(model: Model) -> int:

@@ -24,6 +24,7 @@ from grm_jax.judging.rater import rate
 from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import Config, Remat
 from grm_jax.models.model import Model
+from grm_jax.models.spec import Experts
 from grm_jax.models.splash import Group
 from grm_jax.objectives.config import GRPOLossConfig
 from grm_jax.objectives.logprobs import chunk_columns
@@ -188,8 +189,10 @@ def decode_mesh(config: Config, devices: int) -> MeshConfig:
 
 
 def _kv_heads(config: Config) -> int:
-    """What divides the key-value heads of every layer."""
-    return math.gcd(*(layer.attention.num_kv_heads for layer in config.spec.layers))
+    """What divides the key-value heads of every layer, and its experts."""
+    sizes = [layer.attention.mesh_heads for layer in config.spec.layers]
+    sizes += [x.mlp.count for x in config.spec.layers if isinstance(x.mlp, Experts)]
+    return math.gcd(*sizes)
 
 
 def _rft_step(config: Config, mesh: Mesh, work: Work) -> Program:

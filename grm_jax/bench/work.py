@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from grm_jax.bench.limits import Limits
 from grm_jax.models.model import Model
-from grm_jax.models.spec import Attention
+from grm_jax.models.spec import Attention, Experts, LatentAttention
 
 BACKWARD = 2  # as much again for the gradient of the inputs and for that of the weights
 
@@ -100,22 +100,29 @@ def _forward(model: Model, tokens: int, pairs: int, *, logits: int) -> float:
     head = model.spec.vocab_size * model.spec.embed_dim
     trunk = _multiplied(model) - head  # norms, which are no products, are too few to matter
     a = model.spec.layers[0].attention  # all layers of a family have queries of one size
-    return 2.0 * (tokens * trunk + pairs * 2 * a.num_heads * a.head_dim + logits * head)
+    values = a.value_dim if isinstance(a, LatentAttention) else a.head_dim
+    pair = a.num_heads * (a.head_dim + values)
+    return 2.0 * (tokens * trunk + pairs * pair + logits * head)
 
 
 def _multiplied(model: Model) -> int:
-    """How many weights a token meets: all, but for a table that is only looked up."""
+    """How many weights a token meets: all, but for a table that is only looked up and experts that
+    it does not go to."""
     spec = model.spec
-    return model.num_params() - (0 if spec.tied else spec.vocab_size * spec.embed_dim)
+    table = 0 if spec.tied else spec.vocab_size * spec.embed_dim
+    mixtures = [layer.mlp for layer in spec.layers if isinstance(layer.mlp, Experts)]
+    passed = sum((mlp.count - mlp.chosen) * 3 * mlp.dim * spec.embed_dim for mlp in mixtures)
+    return model.num_params() - table - passed
 
 
-def _attentions(model: Model) -> list[Attention]:
+def _attentions(model: Model) -> list[Attention | LatentAttention]:
     return [layer.attention for layer in model.spec.layers]
 
 
-def _slot(a: Attention, dtype: str) -> int:
-    """Bytes of a key and a value of one position in one layer."""
-    return 2 * a.num_kv_heads * a.head_dim * _itemsize(dtype)
+def _slot(a: Attention | LatentAttention, dtype: str) -> int:
+    """Bytes of a key and a value of one position in one layer; a latent vector is both."""
+    arrays = 1 if isinstance(a, LatentAttention) else 2
+    return arrays * a.cache_heads * a.cache_dim * _itemsize(dtype)
 
 
 def _itemsize(dtype: str) -> int:

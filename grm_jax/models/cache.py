@@ -1,6 +1,7 @@
 """Key-value caches: prompts, stored once each, and what every sample has written after its own.
 
-A layer that sees a window keeps a ring of its last positions, another keeps all. The caches are a
+A layer that sees a window keeps a ring of its last positions, another keeps all; one of latent
+attention keeps latent vectors, which are keys and values at once. The caches are a
 tuple of arrays, one per layer, because an array that holds all layers would be sliced, and so
 copied, for each of them at every token. For longer prompts room is made by one more chunk of
 positions: what is there stays as it is, and is read in the same order.
@@ -20,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from grm_jax.models.spec import Attention, ModelSpec
+from grm_jax.models.spec import Attention, LatentAttention, ModelSpec
 
 BLOCK = 128  # positions that are read at a time, and prefilled
 FIRST_LENGTH = 512  # positions that prompts have room for at first
@@ -30,10 +31,15 @@ SMALL = 32  # positions in such a block: a cache longer than that is a multiple 
 
 class KeysValues(NamedTuple):
     """The keys and the values of one layer: [Z, B, K, S, H] of prompts, [Z, N, K, T, H] of
-    samples."""
+    samples. Without values the keys are latent vectors, and K is 1."""
 
     keys: Any
     values: Any
+
+    @property
+    def weighed(self) -> Any:
+        """What attention sums: the values, or the latent vectors once more."""
+        return self.keys if self.values is None else self.values
 
 
 Chunks = tuple[KeysValues, ...]
@@ -57,19 +63,22 @@ class SampleCache:
     layers: tuple[KeysValues, ...]
 
 
-_AXES = ("batch", None, "kv_heads", None, None)
-
-
 def prompt_axes(spec: ModelSpec) -> PromptCache:
     """The names of the dimensions of the arrays of a PromptCache; one for all of a layer's."""
-    layers: Any = (_AXES,) * len(spec.layers)
-    return PromptCache(layers, ("batch", None))
+    return PromptCache(_layer_axes(spec), ("batch", None))
 
 
 def sample_axes(spec: ModelSpec) -> SampleCache:
     """The names of the dimensions of the arrays of a SampleCache; one for all of a layer's."""
-    layers: Any = (_AXES,) * len(spec.layers)
-    return SampleCache(layers)
+    return SampleCache(_layer_axes(spec))
+
+
+def _layer_axes(spec: ModelSpec) -> Any:
+    heads = (
+        None if isinstance(layer.attention, LatentAttention) else "kv_heads"
+        for layer in spec.layers
+    )
+    return tuple(("batch", None, name, None, None) for name in heads)
 
 
 def empty_prompts(
@@ -78,7 +87,7 @@ def empty_prompts(
     """A PromptCache of zeros, with room for prompts of `length` tokens; or the chunks that one with
     room for `after` tokens lacks."""
 
-    def layer(a: Attention) -> Chunks:
+    def layer(a: Attention | LatentAttention) -> Chunks:
         ends = itertools.pairwise(edges(_kept(length, a.window)))
         there = _kept(after, a.window)
         return tuple(
@@ -92,15 +101,22 @@ def empty_prompts(
 def empty_samples(spec: ModelSpec, lanes: int, slots: int, steps: int, dtype: str) -> SampleCache:
     """A SampleCache of zeros, with room for `steps` new tokens."""
 
-    def layer(a: Attention) -> KeysValues:
+    def layer(a: Attention | LatentAttention) -> KeysValues:
         return _zeros(a, lanes, slots, _kept(steps, a.window), dtype)
 
     return SampleCache(tuple(layer(each.attention) for each in spec.layers))
 
 
-def _zeros(a: Attention, lanes: int, rows: int, positions: int, dtype: str) -> KeysValues:
-    shape = (lanes, rows, a.num_kv_heads, positions, a.head_dim)
-    return KeysValues(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+def _zeros(
+    a: Attention | LatentAttention, lanes: int, rows: int, positions: int, dtype: str
+) -> KeysValues:
+    zeros = jnp.zeros((lanes, rows, a.cache_heads, positions, a.cache_dim), dtype)
+    return kept_of(a, zeros, jnp.zeros(zeros.shape, dtype))
+
+
+def kept_of(a: Attention | LatentAttention, keys: Any, values: Any) -> KeysValues:
+    """What a layer keeps: of latent attention the keys alone."""
+    return KeysValues(keys, None if isinstance(a, LatentAttention) else values)
 
 
 def _kept(length: int, window: int | None) -> int:
@@ -175,7 +191,7 @@ def visible_prompt(
 def read_prompt(cache: KeysValues, row: Int[Array, " Z"]) -> KeysValues:
     """The keys and values of one row of each lane: [Z, K, S, H]."""
     pick = jax.vmap(lambda array, i: jax.lax.dynamic_index_in_dim(array, i, keepdims=False))
-    return KeysValues(pick(cache.keys, row), pick(cache.values, row))
+    return jax.tree.map(lambda array: pick(array, row), cache)
 
 
 def write_prompt(
@@ -214,7 +230,7 @@ def write_prompt(
             slots = at + jnp.arange(old.keys.shape[3])
             slots = jnp.broadcast_to(slots, (*row.shape, slots.shape[0]))
             each = lambda x, new: _per_lane(put)(x, row, start, count, new, slots, ring)  # noqa: E731
-            return KeysValues(each(old.keys, piece.keys), each(old.values, piece.values))
+            return jax.tree.map(each, old, piece)
 
         return tuple(map(chunk, starts(chunks), chunks))
 
@@ -235,7 +251,8 @@ def write_token(
         return jax.lax.dynamic_update_slice(cache, new[:, None].astype(cache.dtype), (0, slot, 0))
 
     each = jax.vmap(jax.vmap(put))
-    return KeysValues(each(cache.keys, slot, k), each(cache.values, slot, v))
+    keys = each(cache.keys, slot, k)
+    return KeysValues(keys, None if cache.values is None else each(cache.values, slot, v))
 
 
 def copy_prompt(

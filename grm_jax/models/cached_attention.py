@@ -75,8 +75,8 @@ def whole(
     weights = jnp.exp(logits - peak[..., None])
     values = jnp.einsum(
         "...qs,...sh->...qh",
-        weights.astype(cache.values.dtype),
-        cache.values,
+        weights.astype(cache.weighed.dtype),
+        cache.weighed,
         preferred_element_type=jnp.float32,
     )
     return Part(peak, weights.sum(-1), values)
@@ -97,7 +97,7 @@ def blockwise(
     def together(array: Array) -> Array:
         return array.reshape(rows // many, many * heads, *array.shape[2:])
 
-    q, keys, values = together(q), together(cache.keys), together(cache.values)
+    q, keys, values = together(q), together(cache.keys), together(cache.weighed)
 
     def read(array: Array, row: Array, start: Array) -> Array:
         shape = (1, many * heads, size, width)

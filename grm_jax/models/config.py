@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from grm_jax.models.families import gemma2, gemma3, llama, qwen3
+from grm_jax.models.families import deepseek, gemma2, gemma3, llama, qwen2, qwen3
+from grm_jax.models.families.deepseek import DeepSeekConfig
 from grm_jax.models.families.gemma2 import Gemma2Config
 from grm_jax.models.families.gemma3 import Gemma3Config
 from grm_jax.models.families.llama import LlamaConfig
+from grm_jax.models.families.qwen2 import Qwen2Config
 from grm_jax.models.families.qwen3 import Qwen3Config
 from grm_jax.models.family import Family
 from grm_jax.models.spec import LinearScaling, Llama3Scaling, Rope, YarnScaling
@@ -17,9 +19,11 @@ __all__ = [
     "FAMILIES",
     "PRESETS",
     "Config",
+    "DeepSeekConfig",
     "Gemma2Config",
     "Gemma3Config",
     "LlamaConfig",
+    "Qwen2Config",
     "Qwen3Config",
     "Remat",
     "from_saved",
@@ -30,20 +34,25 @@ __all__ = [
 Remat = Literal["none", "attention", "dots", "full"]
 
 # A family's own numbers, of which its `spec` follows.
-Config = Gemma2Config | Gemma3Config | Qwen3Config | LlamaConfig
+Config = Gemma2Config | Gemma3Config | Qwen2Config | Qwen3Config | LlamaConfig | DeepSeekConfig
 
 FAMILIES: dict[str, Family] = {
     "gemma2": gemma2.FAMILY,
     "gemma3": gemma3.FAMILY,
     "qwen3": qwen3.FAMILY,
+    "qwen2": qwen2.FAMILY,
     "llama": llama.FAMILY,
+    "deepseek_v2": deepseek.V2,
+    "deepseek_v3": deepseek.V3,
 }
 
 PRESETS: dict[str, Config] = {
     **gemma2.PRESETS,
     **gemma3.PRESETS,
     **qwen3.PRESETS,
+    **qwen2.PRESETS,
     **llama.PRESETS,
+    **deepseek.PRESETS,
 }
 
 _SCALINGS = {"linear": LinearScaling, "llama3": Llama3Scaling, "yarn": YarnScaling}

@@ -30,7 +30,7 @@ from grm_jax.models.cached_attention import (
 )
 from grm_jax.models.decoding_layers import trunk
 from grm_jax.models.layers import rms_norm
-from grm_jax.models.spec import Attention, ModelSpec
+from grm_jax.models.spec import Attention, LatentAttention, ModelSpec
 from grm_jax.models.transformer import Attend, Params
 
 
@@ -85,7 +85,7 @@ def extend(
         ring = kv.ring_of(layer, a.window)
 
         def attend(q: Array, k: Array, v: Array) -> Array:
-            new = KeysValues(k.swapaxes(1, 2), v.swapaxes(1, 2))
+            new = kv.kept_of(a, k.swapaxes(1, 2), v.swapaxes(1, 2))
             made.append(new)
             folded = _fold(q, k.shape[2])
             mask = _per_head(causal_mask(positions, a.window), q.shape[2] // k.shape[2])
@@ -161,7 +161,7 @@ def decode(
     taken = jax.vmap(lambda x, i: x.at[i].get(mode="fill", fill_value=0))
     asked = taken(positions, slot_at).reshape(lanes, rows, places)
     used = jnp.any(slot_at.reshape(asked.shape) < seat.shape[1], axis=-1)
-    kinds: dict[Attention, _Layers] = {}
+    kinds: dict[Attention | LatentAttention, _Layers] = {}
     for number, layer in enumerate(spec.layers):
         if (a := layer.attention) not in kinds:
             kinds[a] = _layers(a.window, prompts, samples, number, seats, used)
@@ -281,7 +281,7 @@ def by_blocks(layer: KeysValues) -> bool:
 
 
 def _only_lane(layer: KeysValues) -> KeysValues:
-    return KeysValues(layer.keys[0], layer.values[0])
+    return jax.tree.map(lambda array: array[0], layer)
 
 
 def _fold(q: Float[Array, "Z C N H"], heads: int) -> Float[Array, "Z K Q H"]:

@@ -15,12 +15,26 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from grm_jax.models import latent
 from grm_jax.models.attention import soft_cap
-from grm_jax.models.layers import ACTIVATIONS, prepare, scale_norm
+from grm_jax.models.layers import (
+    ACTIVATIONS,
+    chosen_experts,
+    latent_norm,
+    latent_parts,
+    prepare,
+    rms_norm,
+    scale_norm,
+)
 from grm_jax.models.quantized import dequantized, is_quantized
-from grm_jax.models.spec import LayerSpec, ModelSpec
+from grm_jax.models.spec import Experts, LatentAttention, LayerSpec, ModelSpec
 from grm_jax.models.transformer import Attend, Params, embed, head_table
 from grm_jax.sharding import constrain, divides
+
+# Stay as they are: they meet rows, or are read in parts.
+_AS_STORED = ("router", "experts_gate", "experts_up", "experts_down", "kv_b")
+# Experts are chosen in f32, as in `transformer.hidden`, whatever the rest is computed in.
+_OF_THE_GATE = ("router", "router_bias")
 
 
 def split_layers(params: Params, dtype: str) -> Params:
@@ -29,8 +43,12 @@ def split_layers(params: Params, dtype: str) -> Params:
 
     On a CPU a matrix [out, in] times few columns is up to twice as fast as rows times [in, out].
     """
-    cast = lambda leaf: leaf if is_quantized(leaf) else leaf.astype(dtype)  # noqa: E731
-    params = jax.tree.map(cast, params, is_leaf=is_quantized)
+
+    def cast(path: Any, leaf: Any) -> Any:
+        name = jax.tree_util.keystr(path[-1:], simple=True)
+        return leaf if is_quantized(leaf) or name in _OF_THE_GATE else leaf.astype(dtype)
+
+    params = jax.tree_util.tree_map_with_path(cast, params, is_leaf=is_quantized)
 
     def split(segment: Params, number: int) -> Params:
         period = jax.tree.map(lambda leaf: leaf[number], segment)
@@ -48,7 +66,7 @@ def split_layers(params: Params, dtype: str) -> Params:
 def _transposed(name: str, weight: Any) -> Any:
     if name == "o":
         return weight.transpose(2, 0, 1)
-    return weight if weight.ndim == 1 else weight.swapaxes(-1, -2)
+    return weight if weight.ndim == 1 or name in _AS_STORED else weight.swapaxes(-1, -2)
 
 
 # How a weight meets activations [in, Z, M]: as it is stored, and as `split_layers` leaves it.
@@ -115,17 +133,52 @@ def _block(
         normed = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), 0) + spec.norm.eps)
         return scale_norm(normed, weights[name], spec.norm, x.dtype, after=2)
 
+    def gated(prefix: str, h: Array) -> Array:
+        gate = ACTIVATIONS[layer.mlp.activation](times(f"{prefix}gate", "up", h))
+        return times(f"{prefix}down", "down", gate * times(f"{prefix}up", "up", h))
+
     with jax.named_scope("attention"):
         h = norm(x, "pre_attn_norm")
-        q, k, v = (times(name, "heads", h).transpose(2, 3, 0, 1) for name in "qkv")
-        q, k, v = prepare(layer, spec.norm, weights.__getitem__, q, k, v, positions)
-        h = times("o", "o", attend(q, k, v).transpose(2, 3, 0, 1))
+        if isinstance(a := layer.attention, LatentAttention):
+            h = _latent_heads(a, weights, h, positions, attend, times)
+        else:
+            q, k, v = (times(name, "heads", h).transpose(2, 3, 0, 1) for name in "qkv")
+            q, k, v = prepare(a, spec.norm, weights.__getitem__, q, k, v, positions)
+            h = attend(q, k, v)
+        h = times("o", "o", h.transpose(2, 3, 0, 1))
         x = x + (norm(h, "post_attn_norm") if layer.post_norms else h)
     with jax.named_scope("mlp"):
         h = norm(x, "pre_mlp_norm")
-        h = ACTIVATIONS[layer.mlp.activation](times("gate", "up", h)) * times("up", "up", h)
-        h = times("down", "down", h)
+        if isinstance(layer.mlp, Experts):
+            mixed = chosen_experts(layer.mlp, weights.__getitem__, _model_last(h))
+            h = jnp.moveaxis(mixed, -1, 0) + gated("shared_", h)
+        else:
+            h = gated("", h)
         return x + (norm(h, "post_mlp_norm") if layer.post_norms else h)
+
+
+def _latent_heads(
+    a: LatentAttention,
+    weights: Params,
+    h: Float[Array, "D Z M"],
+    positions: Int[Array, "Z M"],
+    attend: Attend,
+    times: Callable[[str, str, Array], Array],
+) -> Float[Array, "Z M N H"]:
+    """The heads' values, by way of latent vectors, which are keys and values at once."""
+    if a.query_rank is None:
+        q = times("q", "heads", h)
+    else:
+        low = rms_norm(_model_last(times("q_a", "up", h)), weights["q_a_norm"], latent_norm(a))
+        q = times("q_b", "heads", jnp.moveaxis(low, -1, 0))
+    kv = _model_last(times("kv_a", "up", h))
+    made = latent_parts(a, weights.__getitem__, q.transpose(2, 3, 0, 1), kv, positions)
+    q, cached = latent.absorbed(a, weights["kv_b"], made)
+    return latent.values(a, weights["kv_b"], attend(q, cached, cached))
+
+
+def _model_last(x: Float[Array, "D Z M"]) -> Float[Array, "Z M D"]:
+    return jnp.moveaxis(x, 0, -1)
 
 
 def logits(spec: ModelSpec, params: Params, hidden: Float[Array, "Z N D"]) -> Float[Array, "V Z N"]:

@@ -18,6 +18,8 @@ MATRIX: Dims = ((0,), (1,))
 TRANSPOSED: Dims = ((1,), (0,))
 HEADS_OUT: Dims = ((0, 2), (1,))  # ours [N, D, H], a file's [N * H, D]
 HEADS_IN: Dims = ((2,), (0, 1))  # ours [N, H, D], a file's [D, N * H]
+UNDER: Dims = ((0, 1), (2,))  # ours [N, X, C], a file's [N * X, C]
+EACH = "{}"  # in a name: the number of an expert, each of which has a tensor of its own
 
 # Tensors of a layer that every family names alike, without ".weight" and matrices as [out, in].
 PROJECTIONS: dict[str, tuple[str, Dims]] = {
@@ -32,6 +34,11 @@ PROJECTIONS: dict[str, tuple[str, Dims]] = {
 QK_NORMS: dict[str, tuple[str, Dims]] = {
     "q_norm": ("self_attn.q_norm.weight", VECTOR),
     "k_norm": ("self_attn.k_norm.weight", VECTOR),
+}
+QKV_BIASES: dict[str, tuple[str, Dims]] = {
+    "q_bias": ("self_attn.q_proj.bias", VECTOR),
+    "k_bias": ("self_attn.k_proj.bias", VECTOR),
+    "v_bias": ("self_attn.v_proj.bias", VECTOR),
 }
 # Llama's two norms of a layer, and Gemma's four; the same name means another norm in each.
 TWO_NORMS: dict[str, tuple[str, Dims]] = {
@@ -57,12 +64,16 @@ class Number:
             an int where it declares a float, and the other way round.
         whole: it is a whole number.
         null: null is as good as absent.
+        none: null is a value of its own, and None here.
+        least: of a whole number.
     """
 
     key: str
     default: int | float | Callable[[Mapping[str, Any]], int] | None = None
     whole: bool = True
     null: bool = False
+    none: bool = False
+    least: int = 1
 
 
 SIZES = {
@@ -88,11 +99,13 @@ class Family:
         flags: fields that are true or false: the key, and what it is where it is absent.
         rope: fields that the rotary phases make, from config.json; raises ValueError.
         rope_to_hf: the keys of the rotary phases.
+        read: fields that take more than one key, or words, from config.json; raises ValueError.
+        write: the keys of these.
         fixed: keys that may ask for what is not computed here, with the values that are fine.
         constants: keys that are written, and not read.
         layer_types: what config.json must say of the layers, if it says something.
         layers: the same in words, after "layer_types must".
-        tensors: of a layer: our name, theirs and its dimensions.
+        tensors: of a layer: our name, theirs (with `EACH`: of each expert) and its dimensions.
         text_config: where a config.json of several modalities keeps that of text.
         prefixes: what the names of the text's tensors may begin with in place of "model.".
         others: what the names of tensors begin with that are not text's, and not read.
@@ -106,6 +119,8 @@ class Family:
     rope: Callable[[Mapping[str, Any]], dict[str, Any]]
     rope_to_hf: Callable[[Any], dict[str, Any]]
     tensors: Mapping[str, tuple[str, Dims]]
+    read: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda raw: {}
+    write: Callable[[Any], dict[str, Any]] = lambda config: {}
     flags: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
     fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     constants: Mapping[str, Any] = field(default_factory=dict)

@@ -2,7 +2,8 @@
 
 A row is the prompt's S tokens, then T of each completion: S + G * T. A prompt's token sees the
 prompt up to itself; a completion's token sees the prompt, and its own completion up to itself.
-Letters: P rows, S prompt, G completions, T time, N heads, K key-value heads, H head size.
+Letters: P rows, S prompt, G completions, T time, N heads, K key-value heads, H size of
+a head's queries and keys, W of its values.
 """
 
 from __future__ import annotations
@@ -77,12 +78,12 @@ def _masks(
 def _attend(
     q: Float[Array, "P L N H"],
     k: Float[Array, "P L K H"],
-    v: Float[Array, "P L K H"],
+    v: Float[Array, "P L K W"],
     *,
     masks: tuple[Array, Array, Array],
     group: int,
     softcap: float | None,
-) -> Float[Array, "P L N H"]:
+) -> Float[Array, "P L N W"]:
     prompt_mask, prefix_mask, own_mask = masks
     prompt = prompt_mask.shape[-1]
     (q, own_q), (k, own_k), (v, own_v) = ((x[:, :prompt], x[:, prompt:]) for x in (q, k, v))
@@ -94,20 +95,20 @@ def _attend(
 def _completions(
     q: Float[Array, "P Q N H"],
     prefix_k: Float[Array, "P S K H"],
-    prefix_v: Float[Array, "P S K H"],
+    prefix_v: Float[Array, "P S K W"],
     own_k: Float[Array, "P Q K H"],
-    own_v: Float[Array, "P Q K H"],
+    own_v: Float[Array, "P Q K W"],
     prefix_mask: Bool[Array, "P Q S"],
     own_mask: Bool[Array, "PG T T"],
     group: int,
     softcap: float | None,
-) -> Float[Array, "P Q N H"]:
+) -> Float[Array, "P Q N W"]:
     """The queries of all G completions, Q = G * T: one softmax over the prompt and their own.
 
     As `decoding.decode` does it for one query of each: the prompt's keys meet all queries
     in one product. The weights are divided by their sum at the end, in the output.
     """
-    p, length, n, h = q.shape
+    p, length, n, _ = q.shape
     kv, t = prefix_k.shape[2], own_mask.shape[-1]
 
     def apart(x: Array) -> Array:
@@ -134,4 +135,4 @@ def _completions(
     out = jnp.einsum("bkqs,bskh->bkqh", prefix.astype(q.dtype), prefix_v)
     out += together(jnp.einsum("bkqs,bskh->bkqh", own.astype(q.dtype), apart(own_v)))
     out = (out / total).astype(q.dtype)
-    return out.reshape(p, n, length, h).swapaxes(1, 2)
+    return out.reshape(p, n, length, prefix_v.shape[3]).swapaxes(1, 2)

@@ -142,8 +142,8 @@ def _read(
     index: Any,
 ) -> np.ndarray:
     """One device's part of the weight that looks like `leaf`; `index` is a tuple of slices."""
-    layers, index = (index[0], index[1:]) if place.stacked else (slice(None), index)
-    shape = leaf.shape[1:] if place.stacked else leaf.shape
+    stack, index = index[: place.stacked], index[place.stacked :]
+    spread, shape = leaf.shape[: place.stacked], leaf.shape[place.stacked :]
     bounds = [part.indices(size)[:2] for part, size in zip(index, shape, strict=True)]
     sizes = [stop - start for start, stop in bounds]
     inside = []
@@ -152,9 +152,10 @@ def _read(
         step = math.prod(shape[d] for d in rest)
         inside.append(slice(bounds[first][0] * step, bounds[first][1] * step))
     order = [d for merged in place.dims for d in merged]
-    names = place.names[layers]
-    out = _empty((len(names), *sizes), leaf.dtype)
-    for slot, name in enumerate(names):
+    numbers = np.arange(len(place.names)).reshape(spread)[stack]
+    out = _empty((numbers.size, *sizes), leaf.dtype)
+    for slot, number in enumerate(numbers.flat):
+        name = place.names[number]
         raw = tensors[name].read(tuple(inside)).reshape([sizes[d] for d in order])
         out[slot] = raw.transpose(np.argsort(order))
         if not_finite(out[slot]):
@@ -163,7 +164,7 @@ def _read(
                 "the training that made it broke, or the file is damaged. Give an earlier "
                 "checkpoint, or get the file anew."
             )
-    return out if place.stacked else out[0]
+    return out.reshape(*numbers.shape, *sizes)
 
 
 def _empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -232,8 +233,8 @@ def _outgoing(model: Model, params: Params) -> list[Outgoing]:
     tensors = []
     for (place, shape), leaf in zip(with_shapes(where, abstract), leaves, strict=True):
         dtype, nbytes = WRITTEN_DTYPES[leaf.dtype.name], math.prod(shape) * leaf.dtype.itemsize
-        for pair, name in enumerate(place.names):
-            fetch = partial(_fetch, leaf, place, shape, pair)
+        for number, name in enumerate(place.names):
+            fetch = partial(_fetch, leaf, place, shape, number)
             tensors.append(Outgoing(name, shape, dtype, nbytes, fetch))
     return sorted(tensors, key=lambda tensor: _natural(tensor.name))
 
@@ -243,9 +244,13 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
-def _fetch(leaf: jax.Array, place: Place, shape: tuple[int, ...], pair: int) -> np.ndarray:
+def _fetch(leaf: jax.Array, place: Place, shape: tuple[int, ...], number: int) -> np.ndarray:
     """One tensor of a weight, on the host and laid out as in a file."""
-    one = jax.lax.dynamic_index_in_dim(leaf, pair, keepdims=False) if place.stacked else leaf
+    one, spread = leaf, leaf.shape[: place.stacked]
+    if spread:
+        inner = leaf.shape[place.stacked :]
+        first = (*np.unravel_index(number, spread), *(0 for _ in inner))
+        one = jax.lax.dynamic_slice(leaf, first, (*(1 for _ in spread), *inner)).reshape(inner)
     if one.is_fully_addressable:
         array = np.asarray(one)
     else:

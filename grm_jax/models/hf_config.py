@@ -40,10 +40,10 @@ def config_from_hf(folder: str | Path) -> tuple[Config, Head]:
         if not isinstance(numbers[ours], bool):
             raise ValueError(f"{path}: {key} must be true or false, but is {numbers[ours]!r}.")
     try:
-        numbers |= family.rope(text)
+        numbers |= family.rope(text) | family.read(text)
+        config = family.config(**numbers)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    config = family.config(**numbers)
     _check_layer_types(text, family, config, path)
     return config, _head(raw, family, path)
 
@@ -61,8 +61,10 @@ def _family(raw: Mapping[str, Any], path: Path) -> Family:
     )
 
 
-def _read(number: Number, raw: Mapping[str, Any], family: Family, path: Path) -> int | float:
+def _read(number: Number, raw: Mapping[str, Any], family: Family, path: Path) -> int | float | None:
     value = raw.get(number.key)
+    if value is None and number.none and number.key in raw:
+        return None
     if value is None and (number.null or number.key not in raw) and number.default is not None:
         value = number.default(raw) if callable(number.default) else number.default
     elif value is None and number.key in raw and number.default is not None:
@@ -71,12 +73,16 @@ def _read(number: Number, raw: Mapping[str, Any], family: Family, path: Path) ->
             f"{path}: {number.key} is null, but {family.title} here always has one{published}; "
             "write the number."
         )
-    return (_whole if number.whole else _positive)(value, number.key, path)
+    if number.whole:
+        return _whole(value, number.key, path, number.least)
+    return _positive(value, number.key, path)
 
 
-def _whole(value: Any, key: str, path: Path) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-        raise ValueError(f"{path}: {key} must be a whole number, 1 or more, but is {value!r}.")
+def _whole(value: Any, key: str, path: Path, least: int = 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
+        raise ValueError(
+            f"{path}: {key} must be a whole number, {least} or more, but is {value!r}."
+        )
     return value
 
 
@@ -92,9 +98,15 @@ def _check_precision(raw: Mapping[str, Any], path: Path) -> None:
     packed = raw.get("quantization_config")
     if packed:
         method = packed.get("quant_method") if isinstance(packed, dict) else None
+        way = "Give the model that was quantised."
+        if method == "fp8" and isinstance(packed, dict) and packed.get("weight_block_size"):
+            way = (
+                "DeepSeek's own fp8_cast_bf16.py makes bfloat16 of such blocks: give what it "
+                "writes, with quantization_config taken out of its config.json."
+            )
         raise ValueError(
             f"{path}: the weights are quantised (quantization_config: {method or packed!r}), and "
-            "only float32, bfloat16 and float16 are read. Give the model that was quantised."
+            f"only float32, bfloat16 and float16 are read. {way}"
         )
 
 
@@ -143,6 +155,7 @@ def config_to_hf(
         "use_cache": True,
         **family.constants,
         **family.rope_to_hf(config),
+        **family.write(config),
         "dtype": dtype,
         "torch_dtype": dtype,
         "pad_token_id": pad_id,
@@ -154,7 +167,9 @@ def config_to_hf(
     for ours, number in family.numbers.items():
         value = getattr(config, ours)
         typed = value
-        if number.default is not None and not callable(number.default):
+        if value is None:
+            pass
+        elif number.default is not None and not callable(number.default):
             typed = type(number.default)(value)
         theirs[number.key] = typed if typed == value else value
     for ours, (key, _) in family.flags.items():

@@ -10,8 +10,8 @@ from typing import TypeVar
 import jax
 
 from grm_jax.models.config import FAMILIES, Config
-from grm_jax.models.family import MATRIX, VECTOR, Dims, Family
-from grm_jax.models.spec import Head
+from grm_jax.models.family import EACH, MATRIX, VECTOR, Dims, Family
+from grm_jax.models.spec import Experts, Head, LayerSpec
 from grm_jax.models.transformer import Params, axes
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -24,13 +24,14 @@ T = TypeVar("T")
 class Place:
     """Where one weight lies in the files.
 
-    `names`: its tensors, one per period if the weight is stacked over periods. `dims`: for every
-    dimension of such a tensor the dimensions of ours (the periods not counted) that it merges.
+    `names`: its tensors. `stacked`: over how many of our first dimensions they are spread, the last
+    one fastest: none, periods, or periods and experts. `dims`: for every dimension of a tensor the
+    dimensions of ours (those not counted) that it merges.
     """
 
     names: tuple[str, ...]
     dims: Dims
-    stacked: bool = False
+    stacked: int = 0
 
 
 def places(config: Config, head: Head) -> Params:
@@ -38,10 +39,14 @@ def places(config: Config, head: Head) -> Params:
     spec, tensors = config.spec, FAMILIES[config.family].tensors
     names = axes(spec, head)
 
-    def block(weights: Params, layers: range) -> Params:
+    def block(layer: LayerSpec, weights: Params, layers: range) -> Params:
         def place(ours: str) -> Place:
             theirs, dims = tensors[ours]
-            return Place(tuple(f"model.layers.{i}.{theirs}" for i in layers), dims, True)
+            each = [theirs]
+            if EACH in theirs and isinstance(layer.mlp, Experts):
+                each = [theirs.replace(EACH, str(expert)) for expert in range(layer.mlp.count)]
+            names = tuple(f"model.layers.{i}.{name}" for i in layers for name in each)
+            return Place(names, dims, 2 if EACH in theirs else 1)
 
         return {ours: place(ours) for ours in weights}
 
@@ -53,8 +58,8 @@ def places(config: Config, head: Head) -> Params:
     for segment in spec.segments:
         period, end = len(segment.period), first + len(segment.period) * segment.repeats
         tree[segment.name] = {
-            name: block(names[segment.name][name], range(first + place, end, period))
-            for place, (name, _) in enumerate(segment.period)
+            name: block(layer, names[segment.name][name], range(first + place, end, period))
+            for place, (name, layer) in enumerate(segment.period)
         }
         first = end
     if "head" in names:
@@ -82,5 +87,5 @@ def text_tensors(family: Family, tensors: Mapping[str, T]) -> dict[str, T]:
 def with_shapes(where: Params, abstract: Params) -> Iterator[tuple[Place, tuple[int, ...]]]:
     """Every Place and the shape that its tensors have in a file."""
     for place, leaf in zip(jax.tree.leaves(where), jax.tree.leaves(abstract), strict=True):
-        shape = leaf.shape[1:] if place.stacked else leaf.shape
+        shape = leaf.shape[place.stacked :]
         yield place, tuple(math.prod(shape[d] for d in merged) for merged in place.dims)

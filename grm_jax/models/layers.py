@@ -13,8 +13,18 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from grm_jax.models import experts, latent
 from grm_jax.models.rope import rotate
-from grm_jax.models.spec import Activation, LayerSpec, ModelSpec, Norm
+from grm_jax.models.spec import (
+    Activation,
+    Attention,
+    Experts,
+    GatedMLP,
+    LatentAttention,
+    LayerSpec,
+    ModelSpec,
+    Norm,
+)
 
 # 0.02 is the `initializer_range` of every family; used for every matrix so that a random model is
 # harmless.
@@ -65,30 +75,68 @@ def scale_norm(
 
 
 class Block(nnx.Module):
-    """One layer: attention and a gated feed-forward, each between norms, see `LayerSpec`."""
+    """One layer: attention and a feed-forward, each between norms, see `LayerSpec`."""
 
     def __init__(self, spec: ModelSpec, layer: LayerSpec, dtype: str, rngs: nnx.Rngs):
-        a, d, f = layer.attention, spec.embed_dim, layer.mlp.dim
+        a, d = layer.attention, spec.embed_dim
         self.layer, self.norm = layer, spec.norm
         norm = lambda: nnx.Param(init_norm(spec.norm, d, dtype), axes=("norm",))  # noqa: E731
         self.pre_attn_norm, self.pre_mlp_norm = norm(), norm()
         if layer.post_norms:
             self.post_attn_norm, self.post_mlp_norm = norm(), norm()
+        if isinstance(a, LatentAttention):
+            self._add_latents(a, d, dtype, rngs)
+        else:
+            self._add_heads(a, d, dtype, rngs)
+        if isinstance(layer.mlp, Experts):
+            self._add_experts(layer.mlp, d, dtype, rngs)
+        else:
+            self._add_mlp("", layer.mlp.dim, d, dtype, rngs)
+
+    def _add_heads(self, a: Attention, d: int, dtype: str, rngs: nnx.Rngs) -> None:
         heads, kv_heads = (a.num_heads, a.head_dim), (a.num_kv_heads, a.head_dim)
         self.q = _heads_first(rngs, (d, *heads), dtype, ("heads", "embed", None))
         self.k = _heads_first(rngs, (d, *kv_heads), dtype, ("kv_heads", "embed", None))
         self.v = _heads_first(rngs, (d, *kv_heads), dtype, ("kv_heads", "embed", None))
         self.o = _matrix(rngs, (*heads, d), dtype, ("heads", None, "embed"))
-        self.gate = _matrix(rngs, (d, f), dtype, ("embed", "mlp"))
-        self.up = _matrix(rngs, (d, f), dtype, ("embed", "mlp"))
-        self.down = _matrix(rngs, (f, d), dtype, ("mlp", "embed"))
         if a.qk_norm:
-            small = lambda: nnx.Param(init_norm(spec.norm, a.head_dim, dtype), axes=(None,))  # noqa: E731
+            small = lambda: nnx.Param(init_norm(self.norm, a.head_dim, dtype), axes=(None,))  # noqa: E731
             self.q_norm, self.k_norm = small(), small()
         for name in a.biases:
             shape, axis = (heads, "heads") if name == "q" else (kv_heads, "kv_heads")
             zeros = jnp.zeros((shape[0] * shape[1],), dtype)
             setattr(self, f"{name}_bias", nnx.Param(zeros, axes=(axis,)))
+
+    def _add_latents(self, a: LatentAttention, d: int, dtype: str, rngs: nnx.Rngs) -> None:
+        n, c = a.num_heads, a.latent_dim
+        small = lambda size: nnx.Param(init_norm(self.norm, size, dtype), axes=(None,))  # noqa: E731
+        if a.query_rank is None:
+            self.q = _heads_first(rngs, (d, n, a.head_dim), dtype, ("heads", "embed", None))
+        else:
+            rank = a.query_rank
+            self.q_a = _matrix(rngs, (d, rank), dtype, ("embed", None))
+            self.q_a_norm = small(rank)
+            self.q_b = _heads_first(rngs, (rank, n, a.head_dim), dtype, ("heads", None, None))
+        self.kv_a = _matrix(rngs, (d, a.cache_dim), dtype, ("embed", None))
+        self.kv_a_norm = small(c)
+        self.kv_b = _matrix(rngs, (n, a.nope_dim + a.value_dim, c), dtype, ("heads", None, None))
+        self.o = _matrix(rngs, (n, a.value_dim, d), dtype, ("heads", None, "embed"))
+
+    def _add_mlp(self, prefix: str, f: int, d: int, dtype: str, rngs: nnx.Rngs) -> None:
+        for name in ("gate", "up"):
+            setattr(self, prefix + name, _matrix(rngs, (d, f), dtype, ("embed", "mlp")))
+        setattr(self, f"{prefix}down", _matrix(rngs, (f, d), dtype, ("mlp", "embed")))
+
+    def _add_experts(self, mlp: Experts, d: int, dtype: str, rngs: nnx.Rngs) -> None:
+        e, f = mlp.count, mlp.dim
+        self.router = _matrix(rngs, (d, e), dtype, ("embed", None))
+        if mlp.gate.corrected:
+            # In f32 whatever the rest is in: a choice hangs on small differences.
+            self.router_bias = nnx.Param(jnp.zeros((e,), jnp.float32), axes=(None,))
+        self.experts_gate = _matrix(rngs, (e, d, f), dtype, ("expert", "embed", None))
+        self.experts_up = _matrix(rngs, (e, d, f), dtype, ("expert", "embed", None))
+        self.experts_down = _matrix(rngs, (e, f, d), dtype, ("expert", None, "embed"))
+        self._add_mlp("shared_", mlp.shared_dim, d, dtype, rngs)
 
     def __call__(
         self,
@@ -99,27 +147,50 @@ class Block(nnx.Module):
         """Runs the block; `attend(q, k, v)` gets rotated q [B,T,N,H] (scaled), k, v [B,T,K,H]."""
         with jax.named_scope("attention"):
             h = rms_norm(x, self.pre_attn_norm[...], self.norm)
-            q, k, v = (_project(h, getattr(self, name)[...]) for name in "qkv")
-            q, k, v = prepare(self.layer, self.norm, self._small, q, k, v, positions)
-            h = attend(q, k, v)
+            h = attend(*self._heads(h, positions))
             h = jnp.einsum("btnh,nhd->btd", h, self.o[...].astype(h.dtype))
             if self.layer.post_norms:
                 h = rms_norm(h, self.post_attn_norm[...], self.norm)
             x = x + h
         with jax.named_scope("mlp"):
             h = rms_norm(x, self.pre_mlp_norm[...], self.norm)
-            gate = ACTIVATIONS[self.layer.mlp.activation](h @ self.gate[...].astype(h.dtype))
-            h = (gate * (h @ self.up[...].astype(h.dtype))) @ self.down[...].astype(h.dtype)
+            h = self._feed_forward(h)
             if self.layer.post_norms:
                 h = rms_norm(h, self.post_mlp_norm[...], self.norm)
             return x + h
 
-    def _small(self, name: str) -> Array:
+    def _heads(self, h: Float[Array, "B T D"], positions: Int[Array, "B T"]) -> tuple[Array, ...]:
+        """Queries, keys and values of every head."""
+        a = self.layer.attention
+        if isinstance(a, LatentAttention):
+            if a.query_rank is None:
+                q = _project(h, self.q[...])
+            else:
+                low = h @ self.q_a[...].astype(h.dtype)
+                low = rms_norm(low, self.q_a_norm[...], latent_norm(a))
+                q = _project(low, self.q_b[...])
+            made = latent_parts(a, self._weight, q, h @ self.kv_a[...].astype(h.dtype), positions)
+            return latent.expanded(a, self.kv_b[...], made)
+        q, k, v = (_project(h, getattr(self, name)[...]) for name in "qkv")
+        return prepare(a, self.norm, self._weight, q, k, v, positions)
+
+    def _feed_forward(self, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        mlp = self.layer.mlp
+        if isinstance(mlp, GatedMLP):
+            return self._mlp("", h)
+        return chosen_experts(mlp, self._weight, h) + self._mlp("shared_", h)
+
+    def _mlp(self, prefix: str, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        gate, up, down = (self._weight(prefix + name) for name in ("gate", "up", "down"))
+        gate = ACTIVATIONS[self.layer.mlp.activation](h @ gate.astype(h.dtype))
+        return (gate * (h @ up.astype(h.dtype))) @ down.astype(h.dtype)
+
+    def _weight(self, name: str) -> Array:
         return getattr(self, name)[...]
 
 
 def prepare(
-    layer: LayerSpec,
+    a: Attention,
     norm: Norm,
     weight: Callable[[str], Array],
     q: Float[Array, "B T N H"],
@@ -131,7 +202,6 @@ def prepare(
 
     weight: a bias or a norm of the layer, by name.
     """
-    a = layer.attention
     if a.biases:
         q, k, v = (
             x + weight(f"{name}_bias").astype(x.dtype).reshape(x.shape[2:])
@@ -143,6 +213,41 @@ def prepare(
         q, k = rms_norm(q, weight("q_norm"), norm), rms_norm(k, weight("k_norm"), norm)
     q, k = rotate(q, positions, a.rope), rotate(k, positions, a.rope)
     return q * jnp.asarray(a.query_scale, q.dtype), k, v
+
+
+def latent_norm(a: LatentAttention) -> Norm:
+    """The norm of latent vectors."""
+    return Norm(a.norm_eps, from_one=False)
+
+
+def latent_parts(
+    a: LatentAttention,
+    weight: Callable[[str], Array],
+    q: Float[Array, "B T N H"],
+    kv: Float[Array, "B T L"],
+    positions: Int[Array, "B T"],
+) -> latent.Parts:
+    """What latent attention makes of its projections.
+
+    weight: a norm of the layer, by name.
+    """
+    vector, key = jnp.split(kv, [a.latent_dim], axis=-1)
+    vector = rms_norm(vector, weight("kv_a_norm"), latent_norm(a))
+    return latent.parts(a, q, vector, key, positions)
+
+
+def chosen_experts(
+    mlp: Experts, weight: Callable[[str], Array], h: Float[Array, "B T D"]
+) -> Float[Array, "B T D"]:
+    """What the experts that the gate chooses make of each token.
+
+    weight: a weight of the layer, by name.
+    """
+    bias = weight("router_bias") if mlp.gate.corrected else None
+    routed = experts.route(mlp, weight("router"), bias, h)
+    names = ("experts_gate", "experts_up", "experts_down")
+    matrices = experts.Matrices(*(weight(name) for name in names))
+    return experts.mixed(matrices, routed, h, ACTIVATIONS[mlp.activation])
 
 
 def _project(x: Float[Array, "B T D"], w: Float[Array, "N D H"]) -> Float[Array, "B T N H"]:

@@ -2,8 +2,8 @@
 
 A trunk is segments, one after the other; a segment is a period of layers, repeated. Gemma-2 is
 (local, global) P times; Gemma 3 is (5 local, global) P times and a tail of local ones; Qwen3 and
-Llama are (full) L times. One period is one body of a scan, so its masks and sizes are static.
-Nothing here needs jax.
+Llama are (full) L times; DeepSeek is a few dense layers, then those with experts. One period is
+one body of a scan, so its masks and sizes are static. Nothing here needs jax.
 """
 
 from __future__ import annotations
@@ -94,6 +94,86 @@ class Attention:
         if self.window is not None and self.window < 1:
             raise ValueError(f"sliding_window is {self.window}; it must be at least 1.")
 
+    @property
+    def mesh_heads(self) -> int:
+        """Heads that devices share, so that their number must divide it."""
+        return self.num_kv_heads
+
+    @property
+    def cache_heads(self) -> int:
+        """Heads of a position in the cache."""
+        return self.num_kv_heads
+
+    @property
+    def cache_dim(self) -> int:
+        """Numbers of such a head's keys."""
+        return self.head_dim
+
+
+@dataclass(frozen=True)
+class LatentAttention:
+    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1).
+
+    Keys and values of all heads are made from one latent vector per position, and only this and a
+    rotated key that the heads share are cached.
+
+    Attributes:
+        query_rank: queries come from a latent vector of this size; None: from the layer's input.
+        latent_dim: numbers in the latent vector of keys and values.
+        nope_dim, rope_dim: of a head's queries and keys, what is not rotated and what is.
+        value_dim: of a head's values.
+        query_scale: what queries are multiplied by.
+        interleaved: rotated pairs are neighbours; otherwise one is in each half.
+        norm_eps: of the norms of the latent vectors, which need not be that of the trunk.
+    """
+
+    num_heads: int
+    latent_dim: int
+    nope_dim: int
+    rope_dim: int
+    value_dim: int
+    query_scale: float
+    rope: Rope
+    query_rank: int | None = None
+    interleaved: bool = True
+    norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.rope_dim % 2:
+            raise ValueError(
+                f"qk_rope_head_dim is {self.rope_dim}; rotary phases need an even number."
+            )
+
+    @property
+    def window(self) -> int | None:
+        """None: a query sees all before it."""
+        return None
+
+    @property
+    def softcap(self) -> float | None:
+        """None: logits stay as they are."""
+        return None
+
+    @property
+    def head_dim(self) -> int:
+        """Numbers of a head's queries."""
+        return self.nope_dim + self.rope_dim
+
+    @property
+    def mesh_heads(self) -> int:
+        """Heads that devices share, so that their number must divide it."""
+        return self.num_heads
+
+    @property
+    def cache_heads(self) -> int:
+        """Heads of a position in the cache: all heads read the same latent vector."""
+        return 1
+
+    @property
+    def cache_dim(self) -> int:
+        """Numbers of a position in the cache, which are its key and its value at once."""
+        return self.latent_dim + self.rope_dim
+
 
 @dataclass(frozen=True)
 class GatedMLP:
@@ -104,12 +184,72 @@ class GatedMLP:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """Which experts a token goes to, and how much each of them counts.
+
+    Attributes:
+        score: of the router's logits. A chosen expert's score is its weight.
+        groups, top_groups: experts lie in `groups` of one size, and only those of the best
+            `top_groups` can be chosen.
+        group_best: a group is as good as the sum of its best so many experts' scores.
+        corrected: each expert has a bias that counts for the choice, not for the weight.
+        normalized: the weights of a token are divided by their sum.
+        scale: what weights are then multiplied by.
+    """
+
+    score: Literal["softmax", "sigmoid"]
+    groups: int = 1
+    top_groups: int = 1
+    group_best: int = 1
+    corrected: bool = False
+    normalized: bool = False
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Experts:
+    """A mixture of gated MLPs (DeepSeekMoE, arXiv 2401.06066): those that the gate chooses, none of
+    them ever full, and one that every token goes to.
+
+    Attributes:
+        count, chosen: how many there are, and how many of them each token goes to.
+        dim: how wide each is. shared_dim: the one for every token.
+    """
+
+    count: int
+    chosen: int
+    dim: int
+    shared_dim: int
+    activation: Activation
+    gate: Gate
+
+    def __post_init__(self) -> None:
+        groups, top = self.gate.groups, self.gate.top_groups
+        if self.count % groups:
+            raise ValueError(
+                f"n_routed_experts ({self.count}) must be a multiple of n_group ({groups})."
+            )
+        if top > groups:
+            raise ValueError(f"topk_group ({top}) is more than n_group ({groups}).")
+        if self.gate.group_best > self.count // groups:
+            raise ValueError(
+                f"n_group is {groups}, so a group has {self.count // groups} experts, but its "
+                f"score is the sum of the best {self.gate.group_best}."
+            )
+        if self.chosen > self.count // groups * top:
+            raise ValueError(
+                f"num_experts_per_tok is {self.chosen}, but there are only "
+                f"{self.count // groups * top} experts to choose from."
+            )
+
+
+@dataclass(frozen=True)
 class LayerSpec:
     """One layer: attention and a feed-forward, each behind a norm; with `post_norms` each is
     normed once more before it is added."""
 
-    attention: Attention
-    mlp: GatedMLP
+    attention: Attention | LatentAttention
+    mlp: GatedMLP | Experts
     post_norms: bool = False
 
 

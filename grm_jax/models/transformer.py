@@ -24,7 +24,7 @@ from grm_jax.models.group_attention import group_attention
 from grm_jax.models.layers import INIT_SCALE, Block, init_norm, rms_norm
 from grm_jax.models.quantized import dequantized
 from grm_jax.models.remat import rematerialized
-from grm_jax.models.spec import Attention, Head, LayerSpec, ModelSpec
+from grm_jax.models.spec import Attention, Head, LatentAttention, LayerSpec, ModelSpec
 from grm_jax.sharding import STACK, constrain, divides, for_tpu
 
 Params = dict[str, Any]
@@ -114,7 +114,7 @@ def hidden(
     """Hidden states after the final norm. `positions` is -1 on padding; `segments` separates
     rows that were packed into one. `remat`: see `rematerialized`."""
 
-    def attends(a: Attention) -> Attend:
+    def attends(a: Attention | LatentAttention) -> Attend:
         return causal_attention(positions, segments, window=a.window, softcap=a.softcap)
 
     x = embed(spec, params, tokens, dtype)
@@ -142,7 +142,7 @@ def group_hidden(
     s = prompts.shape[1]
     row = jnp.concatenate([prompt_positions, positions.reshape(p, g * t)], axis=1)
 
-    def attends(a: Attention) -> Attend:
+    def attends(a: Attention | LatentAttention) -> Attend:
         return group_attention(row, s, g, window=a.window, softcap=a.softcap)
 
     x = jnp.concatenate([prompts, tokens.reshape(p, g * t)], axis=1)
@@ -157,13 +157,13 @@ def _trunk(
     params: Params,
     x: Float[Array, "B T D"],
     positions: Int[Array, "B T"],
-    attends: Callable[[Attention], Attend],
+    attends: Callable[[Attention | LatentAttention], Attend],
     remat: Remat,
 ) -> Float[Array, "B T D"]:
     """All layers but the final norm; `attends` says how a layer attends."""
     kept: dict[tuple[Any, ...], Attend] = {}  # a mask is made once for all layers that share it
 
-    def attend_of(a: Attention) -> Attend:
+    def attend_of(a: Attention | LatentAttention) -> Attend:
         kind = (a.window, a.softcap)
         if kind not in kept:
             attend = attends(a)

@@ -91,7 +91,7 @@ class Engine:
         spare = int(lanes > 1)
         self._length = min(kv.FIRST_LENGTH, kv.in_blocks(self._longest))
         a = model.spec.layers[0].attention
-        self._piece = size.piece or kv.block_of(a.num_kv_heads, kv.BLOCK, a.head_dim)
+        self._piece = size.piece or kv.block_of(a.cache_heads, kv.BLOCK, a.cache_dim)
         self._params = programs.split(params, model.dtype) if mesh is None else params
         with self._on_mesh():
             self._prompts = programs.new_prompts(

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from grm_jax.models import transformer
 from grm_jax.models.hf import load_folder, save_folder
-from grm_jax.models.spec import Norm
+from grm_jax.models.spec import Experts, Norm
 from tests.cached import through_caches
 from tests.models.conftest import randomise
 
@@ -47,6 +47,23 @@ LLAMA3 = {
     **BASE,
 }
 NEAR = {"rope_type": "default", "rope_theta": 100.0}
+LATENT = {
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 4,
+    "first_k_dense_replace": 1,
+    "q_lora_rank": 14,
+    "kv_lora_rank": 12,
+    "qk_nope_head_dim": 10,
+    "qk_rope_head_dim": 8,
+    "head_dim": 8,
+    "v_head_dim": 6,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 3,
+    "n_shared_experts": 2,
+    "moe_intermediate_size": 20,
+    "n_group": 4,
+    "topk_group": 2,
+}
 
 
 def gemma3(layers, rope, **others):
@@ -55,19 +72,60 @@ def gemma3(layers, rope, **others):
     return "Gemma3Text", changes | {"query_pre_attn_scalar": 24} | others
 
 
+def qwen2(full, **others):
+    windows = {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": full}
+    return "Qwen2", windows | {"rope_parameters": YARN} | others
+
+
+def deepseek(version, mscale, mscale_all_dim, **others):
+    rope = YARN | {"mscale": mscale, "mscale_all_dim": mscale_all_dim}
+    return f"DeepseekV{version}", LATENT | {"rope_parameters": rope} | others
+
+
+GROUPS = {"topk_method": "group_limited_greedy", "routed_scaling_factor": 4.0}
 EVERY_THIRD = ["sliding_attention", "sliding_attention", "full_attention"]
 CASES = {
     "qwen3": ("Qwen3", {"rope_parameters": PLAIN}),
     "qwen3, yarn, tied": ("Qwen3", {"rope_parameters": YARN, "tie_word_embeddings": True}),
     "qwen3, linear, one kv head": ("Qwen3", {"rope_parameters": LINEAR, "num_key_value_heads": 1}),
+    "qwen2.5": ("Qwen2", {"rope_parameters": PLAIN}),
+    "qwen2.5, a window": qwen2(1),
+    "qwen2.5, windows alone, tied": qwen2(0, tie_word_embeddings=True),
     "llama 3": ("Llama", {"rope_parameters": LLAMA3}),
     "llama 3, tied": ("Llama", {"rope_parameters": LLAMA3, "tie_word_embeddings": True}),
     "llama 2": ("Llama", {"rope_parameters": PLAIN, "head_dim": None, "num_key_value_heads": None}),
     "gemma 3": gemma3(8, LINEAR),
     "gemma 3, a tail alone": gemma3(2, PLAIN),
     "gemma 3, every third": gemma3(4, LINEAR, layer_types=[*EVERY_THIRD, "sliding_attention"]),
+    "deepseek v2 lite": deepseek(2, 0.707, 0.707, q_lora_rank=None),
+    "deepseek v2": deepseek(2, 1.0, 0.707, **GROUPS),
+    "deepseek v2, no dense layer": deepseek(2, 1.0, 1.0, first_k_dense_replace=0, **GROUPS),
+    "deepseek v3": deepseek(3, 1.0, 1.0),
+    "deepseek v3, plain": deepseek(
+        3,
+        0,
+        0,
+        rope_parameters=PLAIN,
+        rope_interleave=False,
+        q_lora_rank=None,
+        norm_topk_prob=False,
+        n_group=2,
+        topk_group=1,
+    ),
+    "deepseek v3, dense alone": deepseek(
+        3, 1.0, 0.5, first_k_dense_replace=3, n_group=1, topk_group=1
+    ),
 }
-ONE_OF_EACH = ["qwen3", "llama 3", "gemma 3, every third"]
+ONE_OF_EACH = [
+    "qwen3",
+    "qwen2.5, a window",
+    "llama 3",
+    "gemma 3, every third",
+    "deepseek v2",
+    "deepseek v3",
+]
+CACHED = ["qwen3, yarn, tied", "qwen2.5, a window", "llama 3", "gemma 3, every third"]
+CACHED += ["deepseek v2 lite", "deepseek v3"]
 cases = pytest.mark.parametrize("case", CASES)
 
 
@@ -87,6 +145,9 @@ def make(tmp_path_factory):
             family = family if scalar else family.removesuffix("Text")
             module = getattr(transformers, family + head)(settings).eval()
             randomise(module, seed=0)
+            for name, buffer in module.named_buffers():
+                if name.endswith("e_score_correction_bias"):
+                    buffer.copy_(0.3 * torch.randn(len(buffer), generator=torch.Generator()))
             folder = tmp_path_factory.mktemp("family")
             module.save_pretrained(folder)
             made[case, scalar] = module, folder
@@ -114,7 +175,7 @@ def test_hidden_states_and_logits(make, rows, run_hf, error_of, case, padding):
     assert error_of(logits[real], theirs.logits[real]) < TOLERANCE
 
 
-@pytest.mark.parametrize("case", ["qwen3, yarn, tied", "llama 3", "gemma 3, every third"])
+@pytest.mark.parametrize("case", CACHED)
 def test_cached_decode_equals_a_full_forward(make, rows, run_hf, error_of, case):
     """Prompts longer and shorter than the window, two samples each, one token at a time."""
     module, folder = make(case)
@@ -250,3 +311,48 @@ def test_the_comparison_sees(make, rows, run_hf, error_of, defect):
     spec = DEFECTS[defect](model.spec)
     _, logits = forward(spec, needed(spec, params), tokens, positions)
     assert error_of(logits, theirs) > 20 * TOLERANCE
+
+
+def gate(**numbers):
+    """A change of the gate of every layer that has one."""
+
+    def change(layer):
+        if not isinstance(layer.mlp, Experts):
+            return layer
+        return replace(layer, mlp=replace(layer.mlp, gate=replace(layer.mlp.gate, **numbers)))
+
+    return partial(changed, change=change)
+
+
+SPECS = {
+    "neighbours taken for halves": attention(interleaved=False),
+    "queries scaled without mscale": attention(query_scale=18**-0.5),
+    "latent vectors normed as the trunk": attention(norm_eps=1e-2),
+    "all groups": gate(groups=1, top_groups=1),
+    "a group by its best expert": gate(group_best=1),
+    "weights not normalized": gate(normalized=False),
+    "softmax for sigmoid": gate(score="softmax"),
+}
+WEIGHTS = {
+    "no correction of the choice": ("router_bias", 0.0),
+    "weights of the routed not scaled": ("experts_down", 1 / 2.5),
+    "no shared expert": ("shared_down", 0.0),
+}
+
+
+@pytest.mark.parametrize("defect", [*SPECS, *WEIGHTS])
+def test_the_comparison_sees_latents_and_experts(make, rows, run_hf, error_of, defect):
+    module, folder = make("deepseek v3")
+    model, params = load_folder(folder)
+    tokens, positions = rows([3 * WINDOW, 5, 2 * WINDOW + 3], "right")
+    theirs = run_hf(module, tokens, positions).logits
+    spec = model.spec
+    if defect in WEIGHTS:
+        name, factor = WEIGHTS[defect]
+        mixed = params["expert_layers"]["mixed"]
+        params["expert_layers"]["mixed"] = mixed | {name: mixed[name] * factor}
+    else:
+        spec = SPECS[defect](spec)
+    _, logits = forward(spec, params, tokens, positions)
+    real = positions >= 0
+    assert error_of(logits[real], theirs[real]) > 20 * TOLERANCE

@@ -1,0 +1,129 @@
+"""A mixture of experts: each token goes to those that a gate chooses for it, and none is dropped.
+
+Tokens are sorted by expert, so that each expert's matrix meets a stretch of rows
+(`jax.lax.ragged_dot`). On a mesh experts lie along `tensor`: every device does its own experts'
+part of all its tokens, and the parts are added up.
+Letters: B batch, T time, M tokens, E experts, G groups of them, k experts of a token, D model, F
+feed-forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from grm_jax.models.spec import Experts, Gate
+from grm_jax.sharding import TRAIN_RULES, divides, spec_for
+
+
+class Matrices(NamedTuple):
+    """Of all experts: gate and up [E, D, F], down [E, F, D]."""
+
+    gate: Array
+    up: Array
+    down: Array
+
+
+class Routed(NamedTuple):
+    """The experts of each token and their weights in f32, [.., k]."""
+
+    expert: Array
+    weight: Array
+
+
+def route(
+    spec: Experts,
+    router: Float[Array, "D E"],
+    bias: Float[Array, " E"] | None,
+    x: Float[Array, "B T D"],
+) -> Routed:
+    """The experts of every token, see `Gate`; in f32."""
+    logits = jnp.einsum("btd,de->bte", x.astype(jnp.float32), router.astype(jnp.float32))
+    return choose(spec.gate, spec.chosen, logits, bias)
+
+
+def choose(
+    gate: Gate, chosen: int, logits: Float[Array, "B T E"], bias: Float[Array, " E"] | None
+) -> Routed:
+    """The `chosen` best experts of each token; `bias` is added for the choice alone."""
+    scores = jax.nn.softmax(logits) if gate.score == "softmax" else jax.nn.sigmoid(logits)
+    merit = scores if bias is None else scores + bias.astype(jnp.float32)
+    if gate.groups > 1:
+        merit = _best_groups(gate, merit)
+    _, expert = jax.lax.top_k(merit, chosen)
+    weight = jnp.take_along_axis(scores, expert, axis=-1)
+    if gate.normalized:
+        weight = weight / (weight.sum(-1, keepdims=True) + 1e-20)
+    return Routed(expert, weight * gate.scale)
+
+
+def _best_groups(gate: Gate, merit: Float[Array, "B T E"]) -> Float[Array, "B T E"]:
+    """The merits, but -inf outside of a token's best groups."""
+    grouped = merit.reshape(*merit.shape[:-1], gate.groups, -1)
+    of_group = jax.lax.top_k(grouped, gate.group_best)[0].sum(-1)
+    _, best = jax.lax.top_k(of_group, gate.top_groups)
+    kept = jnp.any(best[..., None] == jnp.arange(gate.groups), axis=-2)
+    return jnp.where(kept[..., None], grouped, -jnp.inf).reshape(merit.shape)
+
+
+def mixed(
+    matrices: Matrices,
+    routed: Routed,
+    x: Float[Array, "B T D"],
+    activation: Callable[[Array], Array],
+) -> Float[Array, "B T D"]:
+    """What each token's experts make of it, by their weights; on a mesh (`jax.set_mesh`) every
+    device computes its own experts."""
+
+    def local(matrices: Matrices, routed: Routed, x: Array, first: Array | int) -> Array:
+        tokens = x.reshape(-1, x.shape[-1])
+        flat = jax.tree.map(lambda leaf: leaf.reshape(len(tokens), -1), routed)
+        return _own_experts(matrices, flat, tokens, first, activation).reshape(x.shape)
+
+    if jax.sharding.get_abstract_mesh().empty:
+        return local(matrices, routed, x, 0).astype(x.dtype)
+    axis = str(TRAIN_RULES["expert"])
+
+    def part(matrices: Matrices, routed: Routed, x: Array) -> Array:
+        first = jax.lax.axis_index(axis) * len(matrices.gate)
+        return jax.lax.psum(local(matrices, routed, x, first), axis)
+
+    rows = spec_for(("batch" if divides("batch", len(x)) else None, None, None), TRAIN_RULES)
+    experts = spec_for(("expert", None, None), TRAIN_RULES)
+    # check_vma: that every device along other axes has the same rows is not for it to prove.
+    return jax.shard_map(part, in_specs=(experts, rows, rows), out_specs=rows, check_vma=False)(
+        matrices, routed, x
+    ).astype(x.dtype)
+
+
+def _own_experts(
+    matrices: Matrices,
+    routed: Routed,
+    x: Float[Array, "M D"],
+    first: Int[Array, ""] | int,
+    activation: Callable[[Array], Array],
+) -> Float[Array, "M D"]:
+    """The part of the experts that are here, of which `first` is the first; in f32."""
+    count, chosen = len(matrices.gate), routed.expert.shape[1]
+    here = routed.expert - first
+    mine = (here >= 0) & (here < count)
+    slot = jnp.where(mine, here, count).reshape(-1)  # those that are elsewhere come last
+    order = jnp.argsort(slot)
+    sizes = jnp.bincount(slot, length=count + 1)[:count].astype(jnp.int32)
+    rows = x[order // chosen]
+
+    def times(rows: Array, weight: Array) -> Array:
+        return jax.lax.ragged_dot(rows, weight.astype(rows.dtype), sizes)
+
+    gate = activation(times(rows, matrices.gate))
+    out = times(gate * times(rows, matrices.up), matrices.down)
+    # Back into the order of the tokens: by a gather, since a sum by scatter has none of its own.
+    back = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)), unique_indices=True)
+    out = out[back].reshape(*mine.shape, -1).astype(jnp.float32)
+    # No row of a stretch that belongs to nobody counts, whatever is in it.
+    out = jnp.where(mine[..., None], out, 0.0)
+    return jnp.einsum("mkd,mk->md", out, routed.weight)
