@@ -9,12 +9,13 @@ from collections.abc import Sequence
 
 from numpy.random import Generator
 
-from grm_jax.data.real.equations import equations
+from grm_jax.data.real.equations import equations, number
+from grm_jax.data.real.faults.final import plain_number
 from grm_jax.data.real.finding import Finding, Query
 from grm_jax.data.real.inspection import FAULTS, failed, inspect, score
 from grm_jax.data.real.sentences import quoted
 
-WORKING = 250  # characters of a solution that is told in full
+WORKING = 300  # characters of a solution that is told in full
 
 CONSTRAINT = ("keeping to {}", "doing what {} asks")
 ANSWER = ("the right final answer", "a correct answer")
@@ -34,7 +35,9 @@ def critique(query: Query, responses: Sequence[str], rng: Generator, *, binary: 
     found = [inspect(query, response) for response in responses]
     told = [_told(findings, i, len(found), style) for i, findings in enumerate(found, 1)]
     scores = [int(not failed(one)) if binary else score(one) for one in found]
-    analysis = " ".join((*_worked(query, style), *told))
+    if (worked := working(query)) is not None:
+        told.insert(0, _of(WORKED, style).format(worked))
+    analysis = " ".join(told)
     return (
         f"Specific Criteria: {_criteria(query, style)}\n"
         f"Analysis: {analysis}\n"
@@ -59,18 +62,22 @@ def _criteria(query: Query, style: int) -> str:
     return "; ".join(f"{name} ({weight})" for name, weight in parts)
 
 
-def _worked(query: Query, style: int) -> list[str]:
-    """The problem worked out, by the sums of a solution."""
+def working(query: Query) -> str | None:
+    """A problem worked out: the sums of a solution where the last one makes the answer, else the
+    solution itself; None where that is long, and for what is no problem."""
     if query.gold is None or query.working is None:
-        return []
-    steps = [one.text for one in equations(query.working)]
-    text = "; ".join(steps) or " ".join(query.working.split())[:WORKING].rstrip(".")
-    return [_of(WORKED, style).format(f"{text}; so {query.gold}")]
+        return None
+    steps = equations(query.working)
+    if steps and number(steps[-1].result) == plain_number(query.gold):
+        text = "; ".join(one.text for one in steps)
+    else:
+        text = " ".join(query.working.split()).rstrip(".")
+    return f"{text}; so {query.gold}" if len(text) <= WORKING else None
 
 
-def _told(findings: Sequence[Finding], number: int, count: int, style: int) -> str:
+def _told(findings: Sequence[Finding], place: int, count: int, style: int) -> str:
     """What is found in a response, and the names of its faults."""
-    names = (f"Response {number}", f"[{number}]") if count > 1 else ("The response", "It")
+    names = (f"Response {place}", f"[{place}]") if count > 1 else ("The response", "It")
     facts = "; ".join(_of(one.says, style) for one in findings)
     wrong = [FAULTS[one.check][1] for one in findings if not one.ok]
     verdict = f"Fault: {', '.join(wrong)}." if wrong else _of(NO_FAULT, style)

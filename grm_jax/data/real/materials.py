@@ -12,13 +12,13 @@ from grm_jax.data.math_answers import final_answer
 from grm_jax.data.math_pairs import Problem, to_problem
 from grm_jax.data.real.config import RealSource
 from grm_jax.data.real.faults.final import plain_number
-from grm_jax.data.real.sentences import is_english, is_prose, spans
+from grm_jax.data.real.sentences import CODE, is_english, spans
 from grm_jax.data.sources import BadRow, Source, load_examples
 from grm_jax.randomness import item_key
 from grm_jax.text.messages import Example
 
 GOOD = 7.0  # a score from which an answer counts as good, of 10
-PROMPT, ANSWER = 600, 650  # characters of a prompt, and of an answer
+PROMPT, ANSWER = 900, 650  # characters of a prompt, and of an answer
 LEAST = 25  # characters of an answer
 # GSM8K's marks for a calculator, and its two ways to end.
 CALCULATOR = re.compile(r"<<[^<>]*>>")
@@ -124,12 +124,12 @@ def _rated(example: Example) -> Iterator[Answer]:
 
 
 def _shortened(text: str) -> str | None:
-    """The text up to a length, at the end of a sentence; None where it is no prose or has none."""
+    """The text up to a length, at the last full stop before; None where there is none, or code."""
     if len(text) <= ANSWER:
         return text
-    ends = [end for _, end in spans(text[:ANSWER])[:-1]]
+    ends = [end for _, end in spans(text[:ANSWER])[:-1] if text[end - 1] in ".!?"]
     kept = text[: ends[-1]] if ends else ""
-    return kept if is_prose(kept) and len(kept) > ANSWER / 3 else None
+    return kept if len(kept) > ANSWER / 3 and not CODE.search(kept) else None
 
 
 def _problems(

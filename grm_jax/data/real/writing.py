@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from grm_jax.data.real.config import RealDataConfig
-from grm_jax.data.real.critiques import critique
+from grm_jax.data.real.critiques import critique, working
 from grm_jax.data.real.inspection import BEST
 from grm_jax.data.real.items import PREFERENCE, Item, Maker
 from grm_jax.data.real.kinds import Quota
@@ -95,11 +95,11 @@ def _row(item: Item) -> Row:
 
 
 def _demonstrations(cfg: RealDataConfig, items: Sequence[Item], templates: Templates) -> list[Row]:
-    """A chat for each item about whose label the checks agree; a preference has none, since what
-    raters liked cannot be read off by a rule."""
+    """A chat for each item about whose label the checks agree. A preference has none, since what
+    raters liked cannot be read off by a rule, nor has a problem that takes long to work out."""
     rows = []
     for item in items:
-        if item.kind == PREFERENCE:
+        if item.kind == PREFERENCE or (item.query.gold is not None and not working(item.query)):
             continue
         rng = real_stream(cfg.seed, item_key(item.id))
         binary = item.shape == "single" and rng.random() < 0.5

@@ -30,7 +30,7 @@ def check(query: Query, response: str) -> Finding | None:
         return None
     strange = _strange(query, response, sums)
     if strange is None:
-        says = ("takes its numbers from the problem", "uses the numbers that the problem gives")
+        says = ("takes no number from nowhere", "uses numbers that are given, worked out or common")
         return Finding("operands", True, says)
     one, said = strange
     says = (

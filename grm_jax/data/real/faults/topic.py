@@ -35,7 +35,7 @@ def check(query: Query, response: str) -> Finding | None:
         "topic",
         False,
         (
-            f"is about {about} and takes up none of the query's words, such as {query_words}",
+            f"is about {about} and has none of the query's words {query_words}",
             f"never speaks of {query_words}, which the query is about, but of {about}",
         ),
     )
