@@ -79,7 +79,7 @@ class RealDataConfig:
     sources: tuple[RealSource, ...]
     output: str = "runs/real_data"
     templates: str = "short"
-    per_prompt: int = 4
+    per_prompt: int = 6
     per_kind: int = 1500
     longest: int = 1800
     heldout: float = 0.15

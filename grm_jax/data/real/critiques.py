@@ -71,8 +71,9 @@ def working(query: Query) -> str | None:
     if steps and number(steps[-1].result) == plain_number(query.gold):
         text = "; ".join(one.text for one in steps)
     else:
-        text = " ".join(query.working.split()).rstrip(".")
-    return f"{text}; so {query.gold}" if len(text) <= WORKING else None
+        *lines, _ = query.working.splitlines()  # the last one only gives the answer
+        text = "; ".join(line.strip().rstrip(".") for line in lines if line.strip())
+    return f"{text}; so {query.gold}" if 0 < len(text) <= WORKING else None
 
 
 def _told(findings: Sequence[Finding], place: int, count: int, style: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 NUMBER = r"\$?\d[\d,]*(?:\.\d+)?%?"
 SUM = re.compile(
@@ -46,7 +47,8 @@ class Equation:
         return value is not None and abs(value - said) <= CLOSE * max(1.0, abs(value))
 
 
-def equations(text: str) -> list[Equation]:
+@lru_cache(4096)
+def equations(text: str) -> tuple[Equation, ...]:
     """The sums of a text in the order in which they stand; parts of longer ones are left out."""
     found = []
     for match in SUM.finditer(text):
@@ -63,7 +65,7 @@ def equations(text: str) -> list[Equation]:
                 match[2],
             )
         )
-    return found
+    return tuple(found)
 
 
 def number(text: str) -> float:

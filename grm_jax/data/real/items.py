@@ -53,10 +53,15 @@ class Item:
     material: Material
 
     @property
+    def digest(self) -> str:
+        """A hash of what is shown, in whatever order."""
+        shown = "\0".join((self.query.text, *sorted(self.responses)))
+        return hashlib.sha256(shown.encode()).hexdigest()[:12]
+
+    @property
     def id(self) -> str:
-        """The kind and a hash of what is shown."""
-        shown = "\0".join((self.query.text, *self.responses))
-        return f"{self.kind}-{hashlib.sha256(shown.encode()).hexdigest()[:12]}"
+        """The kind and the digest."""
+        return f"{self.kind}-{self.digest}"
 
     @property
     def characters(self) -> int:

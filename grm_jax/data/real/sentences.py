@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 LINE = re.compile(r"[^\n]+")
@@ -41,7 +43,8 @@ def words(text: str) -> list[str]:
     return WORD.findall(text)
 
 
-def spans(text: str) -> list[tuple[int, int]]:
+@lru_cache(4096)
+def spans(text: str) -> tuple[tuple[int, int], ...]:
     """(start, end) of each sentence. A line break ends one, and so does a full stop before a space
     but for abbreviations."""
     found: list[tuple[int, int]] = []
@@ -53,7 +56,7 @@ def spans(text: str) -> list[tuple[int, int]]:
                 found.append((start, end))
                 start = end
         found.append((start, line.end()))
-    return [_trimmed(text, *span) for span in found if text[slice(*span)].strip()]
+    return tuple(_trimmed(text, *span) for span in found if text[slice(*span)].strip())
 
 
 def sentences(text: str) -> list[str]:
@@ -95,7 +98,8 @@ def stem(word: str) -> str:
     return word
 
 
-def content_words(text: str) -> dict[str, str]:
+@lru_cache(4096)  # the same answers are looked at for many prompts
+def content_words(text: str) -> Mapping[str, str]:
     """The words that say what a text is about, by their stems, as they stand where they come first.
 
     Words of four letters or more that are neither common nor numbers.
@@ -104,7 +108,7 @@ def content_words(text: str) -> dict[str, str]:
     for word in re.findall(r"[^\W\d_]+(?:['’][^\W\d_]+)?", text):
         if len(word) >= 4 and word.lower() not in COMMON:
             found.setdefault(stem(word), word)
-    return found
+    return MappingProxyType(found)
 
 
 def quoted(text: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from numpy.random import Generator
 from tqdm import tqdm
 
 from grm_jax.data.real.config import RealDataConfig
@@ -69,11 +70,12 @@ def _made(cfg: RealDataConfig, materials: Sequence[Material], side: str) -> list
         rng = real_stream(cfg.seed, item_key(material.key))
         donors = _donors(good, i, rng)
         maker = Maker(material, donors, quota, rng, cfg.per_prompt, cfg.longest)
-        items |= {item.id: item for item in maker.items()}
+        for item in maker.items():
+            items.setdefault(item.digest, item)
     return list(items.values())
 
 
-def _donors(good: Sequence[Sequence[str]], own: int, rng: Any) -> list[str]:
+def _donors(good: Sequence[list[str]], own: int, rng: Generator) -> list[str]:
     """Good answers to some of the other prompts."""
     places = rng.integers(len(good), size=200).tolist()
     return [good[i][0] for i in dict.fromkeys(places) if i != own and good[i]]

@@ -13,7 +13,7 @@ from grm_jax.data.real.inspection import failed, inspect, score
 from grm_jax.data.real.kinds import CHECKED_BY, CONSTRAINTS, SPOILING, has_fault, is_sound
 from tests.data.real import texts
 
-SEEDS = range(25)
+SEEDS = range(12)
 PROSE = [(row["prompt"], row["chosen"]) for row in texts.PREFERENCES]
 ANSWERED = {
     row["question"]: re.sub("<<.*?>>", "", row["answer"]).replace("####", "A:")
@@ -106,12 +106,13 @@ def test_a_misread_number_is_worked_with_to_the_end():
     query, good = SHOWN[-1]
     answers = set()
     for seed in SEEDS:
-        if (bad := spoilt("misread", query, good, seed)) is None:
-            continue
+        bad = spoilt("misread", query, good, seed)
+        if bad is None or not has_fault("misread", query, bad):
+            continue  # a number that 40 leaves of 100, say
         assert all(one.holds for one in equations(bad)), bad
         assert failed(inspect(query, bad)) == {"operands", "answer"}
         answers.add(bad.rsplit(maxsplit=1)[-1])
-    assert len(answers) > 5
+    assert len(answers) > 3
     assert "63" not in answers
 
 

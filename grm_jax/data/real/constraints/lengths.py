@@ -57,8 +57,8 @@ def sentence_count(good: str, bad: str, rng: Generator) -> Proposal | None:
         return None
     wanted, other = drawn
     wish = f"Answer in exactly {wanted} sentence{'s' * (wanted > 1)}."
-    texts = (" ".join(sentences(t)[:n]) for t, n in ((good, wanted), (bad, other)))
-    return Constraint("sentences", wish, partial(_sentences, wanted=wanted)), *texts
+    constraint = Constraint("sentences", wish, partial(_sentences, wanted=wanted))
+    return constraint, " ".join(sentences(good)[:wanted]), " ".join(sentences(bad)[:other])
 
 
 def paragraph_count(good: str, bad: str, rng: Generator) -> Proposal | None:
@@ -70,10 +70,11 @@ def paragraph_count(good: str, bad: str, rng: Generator) -> Proposal | None:
         return None
     wanted, other = drawn
     wish = (
-        f"Write exactly {wanted} paragraph{'s' * (wanted > 1)}, with a blank line between any two."
+        f"Write exactly {wanted} paragraph{'s, with a blank line between any two' * (wanted > 1)}."
     )
-    texts = (_in_paragraphs(sentences(t), n) for t, n in ((good, wanted), (bad, other)))
-    return Constraint("paragraphs", wish, partial(_paragraphs, wanted=wanted)), *texts
+    constraint = Constraint("paragraphs", wish, partial(_paragraphs, wanted=wanted))
+    kept, broken = _in_paragraphs(sentences(good), wanted), _in_paragraphs(sentences(bad), other)
+    return constraint, kept, broken
 
 
 def bullet_count(good: str, bad: str, rng: Generator) -> Proposal | None:

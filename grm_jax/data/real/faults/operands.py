@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from numpy.random import Generator
 
@@ -63,7 +64,7 @@ def spoil(query: Query, response: str, rng: Generator) -> str | None:
 
 
 def _worked_anew(
-    response: str, sums: list[Equation], changed: dict[str, str], final: str
+    response: str, sums: Sequence[Equation], changed: dict[str, str], final: str
 ) -> str | None:
     """The response with numbers changed in these sums and with what follows from that."""
     parts, last = [], 0
@@ -112,7 +113,7 @@ def _gaps(one: Equation) -> list[str]:
     return gaps
 
 
-def _strange(query: Query, response: str, sums: list[Equation]) -> tuple[Equation, str] | None:
+def _strange(query: Query, response: str, sums: Sequence[Equation]) -> tuple[Equation, str] | None:
     """The first sum with a number from nowhere, and that number."""
     given = set(map(float, numbers_in(query.topic)))
     given |= {float(NAMED[word]) for word in WORDS.findall(query.topic.lower()) if word in NAMED}

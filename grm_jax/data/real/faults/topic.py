@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from numpy.random import Generator
 
@@ -59,7 +59,7 @@ def _telling(found: list[str], count: int) -> list[str]:
     return [word for word in found if word in kept]
 
 
-def _most_used(response: str, said: dict[str, str]) -> list[str]:
+def _most_used(response: str, said: Mapping[str, str]) -> list[str]:
     counts = Counter(map(stem, words(response)))
     most = sorted(said, key=lambda stem_: -counts[stem_])[: SHOWN - 1]
     return [said[stem_] for stem_ in said if stem_ in most]
