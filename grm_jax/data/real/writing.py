@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from numpy.random import Generator
 from tqdm import tqdm
 
 from grm_jax.data.real.config import RealDataConfig
@@ -29,6 +28,7 @@ from grm_jax.text.parse import parse_judgment
 from grm_jax.text.prompts import Templates, load_templates
 
 QUANTILES = {"10%": 0.1, "50%": 0.5, "90%": 0.9, "99%": 0.99, "most": 1.0}
+DONORS = 200  # prompts whose answers may serve as off topic
 Row = dict[str, Any]
 
 
@@ -61,24 +61,29 @@ def write_real_data(cfg: RealDataConfig, folder: Path) -> Mapping[str, Any]:
 
 
 def _made(cfg: RealDataConfig, materials: Sequence[Material], side: str) -> list[Item]:
-    """The items of one side; what is off topic comes from that side too."""
+    """The items of one side; what is off topic comes from that side too, and is of the same sort:
+    a solution of another problem, or an answer that is none."""
     share = cfg.heldout / (1 - cfg.heldout) if side == "heldout" else 1.0
     quota = Quota(math.ceil(cfg.per_kind * share))
-    good = [[one.text for one in material.answers if one.good] for material in materials]
+    good = [_good(material) for material in materials]
+    # A solution among letters and recipes would be known at a glance.
+    alike = {sort: [i for i, m in enumerate(materials) if (m.gold is None) == sort and good[i]]
+             for sort in (True, False)}  # fmt: skip
     items: dict[str, Item] = {}
     for i, material in enumerate(tqdm(materials, unit="prompt", desc=side, mininterval=1)):
         rng = real_stream(cfg.seed, item_key(material.key))
-        donors = _donors(good, i, rng)
+        others = alike[material.gold is None]
+        drawn = rng.integers(len(others), size=DONORS).tolist() if others else []
+        donors = [good[others[place]] for place in dict.fromkeys(drawn) if others[place] != i]
         maker = Maker(material, donors, quota, rng, cfg.per_prompt, cfg.longest)
         for item in maker.items():
             items.setdefault(item.digest, item)
     return list(items.values())
 
 
-def _donors(good: Sequence[list[str]], own: int, rng: Generator) -> list[str]:
-    """Good answers to some of the other prompts."""
-    places = rng.integers(len(good), size=200).tolist()
-    return [good[i][0] for i in dict.fromkeys(places) if i != own and good[i]]
+def _good(material: Material) -> str:
+    """The first good answer; "" where there is none."""
+    return next((one.text for one in material.answers if one.good), "")
 
 
 def _row(item: Item) -> Row:

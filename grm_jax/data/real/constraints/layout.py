@@ -66,7 +66,7 @@ def title(good: str, bad: str, rng: Generator) -> Proposal | None:
     named = [list(content_words(text).values())[:2] for text in (good, bad)]
     if any(len(found) < 2 for found in named) or "<<" in bad:
         return None
-    ours, theirs = (" ".join(found).title() for found in named)
+    ours, theirs = (" ".join(word[0].upper() + word[1:] for word in found) for found in named)
     wish = (
         "Give your answer a title in double angle brackets, such as <<poem of joy>>."
         if rng.random() < 0.5
