@@ -15,7 +15,7 @@ from jaxtyping import Array, UInt
 
 # The last word of a numpy stream's seed, which keeps streams of the same names apart. It is never
 # zero: numpy does not tell trailing zeros apart.
-_ORDERS, _TIES, _REQUESTS, _PAIRS, _ANSWERS, _CHOICES = 1, 2, 3, 4, 5, 5
+_ORDERS, _TIES, _REQUESTS, _PAIRS, _ANSWERS, _CHOICES, _REAL = 1, 2, 3, 4, 5, 5, 6
 _WORLD = {"lesson": 1, "critique": 2, "nothing": 3, "comparison": 4}
 
 
@@ -57,6 +57,12 @@ def pair_stream(seed: int, item: int) -> np.random.Generator:
 def math_stream(seed: int, problem: int) -> np.random.Generator:
     """What pairs the right and the wrong answers to a problem: by the seed and the problem."""
     return np.random.default_rng([seed, problem])
+
+
+def real_stream(seed: int, item: int) -> np.random.Generator:
+    """What draws the items of a real prompt, or the wording of an item's critique: by the seed and
+    the prompt or the item."""
+    return np.random.default_rng([seed, item, 0, _REAL])
 
 
 def world_stream(

@@ -21,7 +21,7 @@ SUMMARY = {
     "eval": "measure a judge on a benchmark, or on rows with known answers",
     "compare": "compare two evaluations of the same rows: grm compare FOLDER FOLDER",
     "train": "train a model: grm train sft, rft, grpo, meta-rm, scalar, or spct (all of it)",
-    "data": "make rows to train on: grm data math-pairs, of problems with known answers",
+    "data": "make rows to train on: grm data math-pairs, grm data real",
     "experiment": "one of the paper's experiments: data, a table, a figure and a page",
     "aot": "compile for a TPU slice without having one; what it costs (many: grm aot matrix FILE)",
     "bench": "measure speed here: grm bench sampler, judge or train",

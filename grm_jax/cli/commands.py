@@ -8,6 +8,7 @@ from typing import Any, Literal
 from grm_jax.aot.config import AotCommand, AotMatrixCommand
 from grm_jax.bench.config import JudgeBench, SamplerBench, TrainBench
 from grm_jax.data.config import WORLD, ItemsConfig
+from grm_jax.data.real.config import RealDataConfig
 from grm_jax.evals.experiments import config as configs
 from grm_jax.judging.config import Weights
 from grm_jax.judging.judgment import check_adaptive, check_samples
@@ -280,7 +281,7 @@ OPTIONS: dict[str, Any] = {
     "serve": ServeCommand,
     "compare": CompareCommand,
     "train": STAGES,
-    "data": {"math-pairs": MathPairsConfig},
+    "data": {"math-pairs": MathPairsConfig, "real": RealDataConfig},
     "experiment": EXPERIMENTS,
     "aot": AotCommand,
     "aot matrix": AotMatrixCommand,

@@ -1,4 +1,4 @@
-"""`grm data math-pairs`: labelled pairs from problems whose answers are known."""
+"""`grm data`: labelled pairs from problems whose answers are known, and items of real text."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from tqdm import tqdm
 from grm_jax.cli.commands import MathPairsConfig
 from grm_jax.data.config import ItemsConfig
 from grm_jax.data.math_pairs import Problem, pairs_of, to_problem
+from grm_jax.data.real.config import RealDataConfig
+from grm_jax.data.real.writing import write_real_data
 from grm_jax.data.sources import load_examples
 from grm_jax.judging.answers import EndpointAnswers, ModelAnswers, Question
 from grm_jax.judging.folder import load_model_folder
@@ -25,9 +27,14 @@ from grm_jax.train.folder import run_folder
 SHOWN = 3  # failed rows and questions that are shown, with the reason
 
 
-def run(cfg: MathPairsConfig) -> int:
-    """Gets the answers that are missing and makes pairs; 1 without a pair or with problems left
-    unanswered."""
+def run(cfg: MathPairsConfig | RealDataConfig) -> int:
+    """Makes pairs of the problems, with the answers that are missing, or items of real text; 1
+    without a pair or with problems left unanswered."""
+    if isinstance(cfg, RealDataConfig):
+        with run_folder("grm data real", cfg.output, cfg) as folder:
+            made = write_real_data(cfg, folder)["items"]
+            print(f"{folder}: " + ", ".join(f"{n} {name}" for name, n in made.items()))
+            return 0
     with run_folder("grm data math-pairs", cfg.output, cfg) as folder:
         return _run(cfg, folder)
 

@@ -1,0 +1,1 @@
+"""Items of real text whose label is sure, and demonstrations that say what can be read off it."""

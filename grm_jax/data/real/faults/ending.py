@@ -1,0 +1,45 @@
+"""Cut off: a response that ends in the middle of a sentence."""
+
+from __future__ import annotations
+
+from numpy.random import Generator
+
+from grm_jax.data.math_answers import final_answer
+from grm_jax.data.real.finding import Finding, Query
+from grm_jax.data.real.sentences import ending, quoted, sentences, spans
+
+CLOSERS = "\"'”’)]}*_»>"
+LEAST = 0.4  # of the text that is left
+TRIES = 12
+
+
+def check(query: Query, response: str) -> Finding | None:
+    """Whether the last sentence is whole: it ends with a full stop or the like, or gives a final
+    answer. None where the end is of another kind: a symbol, code."""
+    told = quoted(ending(sentences(response)[-1]))
+    bare = response.rstrip().rstrip(CLOSERS)
+    if bare[-1:] in (".", "!", "?", "…") or final_answer(response) is not None:
+        return Finding("ending", True, (f"ends with {told}", f"is whole, up to {told}"))
+    if bare[-1:].isalnum() or bare[-1:] in (",", ";", ":", "(", "-", "–"):
+        says = (f"breaks off in a sentence: {told}", f"stops at {told}, before its sentence ends")
+        return Finding("ending", False, says)
+    return None
+
+
+def spoil(query: Query, response: str, rng: Generator) -> str | None:
+    """The response, cut off in the middle of a sentence, and half of the time of a word."""
+    inside = [(start, end) for start, end in spans(response) if end > LEAST * len(response)]
+    for _ in range(TRIES if inside else 0):
+        start, end = inside[int(rng.integers(len(inside)))]
+        gaps = [i for i in range(start, end) if response[i].isspace() and i > LEAST * len(response)]
+        if len(gaps) < 4:
+            continue
+        at = gaps[int(rng.integers(1, len(gaps) - 1))]
+        word = response[at + 1 : end].split(maxsplit=1)[0]
+        if rng.random() < 0.5 and len(word) >= 6 and word.isalpha():
+            at += 1 + int(rng.integers(2, len(word) - 2))
+        cut = response[:at]
+        found = check(query, cut)
+        if found is not None and not found.ok:
+            return cut
+    return None

@@ -1,0 +1,44 @@
+"""Miscounted: a sum in the response with a wrong result."""
+
+from __future__ import annotations
+
+from numpy.random import Generator
+
+from grm_jax.data.real.equations import equations, written
+from grm_jax.data.real.faults.figures import other_number
+from grm_jax.data.real.finding import Finding, Query
+from grm_jax.data.real.sentences import listed, quoted
+
+SHOWN = 4
+
+
+def check(query: Query, response: str) -> Finding | None:
+    """Whether every sum that is written out holds; None where there is none."""
+    sums = equations(response)
+    if not sums:
+        return None
+    wrong = next((one for one in sums if not one.holds), None)
+    if wrong is None:
+        told = listed([quoted(one.text) for one in sums[:SHOWN]])
+        return Finding("sums", True, (f"has right sums: {told}", f"adds up: {told}"))
+    value = wrong.value
+    made = "no number" if value is None else written(round(value, 2))
+    says = (
+        f"writes {quoted(wrong.text)}, which makes {made}",
+        f"has a wrong sum: {quoted(wrong.text)} should be {made}",
+    )
+    return Finding("sums", False, says)
+
+
+def spoil(query: Query, response: str, rng: Generator) -> str | None:
+    """The response with another result in one of its sums, and nothing else changed."""
+    sums = equations(response)
+    if not sums:
+        return None
+    one = sums[int(rng.integers(len(sums)))]
+    digits = one.result.strip("$%")
+    other = other_number(digits, rng, f"{query.topic} {response}")
+    if other is None:
+        return None
+    at = one.start + one.text.rindex(digits)
+    return response[:at] + other + response[at + len(digits) :]

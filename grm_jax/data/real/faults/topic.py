@@ -1,0 +1,65 @@
+"""Off topic: the answer to another prompt."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from numpy.random import Generator
+
+from grm_jax.data.real.finding import Finding, Query
+from grm_jax.data.real.sentences import content_words, listed, quoted, stem, words
+
+SHOWN = 3
+TRIES = 40
+LIKE = 0.35  # the largest difference in log length between an answer and the one in its place
+
+
+def check(query: Query, response: str) -> Finding | None:
+    """Whether the response takes up content words of the query: two of them speak for it, none
+    against it; None where there is only one, or the query has fewer than two."""
+    asked, said = content_words(query.topic), content_words(response)
+    if len(asked) < 2 or len(said) < 2:
+        return None
+    shared = [word for stem_, word in said.items() if stem_ in asked]
+    if len(shared) == 1:
+        return None
+    if shared:
+        told = listed([quoted(word) for word in _telling(shared, SHOWN - 1)])
+        says = (f"speaks of {told}, as the query does", f"stays with the query: {told}")
+        return Finding("topic", True, says)
+    query_words = listed([quoted(word) for word in _telling(list(asked.values()), SHOWN)])
+    about = listed([quoted(word) for word in _most_used(response, said)])
+    return Finding(
+        "topic",
+        False,
+        (
+            f"is about {about} and has none of the query's words {query_words}",
+            f"never speaks of {query_words}, which the query is about, but of {about}",
+        ),
+    )
+
+
+def spoil(query: Query, response: str, donors: Sequence[str], rng: Generator) -> str | None:
+    """An answer to another prompt of about the same length that takes up no word of this query."""
+    for _ in range(min(TRIES, len(donors))):
+        other = donors[int(rng.integers(len(donors)))]
+        if abs(math.log(len(other) / len(response))) > LIKE:
+            continue
+        found = check(query, other)
+        if found is not None and not found.ok:
+            return other
+    return None
+
+
+def _telling(found: list[str], count: int) -> list[str]:
+    """The longest of the words, in the order in which they stand."""
+    kept = sorted(found, key=lambda word: -len(word))[:count]
+    return [word for word in found if word in kept]
+
+
+def _most_used(response: str, said: Mapping[str, str]) -> list[str]:
+    counts = Counter(map(stem, words(response)))
+    most = sorted(said, key=lambda stem_: -counts[stem_])[: SHOWN - 1]
+    return [said[stem_] for stem_ in said if stem_ in most]
