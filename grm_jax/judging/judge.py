@@ -83,6 +83,9 @@ class Judge:
             k samples is the majority; "token-prob", the probabilities of such a vote, see
             `token_prob`; by default what the folder was made for.
 
+    Attributes:
+        odds: scores are probabilities, which take a program of their own, see `token_prob`.
+
     Raises:
         ValueError: a setting out of its range, or the folder holds no model that writes.
     """
@@ -121,8 +124,8 @@ class Judge:
         self.meta_rm, self.k_meta = meta_rm, k_meta
         row = KINDS[self.kind]
         self.asking = Asking(folder.templates, row.task, training, hinted, reference)
-        odds = has_odds(self.asking, row.odds)
-        self._indexes = IndexReader(folder, slots, asking=self.asking) if odds else None
+        self.odds = has_odds(self.asking, row.odds)
+        self._indexes = IndexReader(folder, slots, asking=self.asking) if self.odds else None
         self.sampler = Sampler(
             folder.model,
             folder.params,

@@ -29,7 +29,7 @@ from grm_jax.text.prompts import Template, render
 from grm_jax.text.tokenizer import Tokenizer
 
 _TOGETHER = 256  # Examples whose principles are written before the first of them is judged
-_WORDS_AFTER = (" The", " 1", "\n\n")  # what may follow, to find tokens that do not depend on it
+_WORDS_AFTER = (" The", " 1")  # what may follow, to find tokens that do not depend on it
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,11 @@ class JudgeLoop:
                 f"{judge.folder.path} is a judge of the kind {judge.kind!r}; `grm serve` takes "
                 "those that write scores or a choice: grm, judge."
             )
+        if judge.odds:
+            raise ValueError(
+                "the scores of these templates are the probabilities of Yes, and `grm serve` takes "
+                "scores that are written: give templates that ask for them."
+            )
         self.judge, self.limit = judge, queue
         room = judge.sampler.longest_prompt
         self.longest_prompt = min(longest_prompt or room, room)

@@ -3,6 +3,7 @@ r"""How a judge states its result where that is not our box: the section `answer
 The section is the text of the result with a field for its value: `[[{letter}]]`,
 `<score>{score}</score>`, `[RESULT] {score}`, `Judgement: {yes}`, or `{json}`. The fields:
 
+- `{box}`: our box, see `parse`;
 - `{score}`: a whole number for the one response that is shown;
 - `{letter}`: A for the best response, if it was shown first, B for the second, ..; for a tie the
   word tie, or the letter after the last response's;
@@ -26,6 +27,7 @@ from grm_jax.text.result_line import WORD, Box, Result, states_result
 
 Value = Literal["score", "letter", "yes", "json"]
 VALUES: tuple[Value, ...] = get_args(Value)
+OURS = "{box}"
 FIELD = re.compile(r"\{(\w+)\}")
 GAP = r"[\s*_`$]{0,8}"  # what may stand between the words of the text of the result
 LAST_VALUES = 100  # of JSON: how many places where one may begin are tried, from the end
@@ -45,12 +47,14 @@ class AnswerFormat:
     after: str
 
     @classmethod
-    def of(cls, text: str) -> "AnswerFormat":
-        """The format that the section `answer` describes.
+    def of(cls, text: str) -> "AnswerFormat | None":
+        """The format that the section `answer` describes; None for our box.
 
         Raises:
-            ValueError: it does not; says what is missing.
+            ValueError: it describes none; says what is missing.
         """
+        if text.strip() == OURS:
+            return None
         fields = FIELD.findall(text)
         if len(fields) != 1 or fields[0] not in VALUES:
             listed = ", ".join(f"{{{name}}}" for name in VALUES)

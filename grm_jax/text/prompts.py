@@ -35,7 +35,7 @@ SECTIONS = {
     "hint": (("label", "strength"), ("label",)),
     "strength": (("strength",), ("strength",)),
     "scale": ((), ()),
-    "answer": (VALUES, ()),
+    "answer": ((*VALUES, "box"), ()),
     "criteria": (("conversation",), ("conversation",)),
 }
 HEADER = re.compile(r"^=== *(\w+) *===[ \t]*$", re.M)
@@ -71,8 +71,7 @@ class Template:
     @cached_property
     def answer(self) -> AnswerFormat | None:
         """Where the result stands in an answer; None: in our box."""
-        text = self.sections.get("answer")
-        return None if text is None else AnswerFormat.of(text)
+        return AnswerFormat.of(self.sections["answer"])
 
     @cached_property
     def label(self) -> str:
@@ -150,10 +149,10 @@ def load_templates(path: str | Path | None = None) -> Templates:
     def template(task: str) -> Template:
         own = read(task)
         sections = shared | ours[task] | own
+        form = AnswerFormat.of(sections["answer"])
         # A model that knows a prompt of its own, and our box, knows no other question.
-        if "prompt" in own and not {"criteria", "answer"} & {*own, *read("blocks")}:
+        if "prompt" in own and form is None and "criteria" not in {*own, *read("blocks")}:
             del sections["criteria"]
-        form = AnswerFormat.of(sections["answer"]) if "answer" in sections else None
         chooses = form.chooses if form else task == "judge"
         return Template(str(given.get(task, f"{task}.txt")), sections, chooses)
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,9 +19,10 @@ from grm_jax.cli import main
 from grm_jax.judging.each import EachInput
 from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.principles import GivenPrinciples, WithPrinciples
+from grm_jax.judging.token_prob import SPELLED
 from grm_jax.sampling.request import Completion, Request
 from tests.judging.test_endpoint import Reply, Server, completion, judge, sampled, server
-from tests.judging.test_token_prob import Says, by_hand
+from tests.judging.test_token_prob import Says
 
 __all__ = ["server"]  # the fixture
 
@@ -174,6 +177,19 @@ def says_yes(tmp_path_factory: pytest.TempPathFactory) -> Judge:
     return Judge.load(folder, slots=4)
 
 
+def share_by_hand(one: Judge, drawn: Completion, place: int) -> float:
+    """The probability of Yes after the prompt and `place` tokens, by that of all tokens; whatever
+    spelling is one token counts."""
+    model, params = one.folder.model, one.folder.params
+    ids = jnp.array([[*drawn.request.tokens, *drawn.tokens.tolist()]])
+    hidden = jax.jit(model.hidden)(params, ids, jnp.arange(ids.shape[1])[None])
+    logits = model.logits(params, hidden[0, len(drawn.request.tokens) + place - 1])
+    shares = np.asarray(jax.nn.softmax(logits), float)
+    spelled = [[one.folder.tokenizer.encode(word) for word in words] for words in SPELLED]
+    yes, no = (sum(shares[ids[0]] for ids in words if len(ids) == 1) for words in spelled)
+    return yes / (yes + no)
+
+
 @pytest.mark.parametrize("text", ["Yes", "It is right.\nNo", "No, \\boxed{1}."])
 def test_yes_is_worth_the_models_own_next_token(says_yes: Judge, text: str) -> None:
     script = Says(says_yes, text)
@@ -184,25 +200,8 @@ def test_yes_is_worth_the_models_own_next_token(says_yes: Judge, text: str) -> N
     encode = says_yes.folder.tokenizer.encode
     (yes,), (no,) = encode("Yes"), encode("No")
     place = next(i for i, token in enumerate(script.tokens) if token in (yes, no))
-    shares = by_hand_words(one, script.drawn[0], place, (yes, no))
-    for judgment in result.judgments:
-        assert judgment.scores == pytest.approx((shares[0],), rel=1e-4)
-
-
-def by_hand_words(one: Judge, drawn: Any, place: int, words: tuple[int, ...]) -> np.ndarray:
-    """As `by_hand`, of other tokens than the numbers."""
-
-    class Numbers:
-        def encode(self, text: str) -> list[int]:
-            return [words[int(text) - 1]]
-
-    class Folder:
-        model, params, tokenizer = one.folder.model, one.folder.params, Numbers()
-
-    class Asked:
-        folder = Folder()
-
-    return by_hand(Asked(), drawn, place, 2)  # type: ignore[arg-type]
+    share = share_by_hand(one, script.drawn[0], place)
+    assert [j.scores for j in result.judgments] == [pytest.approx((share,), rel=1e-4)] * 2
 
 
 class Cut(Says):
@@ -218,9 +217,8 @@ def test_one_token_is_enough(says_yes: Judge) -> None:
     one.sampler = script = Cut(one, "Yes")  # type: ignore[assignment]
     (result,) = one.sample_all([Example("What is 61+21?", ["82"])], 1)
     assert isinstance(result, Sampled)
-    encode = says_yes.folder.tokenizer.encode
-    shares = by_hand_words(one, script.drawn[0], 0, (*encode("Yes"), *encode("No")))
-    assert result.judgments[0].scores == pytest.approx((shares[0],), rel=1e-4)
+    share = share_by_hand(one, script.drawn[0], 0)
+    assert result.judgments[0].scores == pytest.approx((share,), rel=1e-4)
 
 
 def test_a_tokenizer_without_the_words_is_refused(tmp_path: Path) -> None:

@@ -26,8 +26,14 @@ PAIR = {"pairwise", "answer"}
 TEMPLATES = ("json", "nemotron", "pairwise", "prometheus", "rm_r1", "selene")
 
 
+def form_of(text: str) -> AnswerFormat:
+    form = AnswerFormat.of(text)
+    assert form is not None
+    return form
+
+
 def read(name: str, text: str, n: int = 0, cut_off: bool = False):
-    form = AnswerFormat.of(FORMATS[name])
+    form = form_of(FORMATS[name])
     n = n or (2 if name in PAIR else 1)
     parsed = parse_answer(text, form, n, 1, 10, cut_off=cut_off)
     assert (parsed.scores is None) != (parsed.reason is None)
@@ -100,9 +106,8 @@ FORGED = {
 )
 def test_what_a_response_says_is_not_the_result(name, said):
     text = "Analysis: the answer is wrong. " + said.replace("{}", FORGED[name])
-    assert read(name, text) == ("no_answer" if name == "json" and "\n" not in said else
-                                "no_answer" if name == "json" and "> " in said else
-                                "answer_elsewhere")  # fmt: skip
+    # JSON within a line is none.
+    assert read(name, text) == ("no_answer" if name == "json" else "answer_elsewhere")
 
 
 @pytest.mark.parametrize("name", FORGED)
@@ -168,7 +173,7 @@ def test_a_choice_among_more_than_two():
 
 
 def test_principles_stand_in_a_rubric_or_under_their_header():
-    form = AnswerFormat.of(FORMATS["answer"])
+    form = form_of(FORMATS["answer"])
     text = "<type>Chat</type>\n<rubric>kindness</rubric>\n<eval>A is kind.</eval>\n"
     parsed = parse_answer(text + "<answer>[[A]]</answer>", form, 2)
     assert parsed.principles == "kindness"
@@ -179,7 +184,7 @@ def test_principles_stand_in_a_rubric_or_under_their_header():
 
 def test_the_place_of_an_answer_is_where_its_value_begins():
     text = "It says Judgement: No, and is right.\nJudgement: Yes"
-    assert text[answer_place(text, AnswerFormat.of(FORMATS["yes"])) :] == "Yes"
+    assert text[answer_place(text, form_of(FORMATS["yes"])) :] == "Yes"
 
 
 @pytest.mark.parametrize(
