@@ -138,23 +138,21 @@ def test_principles_are_asked_for_once_and_shown(server: Server, tmp_path: Path)
     assert (given.usage.queries, given.usage.written, given.usage.judgments) == (1, 10, 6)
 
 
-def test_a_benchmark_is_judged_one_response_at_a_time(
-    server: Server, tmp_path: Path, capsys
-) -> None:
+def test_the_command_shows_each_response_by_itself(server: Server, tmp_path: Path, capsys) -> None:
     rows = [{"prompt": f"q{i}", "chosen": "worth 5", "rejected": "worth 2"} for i in range(3)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "rubric.json").write_text('{"worth": 1}')
     server.reply = by_score("Feedback: a. [RESULT] {}")
     asked = [
-        "eval", "--data", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "out"),
+        "judge", "--input", str(tmp_path / "rows.jsonl"), "--output", str(tmp_path / "out.jsonl"),
         "--endpoint.url", server.url, "--endpoint.model", "m", "--k", "2",
         "--endpoint.templates", "prometheus", "--principles", str(tmp_path / "rubric.json"),
     ]  # fmt: skip
     assert main(asked) == 0
     assert len(server.asked) == 12
     assert all("###Rubric:\nworth (1)" in b["messages"][0]["content"] for b in server.asked)
-    lines = (tmp_path / "out" / "samples.jsonl").read_text().splitlines()
-    assert [json.loads(line)["judgments"][0]["scores"] for line in lines] == [[5, 2]] * 3
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    assert [json.loads(line)["scores"] for line in lines] == [[10, 4]] * 3
     assert "given to 6 judgments" in "".join(capsys.readouterr())
 
 

@@ -18,8 +18,8 @@ from grm_jax.text.messages import Message
 from grm_jax.text.prompts import load_templates
 from grm_jax.text.tokenizer import Tokenizer
 
-SUM = Example("What is 37+45? Be brief.", ["82", "It must be 81"], id="sum")
-SAME = Example("What is 37+45? Be brief.", ["81", "It must be 82"], id="same")
+SUM = Example("What is 37+45? Be brief.", ["82", "81"], id="sum")
+SAME = Example("What is 37+45? Be brief.", ["81", "82"], id="same")
 OTHER = Example("What is 16+50?", ["66", "67"], id="other")
 
 

@@ -169,31 +169,23 @@ def test_groups_are_judged_together(expected, server) -> None:
 
 def test_adaptive_verdicts_are_those_of_the_judge(judge, server, client) -> None:
     """Beside others that are not, and round after round as often as it takes."""
-    rows = [*ROWS[:3], SUM]
-    for adaptive in (True, 0.9):
-        known = {row.digest: judge_adaptively(judge, row, adaptive) for row in rows}
-        assert any(verdict.k < 12 for verdict in known.values())
+    rows = [Example(row.prompt, row.responses) for row in (*ROWS[:2], SUM)]
+    known = {v.id: v for v in judge.judge_all(rows, 8, adaptive=True) if isinstance(v, Verdict)}
+    assert min(verdict.k for verdict in known.values()) < 8
 
-        def asked(row: Example, adaptive: bool | float = adaptive) -> dict:
-            turns = [{"role": turn.role, "content": turn.content} for turn in row.prompt]
-            body = {"prompt": turns, "responses": list(row.responses), "k": 12}
-            return ask(server, "/v1/judge", body | {"adaptive": adaptive})
+    def asked(row: Example) -> dict:
+        turns = [{"role": turn.role, "content": turn.content} for turn in row.prompt]
+        body = {"prompt": turns, "responses": list(row.responses), "k": 8}
+        return ask(server, "/v1/judge", body | {"adaptive": True})
 
-        with ThreadPoolExecutor(4) as pool:
-            full = pool.submit(client, SUM, 12)
-            found = dict(zip(known, pool.map(asked, rows), strict=True))
-        assert full.result().k == 12
-        for digest, verdict in known.items():
-            assert found[digest]["scores"] == list(verdict.scores)
-            assert found[digest]["k"] == verdict.k
-            assert found[digest]["best"] == verdict.best
-
-
-def judge_adaptively(judge: Judge, row: Example, adaptive: bool | float) -> Verdict:
-    bare = Example(row.prompt, row.responses)
-    (verdict,) = judge.judge_all([bare], 12, adaptive=adaptive)
-    assert isinstance(verdict, Verdict)
-    return verdict
+    with ThreadPoolExecutor(4) as pool:
+        full = pool.submit(client, SUM, 8)
+        found = list(pool.map(asked, rows))
+    assert full.result().k == 8
+    for row, verdict in zip(rows, found, strict=True):
+        same = known[row.id]
+        assert (verdict["scores"], verdict["k"]) == (list(same.scores), same.k)
+        assert verdict["best"] == same.best
 
 
 def test_a_text_is_continued(judge, server) -> None:
@@ -225,7 +217,8 @@ def test_principles_are_written_once_for_all_who_ask(judge, tmp_path) -> None:
 
         with ThreadPoolExecutor(4) as pool:
             found = list(pool.map(asked, ["66", "76", "65", "16"]))
-        own = ask(server, "/v1/judge", GOOD | {"principles": "brevity (8)"})
+        own = {"prompt": "What is 16+50?", "responses": ["66", "67"], "principles": "brevity (8)"}
+        own = ask(server, "/v1/judge", own)
     (file,) = folder.iterdir()
     written = json.loads(file.read_text())["principles"]
     assert {j["principles"] for one in found for j in one["judgments"]} == {written}
