@@ -86,10 +86,11 @@ def as_principles(criteria: Any) -> str:
 def _part(one: Any) -> str:
     if isinstance(one, str) and one.strip():
         return one.strip()
-    name = next((one[n] for n in _NAMES if n in one), None) if isinstance(one, Mapping) else None
+    said = one if isinstance(one, Mapping) else {}
+    name = next((said[n] for n in _NAMES if n in said), None)
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"a criterion is {kind(one)} without a name: {_FORMS}")
-    weight, description = one.get("weight"), one.get("description")
+    weight, description = said.get("weight"), said.get("description")
     if isinstance(weight, bool) or not isinstance(weight, int | float | str | None):
         raise ValueError(f"the weight of {name!r} is {kind(weight)}: give a number")
     part = name.strip() if weight is None else f"{name.strip()} ({weight})"

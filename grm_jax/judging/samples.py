@@ -88,7 +88,9 @@ def criteria_from_json(
     criteria: Mapping[str, Sequence[float]] | None,
 ) -> dict[str, tuple[float, ...]] | None:
     """Scores by criterion, as a judgment has them."""
-    return criteria and {name: tuple(scores) for name, scores in criteria.items()}
+    if criteria is None:
+        return None
+    return {name: tuple(scores) for name, scores in criteria.items()}
 
 
 def read_samples(path: Path) -> Iterator[Sampled | Refusal]:
