@@ -35,6 +35,7 @@ from grm_jax.judging.pending import Pending, gather
 from grm_jax.judging.principles import (
     Written,
     opening_tokens,
+    principles_from,
     principles_in,
     query_messages,
     query_stream,
@@ -406,8 +407,9 @@ class Judge:
         opening = self.opening(example)
         if not opening:
             return judgment
-        text = self.folder.tokenizer.decode(opening) + judgment.text
-        return replace(judgment, principles=example.principles or "", text=text)
+        begun = self.folder.tokenizer.decode(opening)
+        principles = principles_from(begun, judgment.text)
+        return replace(judgment, principles=principles, text=begun + judgment.text)
 
     def _read(self, completions: Iterator[Completion[_Asked]]) -> Iterator[tuple[_Asked, Judgment]]:
         """What was asked, and the judgment that each completion is."""

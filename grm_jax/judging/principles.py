@@ -29,7 +29,12 @@ from grm_jax.text.prompts import Template, render
 from grm_jax.text.tokenizer import Tokenizer
 
 _TOGETHER = 256  # Examples whose principles are written before the first of them is judged
-_WORDS_AFTER = (" The", " 1")  # what may follow, to find tokens that do not depend on it
+_WORDS_AFTER = (
+    " The",
+    " 1",
+    " A",
+    "\nA",
+)  # what may follow, to find tokens that do not depend on it
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,13 @@ def takes_opening(example: Example, template: Template) -> bool:
     """Whether given principles are the beginning of the answer, as the prompt has no place."""
     shown = template.has("principles") or template.answer is not None
     return example.principles is not None and not shown
+
+
+def principles_from(begun: str, text: str) -> str:
+    """The principles of an answer that was begun: those that were given, and what the judge may
+    have added before its analysis."""
+    rest = ANALYSIS.search(text)
+    return (begun + text[: rest.start() if rest else 0]).partition(":")[2].strip()
 
 
 def opening_tokens(principles: str, tokenizer: Tokenizer) -> list[int]:

@@ -90,9 +90,11 @@ def test_a_rubric_that_says_nothing_is_refused(tmp_path, name, content, said):
 def test_an_answer_that_is_begun_has_the_tokens_that_the_model_would_write():
     tokenizer = Tokenizer.load("tiny")
     begun = opening_tokens("accuracy (6), brevity (2)", tokenizer)
-    own = "Specific Criteria: accuracy (6), brevity (2)\nAnalysis: 7+5=12 so 82."
-    assert tokenizer.encode(own)[: len(begun)] == begun
-    assert tokenizer.decode(begun) == own[: own.index("7+5")]
+    assert len(begun) == 4
+    # A letter of a cup takes the space before it into its token; a digit leaves it.
+    for steps in ("7+5=12 so 82.", "C AD=C so C.", "The"):
+        own = f"Specific Criteria: accuracy (6), brevity (2)\nAnalysis: {steps}"
+        assert tokenizer.encode(own)[: len(begun)] == begun
 
 
 def test_the_bundled_model_goes_on_from_given_principles(judge):
@@ -112,7 +114,7 @@ def test_the_bundled_model_goes_on_from_given_principles(judge):
             assert "Analysis: " not in judgment.critique
     own = [j.tokens for j in found["sum"].judgments if j.principles == given[0].principles]
     opening = len(judge.opening(given[0]))
-    assert opening > 4
+    assert opening == 4
     assert {j.tokens for j in found["given"].judgments} & {tokens - opening for tokens in own}
     assert judge.opening(SUM) == []
 
