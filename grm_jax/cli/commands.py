@@ -40,6 +40,9 @@ class JudgeOptions:
         templates: A folder of prompt templates that replace those of the same name; by default the
             model's own.
         reference: Show the reference answer where a row has one.
+        principles: A file with a rubric (.txt, .json, or .jsonl with one for each prompt), by which
+            rows without principles of their own are judged; or a folder, where the judge's own are
+            kept: it writes them once per query, and its judgments then cost a critique only.
         k: Samples per row; their scores are summed.
         weights: "int8" keeps the matrices of the model's layers in a byte each: less memory,
             slightly other scores (the meta RM stays as it is).
@@ -60,6 +63,7 @@ class JudgeOptions:
     endpoint: EndpointConfig | None = None
     templates: str | None = None
     reference: bool = False
+    principles: str | None = None
     k: int = 8
     weights: Weights | None = None
     meta_rm: str | None = None
@@ -78,6 +82,8 @@ class JudgeOptions:
             )
         if self.samples is not None and self.endpoint is not None:
             raise ValueError("samples and endpoint are both given: judgments have one source.")
+        if self.principles is not None and self.samples is not None:
+            raise ValueError("judgments in a file had their principles: leave out --principles.")
         if self.weights is not None and (self.samples or self.endpoint):
             raise ValueError("weights are those of a model: leave out --samples and --endpoint.")
 

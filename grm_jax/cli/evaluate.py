@@ -35,6 +35,7 @@ DECIDE = (
     *(
         "templates",
         "reference",
+        "principles",
         "input",
         "k",
         "meta_rm",
@@ -114,6 +115,8 @@ def _evaluate(
         judge_benchmark(benchmark, without_chance, 1, folder, name="greedy", **where)
     if not is_first():
         return None
+    if judge.given is not None:
+        say(judge.given.usage.summary())
     asked = judge.judge
     report = write_report(
         benchmark,

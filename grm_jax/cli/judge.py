@@ -11,13 +11,14 @@ from rich.console import Console
 from tqdm import tqdm
 
 from grm_jax.cli.commands import JudgeCommand
-from grm_jax.cli.judge_options import CommandJudge
+from grm_jax.cli.judge_options import CommandJudge, asks_about_one
 from grm_jax.cli.show import Showcase
 from grm_jax.cli.verdict_file import VerdictFile
 from grm_jax.data.sources import Source, load_examples
 from grm_jax.judging.judge import Judge
 from grm_jax.judging.judgment import Verdict
 from grm_jax.judging.made_from import JUDGES, made_from
+from grm_jax.judging.principles import WithPrinciples
 from grm_jax.judging.voting import conclude
 from grm_jax.outputs import Made, claimed_file
 from grm_jax.paths import expanded
@@ -78,10 +79,13 @@ def _drive(command: JudgeCommand, examples: Source, sink: Showcase | VerdictFile
         asking = is_first() or source.on_devices
         if not command.adaptive:
             drawn = source.sample_all(rows if asking else (), judge.k)
-        elif isinstance(source, Judge):
+        elif isinstance(source, WithPrinciples | Judge) and not asks_about_one(judge.judge):
             drawn = source.sample_all(rows, judge.k, adaptive=command.adaptive)
         else:
-            raise ValueError("adaptive voting is for judges that write, several samples per row.")
+            raise ValueError(
+                "adaptive voting is for judges that write, several samples per row, and are shown "
+                "all responses at once."
+            )
         for sampled in drawn:
             verdict = conclude(
                 sampled,
@@ -93,4 +97,6 @@ def _drive(command: JudgeCommand, examples: Source, sink: Showcase | VerdictFile
             bar.update()
             verdicts += isinstance(verdict, Verdict)
         sink.finish(limited=command.limit is not None)
+    if judge.given is not None:
+        say(judge.given.usage.summary())
     return verdicts

@@ -8,9 +8,13 @@ from typing import Any
 from grm_jax.cli.commands import JudgeOptions
 from grm_jax.judging.collect import Rated
 from grm_jax.judging.config import JudgeConfig
+from grm_jax.judging.each import EachInput
+from grm_jax.judging.endpoint import EndpointJudge
+from grm_jax.judging.judge import Judge
 from grm_jax.judging.kinds import KINDS
 from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.pairs import PairInput
+from grm_jax.judging.principles import GivenPrinciples, WithPrinciples
 from grm_jax.judging.samples import SampleSource
 from grm_jax.judging.sources import judge_kind, open_judge
 
@@ -63,14 +67,48 @@ class CommandJudge:
 
     @cached_property
     def source(self) -> SampleSource:
-        """The judge, shown pairs if asked for, and rated by the meta RM if there is one."""
+        """The judge, shown pairs if asked for, and rated by the meta RM if there is one.
+
+        Raises:
+            ValueError: there is one, and the judge sees one response at a time.
+        """
         options, source = self._options, self.shown(self.judge)
         if options.meta_rm is None:
             return source
+        if asks_about_one(self.judge):
+            raise ValueError(
+                "a meta RM reads judgments of all responses, and the template asks about one at a "
+                "time: leave out --meta-rm."
+            )
         dtype, mesh = self._loading["dtype"], options.mesh
         meta_rm = MetaRM.load(options.meta_rm, dtype=dtype, mesh=mesh, slots=options.slots)
         return Rated(source, meta_rm)
 
     def shown(self, source: SampleSource) -> SampleSource:
-        """The source, shown pairs if the command asks for it."""
-        return PairInput(source) if self._pairs else source
+        """The source, shown pairs if the command asks for it, or one response at a time if the
+        template does; and the principles that are given."""
+        if self._pairs:
+            source = PairInput(source)
+        elif asks_about_one(self.judge):
+            source = EachInput(source)
+        return source if self.given is None else WithPrinciples(source, self.given)
+
+    @cached_property
+    def given(self) -> GivenPrinciples | None:
+        """The principles that are given to rows, if the command names any.
+
+        Raises:
+            ValueError: the judge is shown none.
+        """
+        where, judge = self._options.principles, self.judge
+        if where is None:
+            return None
+        if not isinstance(judge, Judge | EndpointJudge):
+            raise ValueError("principles are for judges that write: leave out --principles.")
+        return GivenPrinciples(where, judge)
+
+
+def asks_about_one(judge: SampleSource) -> bool:
+    """Whether the judge has a template that asks about one response at a time."""
+    form = judge.asking.template(1).answer if isinstance(judge, Judge | EndpointJudge) else None
+    return form is not None and form.one

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from grm_jax.judging.judgment import Judgment, restore
 from grm_jax.sampling.request import Completion
 from grm_jax.text.messages import Example, Message
-from grm_jax.text.parse import parse_choice, parse_judgment
+from grm_jax.text.parse import parse_answer, parse_choice, parse_judgment
 from grm_jax.text.prompts import Template, Templates
 from grm_jax.text.tokenizer import Tokenizer
 
@@ -84,12 +84,19 @@ def read_judgment(
 ) -> Judgment:
     """A written judgment, parsed: its scores go back to the order of the Example.
 
-    Where the template asks for a choice, the chosen response scores 1 and all others 0.
+    Where the template asks for a choice, the chosen response scores 1 and all others 0; in a tie
+    all score alike.
     order: order[i] is the index of the response that was shown in position i. cut_off: the length
     limit ended the text, which is then the reason why it has no scores.
     """
     n, label = len(order), template.label
-    if template.chooses:
+    criteria = None
+    if template.answer is not None:
+        low, high = template.low, template.high
+        parsed = parse_answer(text, template.answer, n, low, high, cut_off=cut_off)
+        shown = parsed.scores
+        criteria = {name: restore(said, order) for name, said in parsed.criteria.items()} or None
+    elif template.chooses:
         parsed = parse_choice(text, n, label=label, cut_off=cut_off)
         chosen = parsed.index
         shown = None if chosen is None else [int(i == chosen) for i in range(n)]
@@ -109,4 +116,5 @@ def read_judgment(
         tokens=tokens,
         logprob=logprob,
         counted=scores is not None,
+        criteria=criteria,
     )

@@ -5,19 +5,27 @@ Prompts, orders and parser are those of `Judge`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from grm_jax.judging.asking import Asking, read_judgment
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled, check_samples
 from grm_jax.judging.kinds import KINDS, Writes
+from grm_jax.judging.principles import Written, principles_in, query_messages, query_stream
 from grm_jax.judging.server import EndpointConfig, Server, Usage
-from grm_jax.judging.token_prob import check_count, server_shares, weighed
+from grm_jax.judging.token_prob import (
+    check_count,
+    has_odds,
+    server_shares,
+    server_yes,
+    weighed,
+)
 from grm_jax.randomness import item_key, request_seed, response_order
 from grm_jax.text.messages import Example
+from grm_jax.text.parse import answer_place
 from grm_jax.text.prompts import load_templates
 
 T = TypeVar("T")
@@ -49,9 +57,38 @@ class EndpointJudge:
         kind: Writes = "grm",
     ):
         self.config, self.seed, self.kind = config, seed, kind
-        self._server, self._odds = Server(config), KINDS[kind].odds
+        self._server = Server(config)
         templates = load_templates(config.templates)
         self.asking = Asking(templates, KINDS[kind].task, training, hinted, reference)
+        self._odds = has_odds(self.asking, KINDS[kind].odds)
+
+    # Principles that are given, see `principles`.
+
+    @property
+    def made_by(self) -> Mapping[str, Any]:
+        """What decides the principles that it writes, beside the prompt."""
+        names = ("url", "model", "temperature", "top_p", "max_tokens")
+        return {name: getattr(self.config, name) for name in names} | {"seed": self.seed}
+
+    def write_principles(self, examples: Iterable[Example]) -> Iterator[Written | Refusal]:
+        """Principles for the query of each Example, in the order in which they are answered; the
+        responses are not read."""
+        return concurrently(self._write, examples, self.config.concurrency)
+
+    def opening(self, example: Example) -> Sequence[int]:
+        """None: a server begins its own answers."""
+        return ()
+
+    def _write(self, example: Example) -> Written | Refusal:
+        template = self.asking.template(2)
+        try:
+            turns = query_messages(template, example)
+            seed = request_seed(self.seed, item_key(query_stream(turns)), 0)
+            answer = self._server.complete(turns, seed)
+        except (ConnectionError, ValueError) as error:
+            return Refusal(example.id, str(error), passing=isinstance(error, ConnectionError))
+        principles = principles_in(answer.text, template, cut_off=answer.cut_off)
+        return Written(example, principles, answer.completion_tokens)
 
     @property
     def usage(self) -> Usage:
@@ -106,7 +143,11 @@ class EndpointJudge:
         )
         if not self._odds or judgment.scores is None:
             return judgment
-        return weighed(judgment, server_shares(answer, n, self.config.url, template.label))
+        url, form = self.config.url, template.answer
+        if form is None:
+            return weighed(judgment, server_shares(answer, n, url, template.label))
+        place = answer_place(answer.text, form, cut_off=answer.cut_off)
+        return weighed(judgment, server_yes(answer, place, url))
 
 
 def concurrently(ask: Callable[[T], R], items: Iterable[T], most: int) -> Iterator[R]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from grm_jax.fingerprint import fingerprint
 from grm_jax.judging.asking import Asking, read_completion
 from grm_jax.judging.config import Weights
 from grm_jax.judging.folder import ModelFolder, load_model_folder
@@ -31,7 +32,16 @@ from grm_jax.judging.judgment import (
 from grm_jax.judging.kinds import KINDS, Writes
 from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.pending import Pending, gather
-from grm_jax.judging.token_prob import IndexReader, check_count, softmax, weighed
+from grm_jax.judging.principles import (
+    Written,
+    opening_tokens,
+    principles_from,
+    principles_in,
+    query_messages,
+    query_stream,
+    takes_opening,
+)
+from grm_jax.judging.token_prob import IndexReader, check_count, has_odds, weighed
 from grm_jax.judging.voting import conclude, still_needed
 from grm_jax.mesh import MeshConfig
 from grm_jax.randomness import item_key, response_order
@@ -74,6 +84,9 @@ class Judge:
             k samples is the majority; "token-prob", the probabilities of such a vote, see
             `token_prob`; by default what the folder was made for.
 
+    Attributes:
+        odds: scores are probabilities, which take a program of their own, see `token_prob`.
+
     Raises:
         ValueError: a setting out of its range, or the folder holds no model that writes.
     """
@@ -112,7 +125,8 @@ class Judge:
         self.meta_rm, self.k_meta = meta_rm, k_meta
         row = KINDS[self.kind]
         self.asking = Asking(folder.templates, row.task, training, hinted, reference)
-        self._indexes = IndexReader(folder, slots) if row.odds else None
+        self.odds = has_odds(self.asking, row.odds)
+        self._indexes = IndexReader(folder, slots, asking=self.asking) if self.odds else None
         self.sampler = Sampler(
             folder.model,
             folder.params,
@@ -270,20 +284,33 @@ class Judge:
     # For whoever steps an engine on its own account, such as a server.
 
     def asked(
-        self, example: Example, k: int
+        self, example: Example, k: int, adaptive: bool | float = False
     ) -> tuple[Pending[Example, int, Judgment], list[Request[Any]]]:
-        """An Example whose k judgments are to come, and the requests to an engine that bring them.
+        """An Example whose k judgments are to come, or the first of them if `adaptive`, and the
+        requests to an engine that bring them.
 
         Raises:
             ValueError: the Example cannot be judged, or a prompt does not fit.
         """
         check_samples(k)
-        pending = Pending[Example, int, Judgment](example, tuple(range(k)))
+        first = self._still_needed(example, (), k, adaptive) if adaptive else k
+        pending = Pending[Example, int, Judgment](example, tuple(range(first)))
         return pending, self._requests(pending)
+
+    def asked_further(
+        self, pending: Pending[Example, int, Judgment], k: int, adaptive: bool | float
+    ) -> tuple[Pending[Example, int, Judgment], list[Request[Any]]]:
+        """The same for an Example all of whose judgments so far are there; no requests where that
+        is enough."""
+        judgments = pending.in_order()
+        more = self._still_needed(pending.owner, judgments, k, adaptive) if adaptive else 0
+        keys = tuple(range(len(judgments) + more))
+        further = Pending[Example, int, Judgment](pending.owner, keys, pending.parts)
+        return further, self._requests(further) if more else []
 
     def read(self, completion: Completion[Any]) -> Judgment:
         """The judgment that a completion of such a request is."""
-        return self._parse(completion)
+        return self._opened(completion.request.tag.pending.owner, self._parse(completion))
 
     def sampled(self, pending: Pending[Example, int, Judgment]) -> Sampled | Refusal:
         """An Example whose judgments are all there; a Refusal where one means nothing."""
@@ -324,25 +351,85 @@ class Judge:
         return requests
 
     def prompt_tokens(self, example: Example, order: Sequence[int] | None = None) -> list[int]:
-        """The token ids that the model is shown for an Example, in this order or as it stands."""
-        return self.asking.ask(example, order, self.folder.tokenizer)
+        """The token ids that the model is shown for an Example, in this order or as it stands; with
+        the beginning of its answer, if that is given (`opening`)."""
+        opening, asked = self.opening(example), example
+        if opening:
+            asked = replace(example, principles=None)
+        return self.asking.ask(asked, order, self.folder.tokenizer) + opening
+
+    # Principles that are given, see `principles`.
+
+    @property
+    def made_by(self) -> Mapping[str, Any]:
+        """What decides the principles that it writes, beside the prompt."""
+        return {
+            "model": fingerprint(self.folder.path),
+            "seed": self.sampler.seed,
+            "strategy": asdict(self.sampler.strategy),
+            "max_new_tokens": self.sampler.max_new_tokens,
+        }
+
+    def write_principles(self, examples: Iterable[Example]) -> Iterator[Written | Refusal]:
+        """Principles for the query of each Example, in the order in which they are written; the
+        responses are not read."""
+        template, tokenizer = self.asking.template(2), self.folder.tokenizer
+        refused: list[Refusal] = []
+
+        def requests() -> Iterator[Request[Example]]:
+            for example in examples:
+                try:
+                    turns = query_messages(template, example)
+                    tokens = tokenizer.encode_chat(turns)
+                    self.sampler.check_length(len(tokens))
+                except ValueError as error:
+                    refused.append(Refusal(example.id, str(error)))
+                    continue
+                yield Request(tokens, item_key(query_stream(turns)), (0,), example)
+
+        for completion in self.sampler(requests()):
+            text = tokenizer.decode_completion(completion.tokens)
+            principles = principles_in(text, template, cut_off=not completion.finished)
+            yield Written(completion.request.tag, principles, len(completion.tokens))
+        yield from refused
+
+    def opening(self, example: Example) -> list[int]:
+        """The tokens of given principles with which the answer begins, where the prompt has no
+        place for them; else none."""
+        if example.principles is None or not takes_opening(
+            example, self.asking.template(example.n)
+        ):
+            return []
+        return opening_tokens(example.principles, self.folder.tokenizer)
+
+    def _opened(self, example: Example, judgment: Judgment) -> Judgment:
+        """A judgment with the principles that were given as the beginning of its text."""
+        opening = self.opening(example)
+        if not opening:
+            return judgment
+        begun = self.folder.tokenizer.decode(opening)
+        principles = principles_from(begun, judgment.text)
+        return replace(judgment, principles=principles, text=begun + judgment.text)
 
     def _read(self, completions: Iterator[Completion[_Asked]]) -> Iterator[tuple[_Asked, Judgment]]:
         """What was asked, and the judgment that each completion is."""
         parsed = ((completion, self._parse(completion)) for completion in completions)
         reader = self._indexes
         if reader is None:
-            yield from ((completion.request.tag, judgment) for completion, judgment in parsed)
+            for completion, judgment in parsed:
+                asked = completion.request.tag
+                yield asked, self._opened(asked.pending.owner, judgment)
             return
         wanted = (
             ((completion.request.tag, judgment), reader.before(completion, judgment))
             for completion, judgment in parsed
         )
         for (asked, judgment), results in reader(wanted):
-            logits = results[0][: len(asked.order)] if results and results[0] else None
+            logits = results[0] if results else None
+            shares = reader.shares(judgment, logits) if logits else None
             if logits and not all(map(math.isfinite, logits)):
                 judgment = replace(judgment, logprob=math.nan)
-            yield asked, weighed(judgment, logits and softmax(logits))
+            yield asked, self._opened(asked.pending.owner, weighed(judgment, shares))
 
     def _parse(self, completion: Completion[_Asked]) -> Judgment:
         order = completion.request.tag.order

@@ -28,6 +28,8 @@ class Judgment:
         logprob: the sum of their log-probabilities under the model, in nats.
         meta: the meta RM's raw score of the judgment; None without one, or without scores.
         counted: whether its scores are in the verdict's sum.
+        criteria: for each criterion that it scores by itself, one number per response; None where
+            it scores none, as the template does not ask for it.
     """
 
     sample: int
@@ -41,6 +43,14 @@ class Judgment:
     logprob: float
     meta: float | None = None
     counted: bool = True
+    criteria: Mapping[str, tuple[float, ...]] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict; `criteria` is there only if it scores any."""
+        row = dataclasses.asdict(self)
+        if self.criteria is None:
+            del row["criteria"]
+        return row
 
 
 def restore(shown: Sequence[float], order: Sequence[int]) -> tuple[float, ...]:
@@ -114,17 +124,33 @@ class Verdict:
         """Per response the mean over the counted judgments."""
         return tuple(total / self.counted for total in self.scores)
 
+    @property
+    def criteria(self) -> dict[str, tuple[float, ...]]:
+        """For each criterion that judgments score by itself, per response the mean over the counted
+        judgments that do."""
+        said: dict[str, list[tuple[float, ...]]] = {}
+        for judgment in self.judgments:
+            for name, scores in (judgment.criteria or {}).items() if judgment.counted else ():
+                said.setdefault(name, []).append(scores)
+        return {
+            name: tuple(sum(of_one) / len(rows) for of_one in zip(*rows, strict=True))
+            for name, rows in said.items()
+        }
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; `judgments[i].scores` is null where a critique had none.
 
         Sums fall where a judgment could not be read; mean_scores do not.
         """
         row = dataclasses.asdict(self)
+        row["judgments"] = [judgment.to_json() for judgment in self.judgments]
         head = {name: row.pop(name) for name in ("id", "scores")}
         head |= {"mean_scores": self.mean_scores, "counted": self.counted}
         row = {**head, **row, "invalid_reasons": self.invalid_reasons}
         if self.engine is None:
             del row["engine"]
+        if criteria := self.criteria:
+            row["criteria"] = criteria
         for judgment in row["judgments"]:
             # The text repeats principles and critique, except where it could not be parsed.
             if judgment["scores"] is not None:

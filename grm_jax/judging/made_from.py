@@ -12,7 +12,7 @@ from grm_jax.paths import expanded
 
 MODELS = ("model", "models", "start", "critic", "meta_rm")
 # The settings that name what judges; and those that name the data of a training run besides.
-JUDGES = (*MODELS, "tokenizer", "templates", "samples")
+JUDGES = (*MODELS, "tokenizer", "templates", "samples", "principles")
 TRAINING = (*JUDGES, "source")
 
 
@@ -29,6 +29,8 @@ def made_from(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, 
         if name not in names:
             continue
         path = bundled(value) if name in MODELS and value in BUNDLED else expanded(value)
+        if name == "principles" and path.is_dir():  # it grows while it is used
+            continue
         if path.exists():
             hashes[dotted] = fingerprint(path)
         elif name in MODELS and re.fullmatch(r"[\w.-]+/[\w.-]+", value):

@@ -75,7 +75,13 @@ class MetaRM(Rater):
 def meta_reading(
     tokenizer: Tokenizer, template: Template, example: Example, judgment: Judgment
 ) -> Reading:
-    """The meta RM's chat as ids: the request as the judge's order has it, and the judgment."""
+    """The meta RM's chat as ids: the request as the judge's order has it, and the judgment.
+
+    Principles that were given stand in the judgment, and in the request if its template has a place
+    for them.
+    """
+    if not template.has("principles"):
+        example = replace(example, principles=None)
     request, written = render_meta(example.permuted(judgment.order), template, judgment.text)
     completion = tokenizer.encode_completion(written.content)
     return Reading(tuple(tokenizer.encode_chat([request])), tuple(completion))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,7 +45,7 @@ def to_json(sampled: Sampled) -> dict[str, Any]:
         **{name: value for name, value in optional.items() if value is not None},
         **({"meta": dict(example.meta)} if example.meta else {}),
         **({"engine": dict(sampled.engine)} if sampled.engine else {}),
-        "judgments": [dataclasses.asdict(j) for j in sampled.judgments],
+        "judgments": [judgment.to_json() for judgment in sampled.judgments],
     }
 
 
@@ -65,6 +65,7 @@ def from_json(row: dict[str, Any]) -> Sampled:
                     "scores": judgment["scores"] and tuple(judgment["scores"]),
                     # JSON has no nan, which is what an endpoint's judgments have.
                     "logprob": math.nan if judgment["logprob"] is None else judgment["logprob"],
+                    "criteria": criteria_from_json(judgment.get("criteria")),
                 }
             )
             for judgment in row["judgments"]
@@ -81,6 +82,15 @@ def from_json(row: dict[str, Any]) -> Sampled:
             f"this is no line of sampled judgments ({error!r}): they are written by "
             "`grm train rft` and `grm eval`, one Example with its judgments a line."
         ) from None
+
+
+def criteria_from_json(
+    criteria: Mapping[str, Sequence[float]] | None,
+) -> dict[str, tuple[float, ...]] | None:
+    """Scores by criterion, as a judgment has them."""
+    if criteria is None:
+        return None
+    return {name: tuple(scores) for name, scores in criteria.items()}
 
 
 def read_samples(path: Path) -> Iterator[Sampled | Refusal]:

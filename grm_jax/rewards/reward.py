@@ -11,11 +11,13 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from grm_jax.judging.judge import Judge
+from grm_jax.judging.principles import GivenPrinciples
 from grm_jax.rewards.cohorts import Cohorts
 from grm_jax.rewards.reading import Columns, Reader
 from grm_jax.rewards.scale import Scale
@@ -45,6 +47,9 @@ class JudgeReward:
         name: of the function, and so of its metrics.
         reference, principles: the columns with the reference answer, which a judge that was loaded
             with `reference=True` is shown, and with criteria; by default neither is read.
+        rubric: a file of principles, or a folder that keeps those which the judge writes, once
+            per prompt, see `GivenPrinciples` and `grm judge --principles`. A row's own go
+            first.
         applies: tells from a row's other columns whether there is a reward for it; by default for
             all of them.
         question: the key of verl's `extra_info` that holds the prompt.
@@ -66,13 +71,15 @@ class JudgeReward:
         name: str = "grm",
         reference: str | None = None,
         principles: str | None = None,
+        rubric: str | Path | None = None,
         applies: Callable[[Columns], bool] | None = None,
         question: str = "question",
         cohort: int = 1,
         wait: float = 2.0,
     ):
         self.name = self.__name__ = name
-        self._scorer = Scorer(judge, k=k, group=group, scale=scale)
+        self.given = None if rubric is None else GivenPrinciples(rubric, judge)
+        self._scorer = Scorer(judge, k=k, group=group, scale=scale, given=self.given)
         self._reader = Reader(reference, principles, applies, question)
         self._cohorts = Cohorts(self._scorer.submit, cohort, wait)
         self._last = threading.local()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 from grm_jax.judging.judge import Judge
 from grm_jax.judging.judgment import Refusal, Verdict, check_samples
+from grm_jax.judging.principles import GivenPrinciples
 from grm_jax.rewards.rows import Group, Row, grouped
 from grm_jax.rewards.scale import Scale, rewards_of
 from grm_jax.rewards.together import Together
@@ -48,13 +49,21 @@ Result = Scored | Refusal | None
 class Scorer:
     """Judges the completions of each prompt together, in groups of at most `group`.
 
-    k, group, scale: as for `JudgeReward`.
+    k, group, scale: as for `JudgeReward`. given: gives principles to rows without their own.
 
     Raises:
         ValueError: one of them is out of its range.
     """
 
-    def __init__(self, judge: Judge, *, k: int, group: int, scale: Scale):
+    def __init__(
+        self,
+        judge: Judge,
+        *,
+        k: int,
+        group: int,
+        scale: Scale,
+        given: GivenPrinciples | None = None,
+    ):
         check_samples(k)
         if group < 1 or (group == 1 and scale in ("rank", "best")):
             raise ValueError(
@@ -63,7 +72,16 @@ class Scorer:
             )
         self._judge, self._group = judge, group
         self._scale: Scale = scale
-        self._together = Together(lambda examples: judge.judge_all(examples, k))
+
+        def judge_all(examples: Iterable[Example]) -> Iterator[Verdict | Refusal]:
+            if given is None:
+                return judge.judge_all(examples, k)
+            shown = given.give(list(examples))
+            for example in shown:
+                given.count(example, k)
+            return judge.judge_all(shown, k)
+
+        self._together = Together(judge_all)
 
     def submit(self, rows: Sequence[Row | None]) -> Future[list[Result]]:
         """What became of each row; None of one for which there is no reward.

@@ -16,8 +16,8 @@ from grm_jax.serve.config import ServeCommand
 from grm_jax.serve.guard import Guard, local_names
 from grm_jax.serve.loop import JudgeLoop
 from grm_jax.serve.metrics import Metrics
+from grm_jax.serve.routes import completions, nemo_gym, openai, page, status, trainers, vllm
 from grm_jax.serve.routes import judge as judging
-from grm_jax.serve.routes import nemo_gym, openai, page, status, trainers, vllm
 from grm_jax.serve.service import Service
 
 _TELEMETRY: TelemetryConfig = {
@@ -64,7 +64,7 @@ def new_app(service: Service, token: str | None) -> ASGIApp:
         lifespan=lifespan,
     )
     errors.install(app)
-    for module in (judging, trainers, vllm, openai, nemo_gym, status):
+    for module in (judging, trainers, vllm, openai, completions, nemo_gym, status):
         app.include_router(module.routes(service))
     app.include_router(page.routes())
     command = service.command

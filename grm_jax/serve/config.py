@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from grm_jax.judging.judgment import check_adaptive
 from grm_jax.judging.kinds import Kind
 from grm_jax.mesh import MeshConfig
 from grm_jax.sampling.strategy import Strategy
@@ -56,6 +57,11 @@ class ServeCommand:
         meta_rm: A model that rates the samples, of which then only the better ones are summed.
         k: Samples per example where a request does not say.
         k_meta: How many samples count with a meta RM; by default half of k.
+        adaptive: Of /v1/judge, where a request does not say. true: draw no more samples, once those
+            left of the k cannot change the winner; a number such as 0.99: once they leave it as it
+            is with this probability.
+        principles: A file with a rubric, or a folder where the judge's own are kept, once per
+            query; as for grm judge.
         judge_kind: What the model is; by default what its grm.json says.
         name: What the model is called in replies; by default the last part of --model.
         templates: A folder of prompt templates; by default the model's own.
@@ -81,6 +87,8 @@ class ServeCommand:
     meta_rm: str | None = None
     k: int = 8
     k_meta: int | None = None
+    adaptive: bool | float = False
+    principles: str | None = None
     judge_kind: Kind | None = None
     name: str | None = None
     templates: str | None = None
@@ -104,6 +112,12 @@ class ServeCommand:
             raise ValueError(f"k is {self.k}; give 1 up to limits.k, which is {self.limits.k}.")
         if self.k_meta is not None and (self.meta_rm is None or self.k_meta < 1):
             raise ValueError(f"k_meta is {self.k_meta}: give 1 or more, and a --meta-rm.")
+        check_adaptive(self.adaptive)
+        if self.adaptive and self.meta_rm is not None:
+            raise ValueError(
+                "adaptive voting counts all its samples, and a meta RM chooses among them: leave "
+                "out --adaptive or --meta-rm."
+            )
         if not 1 <= self.cohort <= self.limits.responses:
             raise ValueError(
                 f"cohort is {self.cohort}; give 1 (off) up to limits.responses, which is "

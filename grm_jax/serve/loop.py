@@ -12,22 +12,31 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from copy import copy
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from grm_jax.judging.judge import Judge
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled, Verdict
+from grm_jax.judging.pending import Pending
 from grm_jax.judging.voting import conclude
+from grm_jax.randomness import item_key
 from grm_jax.sampling.engine import Engine
-from grm_jax.sampling.request import Completion
-from grm_jax.serve.job import Busy, Fault, Job, Question
+from grm_jax.sampling.request import Completion, Request
+from grm_jax.sampling.strategy import Strategy
+from grm_jax.serve.job import Busy, Fault, Job, Numbered, Prompt, Question
 from grm_jax.serve.warm_up import warm_up
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_RETRY = 60  # seconds that a caller is told to stay away at most
+
+
+class _Tag(NamedTuple):
+    """What the engine knows a prompt by, as it does an Example's."""
+
+    pending: Pending[Numbered, int, Completion[Any]]
 
 
 class Watcher(Protocol):
@@ -71,6 +80,11 @@ class JudgeLoop:
             raise ValueError(
                 f"{judge.folder.path} is a judge of the kind {judge.kind!r}; `grm serve` takes "
                 "those that write scores or a choice: grm, judge."
+            )
+        if judge.odds:
+            raise ValueError(
+                "the scores of these templates are the probabilities of Yes, and `grm serve` takes "
+                "scores that are written: give templates that ask for them."
             )
         self.judge, self.limit = judge, queue
         room = judge.sampler.longest_prompt
@@ -121,24 +135,48 @@ class JudgeLoop:
         Raises:
             ValueError: it cannot be judged, and why.
         """
+        judge = self._drawing(question.seed, question.strategy)
+        judge.asking = replace(judge.asking, reference=question.show_reference)
+        example = replace(question.example, id=self._number())
+        pending, requests = judge.asked(example, question.k, question.adaptive)
+        self._check_length(requests)
+        return Job(question, judge, pending, requests, on_vote)
+
+    def prompt_job(self, prompt: Prompt) -> Job:
+        """A prompt made ready to be continued.
+
+        Raises:
+            ValueError: it is too long.
+        """
+        judge = self._drawing(prompt.seed, prompt.strategy)
+        keys = tuple(range(prompt.n))
+        pending = Pending[Numbered, int, Completion[Any]](Numbered(self._number()), keys)
+        request = Request(prompt.tokens, item_key(prompt.stream), keys, _Tag(pending))
+        self._check_length([request])
+        return Job(prompt, judge, pending, [request])
+
+    def _drawing(self, seed: int | None, strategy: Strategy | None) -> Judge:
+        """The judge with a seed and a strategy; None is its own."""
         judge, sampler = copy(self.judge), self.judge.sampler
         judge.sampler = replace(
             sampler,
-            seed=sampler.seed if question.seed is None else question.seed,
-            strategy=question.strategy or sampler.strategy,
+            seed=sampler.seed if seed is None else seed,
+            strategy=strategy or sampler.strategy,
         )
-        judge.asking = replace(judge.asking, reference=question.show_reference)
+        return judge
+
+    def _number(self) -> str:
         with self._changed:
             self._taken += 1
-            number = str(self._taken)
-        pending, requests = judge.asked(replace(question.example, id=number), question.k)
+            return str(self._taken)
+
+    def _check_length(self, requests: Sequence[Request[Any]]) -> None:
         longest = max(len(request.tokens) for request in requests)
         if longest > self.longest_prompt:
             raise ValueError(
                 f"the prompt has {longest} tokens, and this server takes {self.longest_prompt}: "
                 "shorten the prompt or the responses."
             )
-        return Job(question, judge, pending, requests, on_vote)
 
     def submit(self, job: Job) -> None:
         """Takes a job.
@@ -237,12 +275,28 @@ class JudgeLoop:
         finished = []
         for completion in self._own().step():
             job = self._open.get(completion.request.tag.pending.owner.id)
-            if job is not None and self._add(job, completion):
+            if job is None or not self._add(job, completion):
+                continue
+            if isinstance(job.question, Prompt):
+                self._open.pop(job.number).settle(job.pending.in_order())
+            elif not self._go_on(job, job.question):
                 finished.append(job)
         if finished:
             self._conclude(finished)
 
+    def _go_on(self, job: Job, question: Question) -> bool:
+        """Asks for the further samples that an adaptive verdict needs; False: it needs none."""
+        if not question.adaptive:
+            return False
+        pending, requests = job.judge.asked_further(job.pending, question.k, question.adaptive)
+        if requests:
+            job.pending = pending
+            job.handles += [self._own().submit(request) for request in requests]
+        return bool(requests)
+
     def _add(self, job: Job, completion: Completion[Any]) -> bool:
+        if isinstance(job.question, Prompt):
+            return job.pending.add(completion.sample, completion)
         judgment = job.judge.read(completion)
         self._watcher.judgment(judgment)
         if job.on_vote is not None:
@@ -268,6 +322,7 @@ class JudgeLoop:
         judge = job.judge
         guided = judge.meta_rm is not None
         found = conclude(sampled, seed=judge.sampler.seed, k_meta=judge.k_meta, guided=guided)
+        assert isinstance(job.question, Question)
         found = replace(found, id=job.question.example.id)
         self._watcher.example(found)
         return job.settle(found)

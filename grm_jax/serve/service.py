@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 from fastapi import Request
 
-from grm_jax.judging.judgment import Judgment, Refusal, Verdict
+from grm_jax.judging.judgment import Judgment, Refusal, Verdict, check_adaptive
+from grm_jax.judging.principles import GivenPrinciples
+from grm_jax.sampling.request import Completion
+from grm_jax.sampling.strategy import Strategy
 from grm_jax.serve.cohort import Cohorts, Share
 from grm_jax.serve.config import ServeCommand, seconds
 from grm_jax.serve.errors import UNREADABLE, as_refusals, refused
-from grm_jax.serve.job import Job, Question
+from grm_jax.serve.job import Job, Prompt, Question
 from grm_jax.serve.loop import JudgeLoop
 from grm_jax.serve.metrics import Metrics
+from grm_jax.serve.principles import ServedPrinciples
 from grm_jax.text.messages import Example, Message, as_messages
 
 T = TypeVar("T")
@@ -58,6 +62,10 @@ class Service:
         self.loop, self.command, self.metrics = loop, command, metrics
         self.draining = False
         self._asyncio: asyncio.AbstractEventLoop | None = None
+        self._given = None
+        if command.principles is not None:
+            given = GivenPrinciples(command.principles, loop.judge)
+            self._given = ServedPrinciples(given, loop.judge, self.complete)
         wait = seconds("cohort_wait", command.cohort_wait)
         self._cohorts = Cohorts(command.cohort, wait, self._cohort, metrics.cohorts.observe)
 
@@ -81,9 +89,13 @@ class Service:
         reference: str | None = None,
         show_reference: bool = True,
         principles: str | None = None,
+        adaptive: bool | float = False,
         id: str = "",
     ) -> Question:
-        """A question within the limits; what is not given is the server's. Else a 422."""
+        """A question within the limits; what is not given is the server's. Else a 422.
+
+        adaptive: where only the winner counts.
+        """
         limits = self.command.limits
         if len(responses) > limits.responses:
             raise refused(
@@ -94,22 +106,50 @@ class Service:
             raise refused(f"k is {k}; give 1 to {limits.k}.")
         with as_refusals():
             example = Example(prompt, responses, id, reference=reference, principles=principles)
-            strategy = self.command.strategy
-            if temperature is not None and temperature != strategy.temperature:
-                strategy = type(strategy)(temperature, strategy.top_k, strategy.top_p)
-        return Question(example, k, seed, strategy, show_reference)
+            strategy = self.strategy(temperature)
+            check_adaptive(adaptive)
+        if adaptive and self.command.meta_rm is not None:
+            raise refused("adaptive voting counts all its samples, and there is a meta RM here.")
+        return Question(example, k, seed, strategy, show_reference, adaptive)
+
+    def strategy(self, temperature: float | None, top_p: float | None = None) -> Strategy:
+        """The server's strategy, with what a request says otherwise.
+
+        Raises:
+            ValueError: a value out of its range.
+        """
+        said = {"temperature": temperature, "top_p": top_p}
+        given = {name: value for name, value in said.items() if value is not None}
+        return replace(self.command.strategy, **given)
 
     async def begin(
         self, question: Question, on_vote: Callable[[Judgment], None] | None = None
     ) -> Job:
         """Hands a question to the engine's thread; errors are a 422, and Busy."""
-        if not self.loop.ready.is_set():
-            raise refused("the server is warming up: ask again when /ready says so.", 503)
-        self.loop.check_room()
+        self._check_ready()
+        if self._given is not None and question.example.principles is None:
+            example = await self._given.give(question.example)
+            question = replace(question, example=example)
         with as_refusals():
             job = await asyncio.to_thread(self.loop.job, question, on_vote)
         self.loop.submit(job)
         return job
+
+    async def complete(self, prompt: Prompt) -> tuple[Completion[Any], ...]:
+        """The completions of a prompt; a caller that is cancelled gives it up."""
+        self._check_ready()
+        with as_refusals():
+            job = await asyncio.to_thread(self.loop.prompt_job, prompt)
+        self.loop.submit(job)
+        try:
+            return await asyncio.wrap_future(job.result)
+        finally:
+            self.loop.cancel(job)
+
+    def _check_ready(self) -> None:
+        if not self.loop.ready.is_set():
+            raise refused("the server is warming up: ask again when /ready says so.", 503)
+        self.loop.check_room()
 
     async def finish(self, job: Job) -> Verdict:
         """The verdict; a caller that is cancelled gives the job up."""

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from grm_jax.judging.judgment import Judgment, Verdict
+from grm_jax.judging.samples import criteria_from_json
 
-_JUDGMENT = tuple(field.name for field in dataclasses.fields(Judgment))
+_JUDGMENT = tuple(f.name for f in dataclasses.fields(Judgment) if f.name != "criteria")
 _VERDICT = tuple(field.name for field in dataclasses.fields(Verdict))
 
 
 def judgment_to_json(judgment: Judgment) -> dict[str, Any]:
     """All fields of a judgment, its text as well."""
-    return {name: getattr(judgment, name) for name in _JUDGMENT}
+    row = {name: getattr(judgment, name) for name in _JUDGMENT}
+    return row if judgment.criteria is None else row | {"criteria": judgment.criteria}
 
 
 def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
@@ -24,7 +26,7 @@ def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
     row["judgments"] = [judgment_to_json(judgment) for judgment in verdict.judgments]
     row["mean_scores"], row["counted"] = verdict.mean_scores, verdict.counted
     row["invalid_reasons"] = verdict.invalid_reasons
-    return row
+    return row | ({"criteria": verdict.criteria} if verdict.criteria else {})
 
 
 def judgment_from_json(row: Mapping[str, Any]) -> Judgment:
@@ -36,6 +38,7 @@ def judgment_from_json(row: Mapping[str, Any]) -> Judgment:
     values = {name: row[name] for name in _JUDGMENT}
     values["order"] = tuple(row["order"])
     values["scores"] = None if row["scores"] is None else tuple(row["scores"])
+    values["criteria"] = criteria_from_json(row.get("criteria"))
     return Judgment(**values)
 
 

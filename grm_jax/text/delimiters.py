@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import NamedTuple
 
+from grm_jax.text.answer_format import LETTERS
 from grm_jax.text.look_alikes import fold_char
 
 # Whatever a reader, or str.splitlines, takes for the end of a line.
@@ -79,8 +80,7 @@ class Delimiters:
         for line in (line for section in sections for line in section.splitlines()):
             if not re.sub(FIELD, "", line).strip():
                 continue
-            for role in ("user", "assistant"):
-                named = line.replace("{role}", role)
+            for named in _spelled(line):
                 parts = re.sub(FIELD, lambda m: TRUSTED.get(m[1], HOLE), named).split(HOLE)
                 if len(parts) == 1:
                     folded = _fold(parts[0])[0].strip()
@@ -162,6 +162,13 @@ class Delimiters:
                 key += lines[written[last]].key
                 if key in self.line_keys:
                     yield i, written[last]
+
+
+def _spelled(line: str) -> Iterator[str]:
+    """A template's line as it stands in prompts, for every role and letter that it may name."""
+    for role in ("user", "assistant"):
+        for letter in LETTERS if "{letter}" in line else ("",):
+            yield line.replace("{role}", role).replace("{letter}", letter)
 
 
 def _any(patterns: Iterable[str]) -> re.Pattern[str] | None:

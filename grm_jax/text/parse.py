@@ -6,15 +6,23 @@ in the paper's extraction (equation 7), unless it is part of the critique. Aroun
 parser is tolerant; inside it is strict.
 
 Reasons: `no_box`; `box_elsewhere`, there are boxes, but none in the result line; `open_box`, its
-box is not closed; `wrong_count`, not one integer per response; `not_integer`; `out_of_range`.
+box is not closed; `wrong_count`, not one integer per response; `not_integer`; `out_of_range`. Of
+another format (`answer_format`) `no_answer`, `answer_elsewhere`, `open_answer`, `not_a_letter`,
+`not_yes_or_no` and `no_score` as well.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from grm_jax.text.answer_format import (
+    AnswerFormat,
+    find_answer,
+    read_details,
+    read_scores,
+    whole_numbers,
+)
 from grm_jax.text.result_line import Result, find_result
-
-INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
 def _header(names: str) -> re.Pattern[str]:
@@ -28,12 +36,16 @@ ANALYSIS = _header("analysis")
 
 @dataclass(frozen=True)
 class Parsed:
-    """A judgment read: scores in the order shown, or None and then the reason, a short slug."""
+    """A judgment read: scores in the order shown, or None and then the reason, a short slug.
+
+    criteria: for each criterion that a JSON answer scores, a score of each response.
+    """
 
     principles: str
     critique: str
-    scores: tuple[int, ...] | None
+    scores: tuple[float, ...] | None
     reason: str | None = None
+    criteria: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,13 +70,39 @@ def parse_judgment(
 def parse_choice(text: str, n: int, *, label: str = "", cut_off: bool = False) -> Choice:
     """Principles, critique and the choice among n responses, numbered from 1."""
     parsed = parse_judgment(text, 1, 1, n, label=label, cut_off=cut_off)
-    index = parsed.scores[0] - 1 if parsed.scores else None
+    index = int(parsed.scores[0]) - 1 if parsed.scores else None
     return Choice(parsed.principles, parsed.critique, index, parsed.reason)
 
 
 def choice_place(text: str, label: str = "") -> int:
     """Where in an answer that `parse_choice` can read the chosen number begins."""
     box = find_result(text, label).box
+    assert box is not None
+    return box.inside + len(text[box.inside :]) - len(text[box.inside :].lstrip())
+
+
+def parse_answer(
+    text: str, form: AnswerFormat, n: int, low: int = 1, high: int = 10, *, cut_off: bool = False
+) -> Parsed:
+    """Principles, critique and scores of n responses, where the template has a format of its own
+    for the result; see `answer_format`."""
+    result = find_answer(text, form, cut_off=cut_off)
+    scores, reason = read_scores(text, result, form, n, low, high)
+    principles, critique = _sections(text, result.begins)
+    if form.value == "json" and scores is not None:
+        said = read_details(text, result, n)
+        principles, critique = said.principles or principles, said.critique or critique
+        return Parsed(principles, critique, scores, reason, said.criteria)
+    _, _, after = text[: result.begins].partition("<rubric>")
+    rubric, closed, rest = after.partition("</rubric>")
+    if closed and not principles:
+        principles, critique = rubric.strip(), rest.strip()
+    return Parsed(principles, critique, scores, reason)
+
+
+def answer_place(text: str, form: AnswerFormat, *, cut_off: bool = False) -> int:
+    """Where in an answer that `parse_answer` can read its value begins."""
+    box = find_answer(text, form, cut_off=cut_off).box
     assert box is not None
     return box.inside + len(text[box.inside :]) - len(text[box.inside :].lstrip())
 
@@ -79,15 +117,7 @@ def _numbers(
         return None, "open_box"
     inside = text[result.box.inside : result.box.end]
     items = [item.strip() for item in inside.split(",")] if inside.strip() else []
-    if len(items) != count:
-        return None, "wrong_count"
-    if not all(INTEGER.fullmatch(item) for item in items):
-        return None, "not_integer"
-    # Only 20 digits are converted, more than any scale has: Python refuses thousands of them.
-    numbers = tuple(int(item[:20]) for item in items)
-    if not all(low <= number <= high for number in numbers):
-        return None, "out_of_range"
-    return numbers, None
+    return whole_numbers(items, count, low, high)
 
 
 def _sections(text: str, end: int) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from grm_jax import presets
+from grm_jax.text.answer_format import LETTERS, VALUES, AnswerFormat
 from grm_jax.text.delimiters import Delimiters
 from grm_jax.text.messages import Example, Message
 
@@ -28,12 +29,14 @@ SECTIONS = {
         ("conversation", "responses"),
     ),
     "turn": (("role", "content"), ("content",)),
-    "response": (("i", "response"), ("response",)),
+    "response": (("i", "letter", "response"), ("response",)),
     "reference": (("reference",), ("reference",)),
     "principles": (("principles",), ("principles",)),
     "hint": (("label", "strength"), ("label",)),
     "strength": (("strength",), ("strength",)),
     "scale": ((), ()),
+    "answer": ((*VALUES, "box"), ()),
+    "criteria": (("conversation",), ("conversation",)),
 }
 HEADER = re.compile(r"^=== *(\w+) *===[ \t]*$", re.M)
 # A LaTeX command with its argument, which is no field; or a field.
@@ -64,6 +67,11 @@ class Template:
     def high(self) -> int:
         """The highest score that the template asks for."""
         return int(self.sections["scale"].split()[1])
+
+    @cached_property
+    def answer(self) -> AnswerFormat | None:
+        """Where the result stands in an answer; None: in our box."""
+        return AnswerFormat.of(self.sections["answer"])
 
     @cached_property
     def label(self) -> str:
@@ -137,16 +145,18 @@ def load_templates(path: str | Path | None = None) -> Templates:
 
     shared = _sections(BUILT_IN / "blocks.txt") | read("blocks")
     ours = {task: _sections(BUILT_IN / f"{task}.txt") for task in tasks}
-    return Templates(
-        **{
-            task: Template(
-                str(given.get(task, f"{task}.txt")),
-                shared | ours[task] | read(task),
-                chooses=task == "judge",
-            )
-            for task in tasks
-        }
-    )
+
+    def template(task: str) -> Template:
+        own = read(task)
+        sections = shared | ours[task] | own
+        form = AnswerFormat.of(sections["answer"])
+        # A model that knows a prompt of its own, and our box, knows no other question.
+        if "prompt" in own and form is None and "criteria" not in {*own, *read("blocks")}:
+            del sections["criteria"]
+        chooses = form.chooses if form else task == "judge"
+        return Template(str(given.get(task, f"{task}.txt")), sections, chooses)
+
+    return Templates(**{task: template(task) for task in tasks})
 
 
 def without_principles(own: Path | None) -> Path:
@@ -208,6 +218,11 @@ def _check_section(where: str, name: str, text: str) -> None:
     for field in needed:
         if field not in used:
             raise ValueError(f"{where}: the field {{{field}}} is missing; there are {listed}")
+    if name == "answer":
+        try:
+            AnswerFormat.of(text)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
     if name == "scale":
         scale = text.split()
         if len(scale) != 2 or not all(map(str.isdecimal, scale)) or int(scale[0]) >= int(scale[1]):
@@ -230,6 +245,11 @@ def render(
     if binary and example.n > 1:
         raise ValueError(
             f"{template.name} scores one response with 0 or 1, and there are {example.n}"
+        )
+    if template.answer is not None and template.answer.one and example.n > 1:
+        raise ValueError(
+            f"{template.name} asks about one response at a time, and there are {example.n}: "
+            "give them one by one"
         )
     if template.chooses and example.n < 2:
         raise ValueError(
@@ -265,7 +285,7 @@ def render(
             for turn in example.prompt
         ),
         responses="\n".join(
-            template.fill("response", i=str(i), response=quote(response))
+            template.fill("response", i=str(i), letter=_letter(i), response=quote(response))
             for i, response in enumerate(example.responses, 1)
         ),
         n=str(example.n),
@@ -282,6 +302,10 @@ def render_meta(example: Example, template: Template, judgment: str) -> list[Mes
     # A response may have talked the judge into writing delimiters.
     answer = template.delimiters.quote(judgment)
     return [*render(example, template), Message("assistant", answer)]
+
+
+def _letter(i: int) -> str:
+    return LETTERS[i - 1] if i <= len(LETTERS) else str(i)
 
 
 def _hint(example: Example, template: Template) -> str:

@@ -24,6 +24,8 @@ TAG = re.compile(r"<[^<>\n]{1,40}>")
 QUOTE = re.compile(r"['„‘«»「『][^\w\n]{0,4}$")
 SECTION = re.compile(r"^[#>*_\- \t]*(?:specific criteria|analysis)[*_ \t]*:", re.I | re.M)
 SENTENCE = re.compile(r"[.!?]\s")
+# The same, or the end of an element such as </eval>.
+PART = re.compile(rf"{SENTENCE.pattern}|</[^<>\n]{{1,40}}>")
 # "The overall scores are", "So", "Final answer:".
 STATES = re.compile(
     r"scor|\brat(?:e|ed|ing)|choice|\bchoose|\bbest\b|\bbetter\b|\boverall\b|verdict"
@@ -74,6 +76,18 @@ def find_result(text: str, label: str = "", *, cut_off: bool = False) -> Result:
     if box and not (found and box.start < _section_end(text, found)):
         return Result(box, True, box.start)
     return Result(box, True, found.start() if found else len(text))
+
+
+def states_result(text: str, box: Box) -> bool:
+    """Whether the text ends with this box, where boxes have no label: it begins its line, follows a
+    finished sentence, or ends one that states a result; and is not quoted."""
+    lead = text[box.line : box.start]
+    if not _ends(text, box) or _quoted(text, box.line, box) or lead.lstrip().startswith(">"):
+        return False
+    sentence = PART.split(lead)[-1]
+    if not WORD.search(sentence):
+        return True
+    return bool(STATES.search(sentence)) and not REPORTS.search(sentence)
 
 
 def _last(

@@ -70,6 +70,35 @@ def test_a_second_run_does_only_what_is_missing(rows: Path, tmp_path: Path, caps
     assert output.read_text().splitlines() == again
 
 
+def test_principles_are_given_and_what_they_saved_is_told(
+    rows: Path, tmp_path: Path, capsys
+) -> None:
+    """Whatever judges and whoever rates: the meta RM too knows no place for them."""
+    output, folder = tmp_path / "verdicts.jsonl", tmp_path / "principles"
+    asked = ("--input", rows, "--output", output, "--principles", folder)
+    assert judge(*asked, "--meta-rm", "tiny-meta") == 0
+    told = capsys.readouterr().err
+    # "pair" and "one" ask the same; "long" cannot be asked.
+    assert "given to 6 judgments" in told
+    assert "written for 2 queries" in told
+    found = read(output)
+    for name in ("good", "pair", "one"):
+        written = {judgment["principles"] for judgment in found[name]["judgments"]}
+        assert len(written) == 1
+    assert found["pair"]["judgments"][0]["principles"] in written
+    assert "room for" in found["long"]["error"]
+    assert judge(*asked, "--meta-rm", "tiny-meta") == 0, "the folder may have grown"
+    rubric = tmp_path / "rubric.txt"
+    rubric.write_text("accuracy (8)")
+    assert judge(*asked[:4], "--principles", rubric) == 2
+    output.unlink()
+    assert judge(*asked[:4], "--principles", rubric, "--adaptive", "true") == 0
+    principles = {
+        j["principles"] for row in read(output).values() for j in row.get("judgments", ())
+    }
+    assert principles == {"accuracy (8)"}
+
+
 def test_other_settings_do_not_mix_into_a_file(rows: Path, tmp_path: Path, capsys) -> None:
     output = tmp_path / "verdicts.jsonl"
     assert judge("--input", rows, "--output", output) == 0

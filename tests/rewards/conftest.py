@@ -34,6 +34,9 @@ class Worth:
             else:
                 yield conclude(Sampled(example, tuple(self._judgments(example, k))), seed=0)
 
+    def opening(self, example: Example) -> tuple[int, ...]:
+        return (1, 2, 3) if example.principles else ()
+
     def _judgments(self, example: Example, k: int) -> Iterator[Judgment]:
         scores = tuple(int(response.split()[-1]) for response in example.responses)
         for sample in range(k):

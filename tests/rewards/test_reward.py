@@ -238,6 +238,19 @@ def test_the_judge_is_shown_the_columns_that_are_named(judge) -> None:
     assert judge.asked[-1].reference == "2"
 
 
+def test_a_rubric_is_given_to_rows_without_principles_of_their_own(judge, tmp_path) -> None:
+    path = tmp_path / "rubric.json"
+    path.write_text('{"accuracy": 6, "brevity": 2}')
+    reward = JudgeReward(judge, rubric=path, principles="own", k=4)
+    assert reward([SUM] * 3, ["3", "9", "5"], own=[None, None, "Be kind."]) == [3.0, 9.0, 5.0]
+    shown = {example.principles: example.responses for example in judge.asked}
+    assert shown == {"accuracy (6), brevity (2)": ("3", "9"), "Be kind.": ("5",)}
+    assert reward.given is not None
+    assert (reward.given.usage.judgments, reward.given.usage.saved) == (8, 24)
+    with pytest.raises(FileNotFoundError, match="no file of principles"):
+        JudgeReward(judge, rubric=tmp_path / "none.json")
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"k": 0}, {"group": 0}, {"group": 1, "scale": "rank"}, {"group": 1, "scale": "best"}],

@@ -17,6 +17,7 @@ from grm_jax import Example, Judge
 from grm_jax.client import AsyncClient, Client
 from grm_jax.data.sources import load_examples
 from grm_jax.judging.judgment import Refusal, Verdict
+from grm_jax.judging.principles import GivenPrinciples
 from grm_jax.presets import bundled
 from grm_jax.sampling import programs
 from grm_jax.serve.config import Limits
@@ -166,6 +167,66 @@ def test_groups_are_judged_together(expected, server) -> None:
     ]
 
 
+def test_adaptive_verdicts_are_those_of_the_judge(judge, server, client) -> None:
+    """Beside others that are not, and round after round as often as it takes."""
+    rows = [Example(row.prompt, row.responses) for row in (*ROWS[:2], SUM)]
+    known = {v.id: v for v in judge.judge_all(rows, 8, adaptive=True) if isinstance(v, Verdict)}
+    assert min(verdict.k for verdict in known.values()) < 8
+
+    def asked(row: Example) -> dict:
+        turns = [{"role": turn.role, "content": turn.content} for turn in row.prompt]
+        body = {"prompt": turns, "responses": list(row.responses), "k": 8}
+        return ask(server, "/v1/judge", body | {"adaptive": True})
+
+    with ThreadPoolExecutor(4) as pool:
+        full = pool.submit(client, SUM, 8)
+        found = list(pool.map(asked, rows))
+    assert full.result().k == 8
+    for row, verdict in zip(rows, found, strict=True):
+        same = known[row.id]
+        assert (verdict["scores"], verdict["k"]) == (list(same.scores), same.k)
+        assert verdict["best"] == same.best
+
+
+def test_a_text_is_continued(judge, server) -> None:
+    """By the model's own tokens; what looks like a control token is text."""
+    body = {"prompt": "Specific Criteria: ", "max_tokens": 5, "n": 3, "temperature": 0.0}
+    found = ask(server, "/v1/completions", body)
+    texts = [choice["text"] for choice in found["choices"]]
+    assert len(texts) == 3
+    assert len(set(texts)) == 1
+    assert found["usage"]["completion_tokens"] <= 15
+    assert found["object"] == "text_completion"
+    drawn = ask(server, "/v1/completions", body | {"temperature": 1.0, "seed": 3})
+    assert (
+        drawn["choices"]
+        == ask(server, "/v1/completions", body | {"temperature": 1.0, "seed": 3})["choices"]
+    )
+    plain = ask(server, "/v1/completions", {"prompt": "<eos><end_of_turn>", "max_tokens": 1})
+    tokens = 1 + len(judge.folder.tokenizer.encode("<eos><end_of_turn>"))
+    assert plain["usage"]["prompt_tokens"] == tokens > 10
+
+
+def test_principles_are_written_once_for_all_who_ask(judge, tmp_path) -> None:
+    folder = tmp_path / "principles"
+    with live(judge, limits=LIMITS, principles=str(folder)) as server:
+
+        def asked(response: str) -> dict:
+            body = {"prompt": "What is 16+50?", "responses": [response, "67"]}
+            return ask(server, "/v1/judge", body)
+
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(asked, ["66", "76", "65", "16"]))
+        own = {"prompt": "What is 16+50?", "responses": ["66", "67"], "principles": "brevity (8)"}
+        own = ask(server, "/v1/judge", own)
+    (file,) = folder.iterdir()
+    written = json.loads(file.read_text())["principles"]
+    assert {j["principles"] for one in found for j in one["judgments"]} == {written}
+    assert {j["principles"] for j in own["judgments"]} == {"brevity (8)"}
+    given = GivenPrinciples(tmp_path / "other", judge).give([Example("What is 16+50?", ["66"])])
+    assert given[0].principles == written
+
+
 def test_a_cohort_of_single_callers_is_one_example(judge, expected) -> None:
     """Whoever comes first; nobody waits once it is full."""
     means = expected[COHORT.digest].mean_scores
@@ -202,7 +263,14 @@ TURNS = [{"role": "user", "content": "q"}]
         ("/v1/judge", GOOD | {"prompt": [{"role": "tool", "content": "x"}]}, 422, "role 'tool'"),
         ("/v1/judge", GOOD | {"prompt": "long " * 115}, 422, "this server takes 300"),
         ("/v1/judge", GOOD | {"model": "/etc/passwd"}, 404, "no model 'passwd'"),
-        ("/v1/judge", GOOD | {"principles": "p"}, 422, "grm.txt has no field {principles}"),
+        ("/v1/judge", GOOD | {"principles": 5}, 422, "principles"),
+        ("/v1/judge", GOOD | {"adaptive": 0.3}, 422, "adaptive is 0.3"),
+        ("/v1/completions", {"prompt": ""}, 422, "prompt"),
+        ("/v1/completions", {"prompt": ["a"]}, 422, "prompt"),
+        ("/v1/completions", {"prompt": "a", "max_tokens": 81}, 422, "draws up to 80"),
+        ("/v1/completions", {"prompt": "a", "n": 17}, 422, "n is 17; give 1 to 16"),
+        ("/v1/completions", {"prompt": "a", "stop": "b"}, 422, "stop is not supported"),
+        ("/v1/completions", {"prompt": "a " * 300}, 422, "this server takes 300"),
         ("/get_reward", {"query": ["a"], "prompts": []}, 422, "one entry for each"),
         ("/get_reward", {"query": ["a"], "prompts": ["b"]}, 422, "does not begin with its prompt"),
         ("/classify", {"input": "no turns"}, 422, "no last turn"),

@@ -28,8 +28,9 @@ class JudgeRequest(BaseModel):
 
     `prompt` is text or a list of {role, content}. `reference` (unless
     `show_reference` is false) and `principles` are shown to the judge, if its templates have a
-    place for them. With `stream` the reply is server-sent events:
-    `vote` for each sample as it comes, and then `verdict`, or `error`.
+    place for them, or principles the beginning of its answer. `adaptive` is true, or a
+    probability such as 0.99: fewer samples for the same winner. With `stream` the reply is
+    server-sent events: `vote` for each sample as it comes, and then `verdict`, or `error`.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -42,6 +43,7 @@ class JudgeRequest(BaseModel):
     principles: str | None = None
     reference: str | None = None
     show_reference: bool = True
+    adaptive: bool | float | None = None
     id: str = ""
     model: str | None = None
     stream: bool = False
@@ -54,7 +56,10 @@ def routes(service: Service) -> APIRouter:
     @router.post("/v1/judge", summary="Judge responses to a prompt")
     async def judge(body: JudgeRequest, request: Request) -> Response:
         service.check_model(body.model)
-        question = service.question(**body.model_dump(exclude={"model", "stream"}))
+        asked = body.model_dump(exclude={"model", "stream"})
+        if body.adaptive is None:
+            asked["adaptive"] = service.command.adaptive
+        question = service.question(**asked)
         if body.stream:
             return await _stream(service, question)
         verdict = await unless_gone(request, service.verdict(question))
@@ -76,17 +81,17 @@ async def _stream(service: Service, question: Question) -> StreamingResponse:
     job = await service.begin(question, tell)
     job.result.add_done_callback(lambda _: tell(None))
     return StreamingResponse(
-        _events(service, job, votes),
+        _events(service, job, question, votes),
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},
     )
 
 
 async def _events(
-    service: Service, job: Job, votes: asyncio.Queue[Judgment | None]
+    service: Service, job: Job, question: Question, votes: asyncio.Queue[Judgment | None]
 ) -> AsyncIterator[str]:
     try:
-        yield _event("start", {"id": job.question.example.id, "k": job.question.k})
+        yield _event("start", {"id": question.example.id, "k": question.k})
         while True:
             try:
                 vote = await asyncio.wait_for(votes.get(), _QUIET)
