@@ -10,16 +10,19 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 
+from grm_jax import __version__
 from grm_jax.paths import expanded
 from grm_jax.processes import from_first, say
 from grm_jax.text.json_line import plain
@@ -248,7 +251,7 @@ def _check_mark(mark: Path, path: Path, made: Made, *, compare: bool) -> None:
     """Raises ValueError if the mark is not ours, or (where to `compare`) says something else."""
     if not mark.exists():
         return
-    settings, facts = _read_mark(mark, path)
+    settings, facts = read_mark(mark, path)
     command = facts.get("command")
     if command is None and not set(settings) <= set(made.settings):
         raise ValueError(
@@ -282,7 +285,7 @@ def _check_mark(mark: Path, path: Path, made: Made, *, compare: bool) -> None:
         )
 
 
-def _read_mark(mark: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_mark(mark: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings in a mark, and what else it says."""
     try:
         text = mark.read_text(encoding="utf-8")
@@ -303,7 +306,8 @@ def _read_mark(mark: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _write_mark(mark: Path, made: Made) -> None:
-    facts = {"command": made.command, "reads": dict(made.reads)}
+    versions = {"python": platform.python_version(), "grm_jax": __version__, "jax": version("jax")}
+    facts = {"command": made.command, "versions": versions, "reads": dict(made.reads)}
     comment = "".join(FACT + line for line in _yaml(facts).splitlines(True))
     head = (
         f"# The settings of this output, for --config. Leave the lines with {FACT.strip()} alone.\n"
