@@ -118,22 +118,20 @@ def _head(kind: str, base: str | None, record: RunRecord | None) -> dict[str, An
 
 
 def _use(name: str, kind: str) -> list[str]:
-    if kind == "meta":
-        return ["```", f"grm judge --meta-rm {name} --input rows.jsonl", "```"]
-    return (
-        [
-            "```python",
-            "from grm_jax import Example, Judge",
-            "",
-            f'judge = Judge.load("{name}")',
-            'verdict = judge(Example(prompt="What is 37+45?", responses=["82", "81"]), k=8)',
-            "```",
-            "",
-            f"or `grm judge --model {name} --input rows.jsonl`.",
-        ]
-        if kind in ("grm", "judge")
-        else ["```", f"grm judge --model {name} --input rows.jsonl", "```"]
-    )
+    option = "--meta-rm" if kind == "meta" else "--model"
+    command = ["```", f"grm judge {option} {name} --input rows.jsonl", "```"]
+    if kind not in ("grm", "judge"):
+        return command
+    return [
+        "```python",
+        "from grm_jax import Example, Judge",
+        "",
+        f'judge = Judge.load("{name}")',
+        'verdict = judge(Example(prompt="What is 37+45?", responses=["82", "81"]), k=8)',
+        "```",
+        "",
+        *command,
+    ]
 
 
 def _training(record: RunRecord) -> list[str]:
