@@ -73,10 +73,10 @@ def make_step(
         grads = jax.tree.map(lambda g: g / count, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        loss, norm = value / count, optax.tree.norm(grads)
-        good = jnp.isfinite(loss) & jnp.isfinite(norm)
+        mean, norm = value / count, optax.tree.norm(grads)
+        good = jnp.isfinite(mean) & jnp.isfinite(norm)
         metrics = {
-            LOSS: loss,
+            LOSS: mean,
             "train/grad_norm": norm,
             "train/learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
             SKIPPED: 1.0 - good,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -22,7 +23,7 @@ from grm_jax.models.adapter import Adapter
 from grm_jax.models.adapter_files import read_adapter, write_adapter
 from grm_jax.models.hf_config import config_from_hf
 from grm_jax.models.hf_folder import ADAPTER, ADAPTER_WEIGHTS
-from grm_jax.sharding import DECODE_RULES, TRAIN_RULES, make_mesh, shardings_of
+from grm_jax.sharding import TRAIN_RULES, make_mesh, shardings_of
 from tests.models.conftest import SIZES, randomise
 
 TOLERANCE = 1e-4
@@ -150,9 +151,12 @@ def test_a_scalar_head_is_saved_with_the_adapter(make_hf, rows, run_hf, error_of
     write_adapter(tmp_path, adapter, trained, str(folder))
     assert config_from_hf(tmp_path)[1] == "scalar"
     tokens, positions = rows([11, 5])
-    score = lambda model, params: model.score(  # noqa: E731
-        params, model.hidden(params, tokens, positions), positions
-    )
+
+    @partial(jax.jit, static_argnums=0)
+    def score(model, params):
+        at = jnp.asarray(positions)
+        return model.score(params, model.hidden(params, jnp.asarray(tokens), at), at)
+
     ours = score(adapter.model, adapter.join(params, trained))
     again, loaded = hf.load_folder(tmp_path)
     assert again == adapter.model
@@ -162,26 +166,6 @@ def test_a_scalar_head_is_saved_with_the_adapter(make_hf, rows, run_hf, error_of
     classifier.load_state_dict(module.state_dict(), strict=False)
     theirs = run_hf(load_peft(classifier, tmp_path), tokens, positions).logits[:, 0]
     assert error_of(ours, theirs) < TOLERANCE
-
-
-def test_the_gradient_is_that_of_a_whole_model_through_the_sum(bases, rows):
-    """dA and dB by the chain rule from the gradient of the merged weights."""
-    adapter, params, trained = adapter_of(bases["gemma-2"][1])
-    tokens, positions = rows([11, 5])
-
-    def loss(params):
-        return jnp.sum(jnp.sin(adapter.model.hidden(params, tokens, positions)))
-
-    got = jax.jit(jax.grad(lambda t: loss(adapter.join(params, t))))(trained)
-
-    @jax.jit
-    def by_hand(trained):
-        into, pull = jax.vjp(lambda t: merged(adapter.join(params, t), "float32"), trained)
-        return pull(jax.grad(loss)(into))[0]
-
-    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(by_hand(trained)), strict=True):
-        scale = jnp.abs(other).max()
-        np.testing.assert_allclose(one / scale, other / scale, atol=1e-5)
 
 
 def test_a_new_adapter_changes_nothing_and_is_as_large_as_it_says(bases, rows):
@@ -203,7 +187,8 @@ def test_an_adapter_on_a_mesh_is_the_same(bases, tmp_path):
     write_adapter(tmp_path, adapter, trained, str(folder))
     _, alone = hf.load_folder(tmp_path)
     mesh = make_mesh(MeshConfig(2, 2, 2))
-    _, spread = hf.load_folder(tmp_path, mesh, DECODE_RULES)
+    rules = {**TRAIN_RULES, "vocab": None}  # 97 entries
+    _, spread = hf.load_folder(tmp_path, mesh, rules)
     jax.tree.map(np.testing.assert_array_equal, alone, spread)
     shardings = shardings_of(adapter.axes(), mesh, TRAIN_RULES)
     own = shardings_of(adapter.model.axes(), mesh, TRAIN_RULES)["pairs"]["local"]

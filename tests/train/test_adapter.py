@@ -8,7 +8,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint.experimental.v1 as ocp
 import pytest
+from safetensors.numpy import load_file
 
 from grm_jax.data.config import BatchConfig, ItemsConfig
 from grm_jax.judging.folder import load_model_folder
@@ -19,7 +21,6 @@ from grm_jax.models.config import Gemma2Config
 from grm_jax.models.hf_folder import ADAPTER, ADAPTER_WEIGHTS
 from grm_jax.models.model import Model
 from grm_jax.presets import bundled
-from grm_jax.text.messages import Example
 from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train import grpo, scalar, sft
 from grm_jax.train.compute import ComputeConfig
@@ -36,13 +37,12 @@ from tests.devices import one_device
 from tests.train.pairs import Pair, change
 
 LORA = AdapterConfig(rank=2, alpha=4.0)
-STEPS = {"first": 2, "second": 3}
+STEPS = {"first": 4, "second": 1}
 SHARED = {
     "checkpoint": CheckpointConfig(every=2),
     "compute": ComputeConfig(mesh=MeshConfig(1, 1, 1)),
     "export": ExportConfig(max_new_tokens=16),
 }
-EXAMPLE = Example(prompt="What is 37+45?", responses=["82", "81"])
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,11 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cfg(base, tmp_path_factory):
-    optimizer = OptimizerConfig(1e-2, warmup_steps=1)
-    stages = {name: StageConfig(steps, optimizer=optimizer) for name, steps in STEPS.items()}
+    rates = {"first": 0.05, "second": 1e-30}  # which is too small to change anything
+    stages = {
+        name: StageConfig(steps, optimizer=OptimizerConfig(rates[name], schedule="constant"))
+        for name, steps in STEPS.items()
+    }
     output = str(tmp_path_factory.mktemp("whole"))
     run = RunConfig(output, str(base), adapter=LORA)
     return Pair(run, SFTConfig(stages, batch=BatchConfig(8, 96), **SHARED))
@@ -83,51 +86,53 @@ def test_the_folder_is_an_adapter_in_pefts_layout_that_a_judge_loads(whole, base
     settings = json.loads((whole / ADAPTER).read_text())
     assert settings["base_model_name_or_path"] == str(base)
     assert (settings["r"], settings["lora_alpha"]) == (2, 4)
-    loaded, plain = load_model_folder(whole), load_model_folder(base)
+    loaded, plain = Judge.load(whole).folder, load_model_folder(base)
     assert loaded.max_new_tokens == 16
     for name, weight in loaded.params["pairs"]["local"].items():
         same = np.array_equal(weight, plain.params["pairs"]["local"][name])
         assert same == name.endswith("norm"), name
-    verdict = Judge.load(whole)(EXAMPLE, k=1)
-    assert len(verdict.judgments) == 1
 
 
 def test_it_learns_and_the_second_stage_begins_where_the_first_ended(whole):
-    rows = [read_metrics(whole.parent / name / "metrics.jsonl") for name in STEPS]
-    losses = [row["train/loss"] for stage in rows for row in stage]
-    assert len(losses) == sum(STEPS.values())
+    losses = [row["train/loss"] for row in read_metrics(whole.parent / "first" / "metrics.jsonl")]
+    assert len(losses) == STEPS["first"]
     assert losses[-1] < losses[0]
-    assert rows[1][0]["train/loss"] < losses[0]
+    tensors, kept = _tensors(whole), _kept(whole.parent / "first")
+    assert {array.shape for array in tensors.values()} == {
+        array.shape[1:] for array in jax.tree.leaves(kept)
+    }
+    name = "base_model.model.model.layers.1.mlp.down_proj.lora_B.weight"
+    assert np.any(tensors[name])
+    np.testing.assert_array_equal(tensors[name], kept["pairs"]["global"]["down"]["b"][0])
 
 
 def test_only_the_adapter_and_its_moments_are_kept(whole):
-    kept = sum(f.stat().st_size for f in (whole.parent / "second").rglob("*") if f.is_file())
-    adapter = (whole / ADAPTER_WEIGHTS).stat().st_size
-    assert adapter < kept
-    import orbax.checkpoint.experimental.v1 as ocp
-
-    step = whole.parent / "second" / "checkpoints" / str(STEPS["second"])
+    numbers = sum(x.size for x in _tensors(whole).values())
+    step = whole.parent / "first" / "checkpoints" / str(STEPS["first"])
     tree = ocp.checkpointables_metadata(str(step)).metadata
-    sizes = {name: sum(np.prod(x.shape) for x in jax.tree.leaves(tree[name])) for name in tree}
-    numbers = sizes["params"]
-    assert numbers == sum(x.size for x in _tensors(whole).values())
-    assert 2 * numbers <= sizes["rest"] < 2 * numbers + 10
+    arrays = lambda name: [x for x in jax.tree.leaves(tree[name]) if hasattr(x, "shape")]  # noqa: E731
+    assert sum(np.prod(x.shape) for x in arrays("params")) == numbers
+    moments = sum(np.prod(x.shape) for x in arrays("rest"))
+    assert 2 * numbers <= moments < 2 * numbers + 10
+
+
+def _kept(stage):
+    """The adapter in the newest checkpoint of a stage."""
+    step = max((stage / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    return ocp.load_checkpointables(str(step))["params"]
 
 
 def _tensors(folder):
-    from safetensors.numpy import load_file
-
     return load_file(folder / ADAPTER_WEIGHTS)
 
 
 def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(whole, cfg, tmp_path, monkeypatch):
-    """In its second stage, which begins with the adapter of the first."""
     again, written, log = change(cfg, output=str(tmp_path / "run")), [], Tracker.log
 
     def log_and_be_told(self, step, numbers, samples):
         log(self, step, numbers, samples)
         written.append(step)
-        if len(written) == STEPS["first"] + 1:
+        if len(written) == STEPS["first"] - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with one_device():
