@@ -13,16 +13,15 @@ import os
 import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 
-from grm_jax import __version__
 from grm_jax.paths import expanded
 from grm_jax.processes import from_first, say
 from grm_jax.text.json_line import plain
@@ -306,13 +305,20 @@ def read_mark(mark: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _write_mark(mark: Path, made: Made) -> None:
-    versions = {"python": platform.python_version(), "grm_jax": __version__, "jax": version("jax")}
-    facts = {"command": made.command, "versions": versions, "reads": dict(made.reads)}
+    facts = {"command": made.command, "versions": _versions(), "reads": dict(made.reads)}
     comment = "".join(FACT + line for line in _yaml(facts).splitlines(True))
     head = (
         f"# The settings of this output, for --config. Leave the lines with {FACT.strip()} alone.\n"
     )
     write_whole(mark, head + comment + _yaml(plain(made.settings)))
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("grm-jax", "jax"):
+        with suppress(PackageNotFoundError):  # a checkout that is not installed
+            found[name] = version(name)
+    return found
 
 
 def _yaml(value: Any) -> str:

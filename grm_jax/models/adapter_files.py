@@ -74,13 +74,18 @@ def read_settings(folder: Path) -> AdapterSettings:
                 "Merge the adapter into its model with peft (merge_and_unload, save_pretrained), "
                 "and give that folder."
             )
-    rank, alpha = raw.get("r"), raw.get("lora_alpha")
-    for key, value in (("r", rank), ("lora_alpha", alpha)):
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 < value < math.inf or (key == "r" and value != int(value)):
-            raise ValueError(f"{path}: {key} must be a number above 0, but is {value!r}.")
-    rank, alpha = int(rank or 0), float(alpha or 0)
+    rank, alpha = (_number(raw, key, path) for key in ("r", "lora_alpha"))
+    if rank != int(rank):
+        raise ValueError(f"{path}: r must be a whole number, but is {rank!r}.")
+    rank, alpha = int(rank), float(alpha)
     return AdapterSettings(rank, alpha, alpha / (rank**0.5 if raw.get("use_rslora") else rank))
+
+
+def _number(raw: Mapping[str, Any], key: str, path: Path) -> int | float:
+    value = raw.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise ValueError(f"{path}: {key} must be a number above 0, but is {value!r}.")
+    return value
 
 
 def merge_folder(
