@@ -10,10 +10,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +250,7 @@ def _check_mark(mark: Path, path: Path, made: Made, *, compare: bool) -> None:
     """Raises ValueError if the mark is not ours, or (where to `compare`) says something else."""
     if not mark.exists():
         return
-    settings, facts = _read_mark(mark, path)
+    settings, facts = read_mark(mark, path)
     command = facts.get("command")
     if command is None and not set(settings) <= set(made.settings):
         raise ValueError(
@@ -282,7 +284,7 @@ def _check_mark(mark: Path, path: Path, made: Made, *, compare: bool) -> None:
         )
 
 
-def _read_mark(mark: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_mark(mark: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings in a mark, and what else it says."""
     try:
         text = mark.read_text(encoding="utf-8")
@@ -303,12 +305,20 @@ def _read_mark(mark: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _write_mark(mark: Path, made: Made) -> None:
-    facts = {"command": made.command, "reads": dict(made.reads)}
+    facts = {"command": made.command, "versions": _versions(), "reads": dict(made.reads)}
     comment = "".join(FACT + line for line in _yaml(facts).splitlines(True))
     head = (
         f"# The settings of this output, for --config. Leave the lines with {FACT.strip()} alone.\n"
     )
     write_whole(mark, head + comment + _yaml(plain(made.settings)))
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("grm-jax", "jax"):
+        with suppress(PackageNotFoundError):  # a checkout that is not installed
+            found[name] = version(name)
+    return found
 
 
 def _yaml(value: Any) -> str:

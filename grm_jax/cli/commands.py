@@ -206,6 +206,27 @@ class CompareCommand:
 
 
 @dataclass(frozen=True)
+class ExportCommand:
+    """Write a model as a folder to publish, for transformers, vLLM and grm_jax.
+
+    It holds the weights, the tokenizer with its chat template, the settings of generation, prompt
+    templates, and a model card (README.md) that says what the run was trained on, with which
+    settings, versions and seed.
+
+    Args:
+        model: The folder of a finished run, of a model, or of an adapter; a bundled model; or a hub
+            id.
+        output: The folder to write.
+        merge_adapter: Write the whole model, with the adapter merged into its weights, in the place
+            of an adapter.
+    """
+
+    model: str
+    output: str
+    merge_adapter: bool = False
+
+
+@dataclass(frozen=True)
 class MathPairsConfig:
     """Pairs of a right and a wrong answer, as the paper makes them of MATH: a model answers each
     problem several times, and its final answers are matched with the gold one by a rule.
@@ -287,6 +308,7 @@ OPTIONS: dict[str, Any] = {
     "serve": ServeCommand,
     "compare": CompareCommand,
     "train": STAGES,
+    "export": ExportCommand,
     "data": {"math-pairs": MathPairsConfig, "real": RealDataConfig},
     "experiment": EXPERIMENTS,
     "aot": AotCommand,

@@ -19,7 +19,7 @@ from grm_jax.judging.kinds import KINDS, Kind
 from grm_jax.judging.kinds import Learns as Learns
 from grm_jax.mesh import MeshConfig
 from grm_jax.models import hf
-from grm_jax.models.hf_folder import find_folder
+from grm_jax.models.hf_folder import find_folder, tokenizer_folder
 from grm_jax.models.model import Model
 from grm_jax.models.quantized import quantized
 from grm_jax.models.transformer import Params
@@ -88,7 +88,7 @@ def load_model_folder(
     if mesh is None and several():
         mesh = MeshConfig()
     devices = make_mesh(mesh) if mesh is not None else None
-    words = Tokenizer.load(tokenizer or path)
+    words = Tokenizer.load(tokenizer or tokenizer_folder(path))
     settings = read_settings(path)
     expected = settings.get("tokenizer_sha256")
     if expected is not None and words.sha256 != expected:

@@ -8,6 +8,7 @@ from typing import Any
 
 from grm_jax.fingerprint import fingerprint
 from grm_jax.judging.folder import BUNDLED, bundled, model_path
+from grm_jax.models.hf_folder import base_source, is_adapter
 from grm_jax.paths import expanded
 
 MODELS = ("model", "models", "start", "critic", "meta_rm")
@@ -33,6 +34,9 @@ def made_from(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, 
             continue
         if path.exists():
             hashes[dotted] = fingerprint(path)
+            if name in MODELS and is_adapter(path):
+                base = made_from({name: base_source(path)}, names)
+                hashes |= {f"{dotted}.base": mark for mark in base.values()}
         elif name in MODELS and re.fullmatch(r"[\w.-]+/[\w.-]+", value):
             hashes[dotted] = model_path(value).name
     return hashes

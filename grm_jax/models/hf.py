@@ -7,9 +7,7 @@ tensor, so the host never holds much more than one copy.
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -17,24 +15,25 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, SingleDeviceSharding
 
+from grm_jax.models.adapter_files import merge_folder
 from grm_jax.models.config import FAMILIES
 from grm_jax.models.hf_config import config_from_hf, config_to_hf
-from grm_jax.models.hf_folder import TOKENIZER_FILES, find_folder
+from grm_jax.models.hf_folder import base_folder, find_folder, is_adapter
 from grm_jax.models.hf_layout import EMBEDDING, HEAD, Place, places, text_tensors, with_shapes
 from grm_jax.models.hf_tensors import (
     Outgoing,
     Stored,
+    fetched,
     not_finite,
     split_into_files,
     survey,
     write_files,
 )
+from grm_jax.models.hf_words import new_folder, write_json, write_words
 from grm_jax.models.model import Model
 from grm_jax.models.transformer import Params
-from grm_jax.processes import is_first, wait
 from grm_jax.sharding import DECODE_RULES, Rules, check_divisible, shardings_of
 from grm_jax.text.tokenizer import Tokenizer
 
@@ -55,6 +54,8 @@ def load_folder(
 ) -> tuple[Model, Params]:
     """Reads a folder of one of our families, or a hub id, into a Model and its weights.
 
+    Where it is an adapter, its model is read, and the adapter merged into that one's weights.
+
     With `mesh` each weight is laid out by `rules`, otherwise all are on the default device.
     `param_dtype` is what they are kept in (None: as stored), `dtype` what activations are
     computed in (None: `param_dtype`).
@@ -66,11 +67,12 @@ def load_folder(
             weights.
     """
     folder = find_folder(source)
+    if is_adapter(folder):
+        whole = load_folder(base_folder(folder), mesh, rules, dtype, param_dtype)
+        return merge_folder(folder, *whole, mesh, rules)
     config, head = config_from_hf(folder)
     tensors = text_tensors(FAMILIES[config.family], survey(folder))
-    if param_dtype is None:
-        stored = tensors[EMBEDDING].dtype if EMBEDDING in tensors else ""
-        param_dtype = STORED_DTYPES.get(stored, "float32")
+    param_dtype = param_dtype or _stored_dtype(tensors)
     model = Model(config, head, dtype or param_dtype, param_dtype)
     abstract, where = model.abstract(), places(config, head)
     _check_tensors(folder, tensors, where, abstract)
@@ -95,6 +97,17 @@ def load_folder(
         return jax.make_array_from_callback(leaf.shape, sharding, read, leaf.dtype)
 
     return model, jax.tree.map(load, where, abstract, shardings)
+
+
+def stored_dtype(folder: Path) -> str:
+    """What the weights of a folder are kept in where nothing else is asked for."""
+    config, _ = config_from_hf(folder)
+    return _stored_dtype(text_tensors(FAMILIES[config.family], survey(folder)))
+
+
+def _stored_dtype(tensors: Mapping[str, Stored]) -> str:
+    stored = tensors[EMBEDDING].dtype if EMBEDDING in tensors else ""
+    return STORED_DTYPES.get(stored, "float32")
 
 
 def _check_tensors(
@@ -197,33 +210,17 @@ def save_folder(
         FileExistsError: `folder` is a file, or holds files and no model.
         FileNotFoundError: the folder of the tokenizer or of the templates is not there.
     """
-    folder = Path(folder).expanduser().absolute()
-    _check_free(folder)
-    files = split_into_files(_outgoing(model, params), max_shard_bytes)
-    if is_first():
-        part = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)  # what a killed export left
-        try:
-            part.mkdir(parents=True)
-            _write_words(model, part, tokenizer, extra, templates)
-            write_files(part, files)
-            _put_in_place(part, folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    else:
-        for tensor in itertools.chain(*files):
-            tensor.fetch()  # a collective, in which the processes that do not write take part
-    wait()
-
-
-def _check_free(folder: Path) -> None:
-    if folder.is_dir() and ((folder / "config.json").is_file() or not any(folder.iterdir())):
-        return
-    if folder.exists():
-        raise FileExistsError(
-            f"{folder} is there and is not a model folder, so nothing was written. Give a new "
-            "folder, or an earlier export, which is then replaced."
+    with new_folder(folder) as part:
+        files = split_into_files(_outgoing(model, params), max_shard_bytes)
+        if part is None:
+            for tensor in itertools.chain(*files):
+                tensor.fetch()  # a collective, in which the processes that do not write take part
+            return
+        ids = write_words(part, tokenizer, extra, templates)
+        write_json(
+            part / "config.json", config_to_hf(model.config, model.head, model.param_dtype, **ids)
         )
+        write_files(part, files)
 
 
 def _outgoing(model: Model, params: Params) -> list[Outgoing]:
@@ -251,58 +248,4 @@ def _fetch(leaf: jax.Array, place: Place, shape: tuple[int, ...], number: int) -
         inner = leaf.shape[place.stacked :]
         first = (*np.unravel_index(number, spread), *(0 for _ in inner))
         one = jax.lax.dynamic_slice(leaf, first, (*(1 for _ in spread), *inner)).reshape(inner)
-    if one.is_fully_addressable:
-        array = np.asarray(one)
-    else:
-        array = np.asarray(multihost_utils.process_allgather(one, tiled=True))
-    return array.transpose([d for merged in place.dims for d in merged]).reshape(shape)
-
-
-def _write_words(
-    model: Model,
-    folder: Path,
-    tokenizer: Tokenizer | str | Path | None,
-    extra: Mapping[str, Any] | None,
-    templates: str | Path | None,
-) -> None:
-    """Everything of a model folder but its weights."""
-    settings = dict(extra or {})
-    ids: dict[str, Any] = {}
-    if tokenizer is not None:
-        words = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.load(tokenizer)
-        words.save(folder)
-        ids = {"pad_id": words.pad_id, "eos_id": words.eos_id, "bos_id": words.bos_id}
-        generation = {
-            "pad_token_id": words.pad_id,
-            "eos_token_id": list(words.stop_ids),
-            "bos_token_id": words.bos_id,
-        }
-        _write_json(folder / "generation_config.json", generation)
-        settings["tokenizer_sha256"] = words.sha256
-        source = folder if isinstance(tokenizer, Tokenizer) else Path(tokenizer)
-        for name in TOKENIZER_FILES if source != folder else ():
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
-    if templates is not None:
-        shutil.copytree(templates, folder / "templates")
-        settings["templates"] = "templates"
-    if settings:
-        _write_json(folder / "grm.json", settings)
-    content = config_to_hf(model.config, model.head, model.param_dtype, **ids)
-    _write_json(folder / "config.json", content)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _put_in_place(part: Path, folder: Path) -> None:
-    """Renames the finished folder, an earlier export stepping aside first."""
-    if folder.exists():
-        old = part.with_name(part.name + "-old")
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-        part.rename(folder)
-        shutil.rmtree(old)
-    else:
-        part.rename(folder)
+    return fetched(one).transpose([d for merged in place.dims for d in merged]).reshape(shape)

@@ -8,6 +8,7 @@ from typing import Any
 
 from grm_jax.models.config import FAMILIES, Config
 from grm_jax.models.family import Family, Number
+from grm_jax.models.hf_folder import adapter_head, base_folder, is_adapter
 from grm_jax.models.spec import Head
 from grm_jax.text.files import read_object
 
@@ -15,11 +16,16 @@ from grm_jax.text.files import read_object
 def config_from_hf(folder: str | Path) -> tuple[Config, Head]:
     """Reads `folder`/config.json: the numbers, and which head its weights have.
 
+    Of an adapter those of its model; a scalar head may be its own.
+
     Raises:
         FileNotFoundError: no config.json.
         ValueError: no family of ours, or one of it that this code does not compute; says which key.
     """
-    path = Path(folder) / "config.json"
+    if is_adapter(folder := Path(folder)):
+        config, head = config_from_hf(base_folder(folder))
+        return config, adapter_head(folder) or head
+    path = folder / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: a model folder holds a config.json.")
     raw = read_object(path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from grm_jax.models.spec import Head
 from grm_jax.text.files import is_hub_id, read_object
 
 TOKENIZER_FILES = (
@@ -14,6 +16,9 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "generation_config.json",
 )
+# What PEFT calls the two files of an adapter.
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+SIGNS = ("config.json", ADAPTER)  # a folder with one of them holds a model
 # What we read of a hub repository; many hold the weights a second time in other formats.
 HUB_PATTERNS = [
     *TOKENIZER_FILES,
@@ -23,7 +28,8 @@ HUB_PATTERNS = [
     "grm.json",
     "templates/*",
     "critic/*",
-    "adapter_config.json",
+    ADAPTER,
+    ADAPTER_WEIGHTS,
 ]
 
 
@@ -32,11 +38,11 @@ def find_folder(source: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: neither a folder nor a hub id, or the hub did not give it.
-        ValueError: it is a file, or an adapter for another model.
+        ValueError: it is a file.
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        return _whole(path)
+        return path
     if path.exists():
         raise ValueError(
             f"{path} is a file: give the folder of the model, which holds config.json."
@@ -49,7 +55,7 @@ def find_folder(source: str | Path) -> Path:
     from huggingface_hub import snapshot_download  # slow to import, and seldom needed
 
     try:
-        return _whole(Path(snapshot_download(str(source), allow_patterns=HUB_PATTERNS)))
+        return Path(snapshot_download(str(source), allow_patterns=HUB_PATTERNS))
     except OSError as error:  # what all of the client's network, access and name errors are
         reason = " ".join(str(error).split())[:300]
         raise FileNotFoundError(
@@ -68,15 +74,63 @@ def _beside(path: Path) -> str:
     return f"; {path.parent} holds {', '.join(names) or 'no folder'}"
 
 
-def _whole(folder: Path) -> Path:
-    """The folder, unless it holds an adapter in the place of a model."""
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file() and not (folder / "config.json").is_file():
-        base = read_object(adapter).get("base_model_name_or_path") or "its base model"
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter for another model, and not a model."""
+    return (folder / ADAPTER).is_file() and not (folder / "config.json").is_file()
+
+
+def adapter_head(folder: Path) -> Head | None:
+    """The head that an adapter's model has: a scalar one if it classifies, else its own (None)."""
+    return "scalar" if read_object(folder / ADAPTER).get("task_type") == "SEQ_CLS" else None
+
+
+def base_name(folder: Path) -> str:
+    """The model that an adapter is for, as its adapter_config.json has it: a path or a hub id.
+
+    Raises:
+        ValueError: it names none.
+    """
+    name: Any = read_object(folder / ADAPTER).get("base_model_name_or_path")
+    if not isinstance(name, str) or not name:
         raise ValueError(
-            f"{folder} holds an adapter (adapter_config.json) and not a whole model. Merge it into "
-            f"{base}, with peft: AutoPeftModelForCausalLM.from_pretrained({str(folder)!r})"
-            ".merge_and_unload().save_pretrained(FOLDER); and give that folder, with the tokenizer "
-            "in it."
+            f"{folder / ADAPTER}: base_model_name_or_path is {name!r}, so it is not known which "
+            "model the adapter is for: write its folder or hub id there."
         )
-    return folder
+    return name
+
+
+def base_source(folder: Path) -> str:
+    """The same, with a path that begins at the adapter's own folder written out."""
+    name = base_name(folder)
+    return str((folder / name).absolute()) if (folder / name).is_dir() else name
+
+
+def base_folder(folder: Path) -> Path:
+    """The folder of the model that an adapter is for; of a whole model the folder itself.
+
+    Raises:
+        FileNotFoundError: there is no such folder, and the hub did not give it.
+        ValueError: the adapter names none, or another adapter.
+    """
+    if not is_adapter(folder):
+        return folder
+    name = base_source(folder)
+    try:
+        base = find_folder(name)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{folder} is an adapter for {name}, which is needed too. {error} Or write where it is "
+            f"into base_model_name_or_path of {folder / ADAPTER}."
+        ) from error
+    if is_adapter(base):
+        raise ValueError(
+            f"{folder} is an adapter for {base}, which is an adapter itself: merge that one into "
+            "its model with `grm export --merge-adapter true`, and name the result in "
+            f"base_model_name_or_path of {folder / ADAPTER}."
+        )
+    return base
+
+
+def tokenizer_folder(folder: Path) -> Path:
+    """Where the tokenizer of a model is: an adapter without one has that of its model."""
+    return folder if (folder / "tokenizer.json").is_file() else base_folder(folder)

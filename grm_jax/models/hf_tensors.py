@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from safetensors import safe_open
 
 from grm_jax.text.files import read_object, refuse_pointer
@@ -50,7 +52,7 @@ def survey(folder: Path) -> dict[str, Stored]:
             f"{folder} lacks {', '.join(absent)}, {said_by}. Was the download interrupted? "
             "Only weights in safetensors files are read."
         )
-    return {tensor.name: tensor for name in names for tensor in _headers(folder / name)}
+    return {tensor.name: tensor for name in names for tensor in headers(folder / name)}
 
 
 def _indexed(path: Path) -> list[str]:
@@ -66,7 +68,12 @@ def _indexed(path: Path) -> list[str]:
     return sorted(set(weight_map.values()))
 
 
-def _headers(path: Path) -> list[Stored]:
+def headers(path: Path) -> list[Stored]:
+    """Every tensor of a safetensors file.
+
+    Raises:
+        ValueError: it is not whole.
+    """
     refuse_pointer(path)
     try:
         with safe_open(path, framework="np") as file:
@@ -94,6 +101,13 @@ def not_finite(array: np.ndarray) -> bool:
         array.view(f"i{array.dtype.itemsize}"),
     )
     return array.size > 0 and bool(signed.max() >= top or unsigned.max() >= top + (1 << (bits - 1)))
+
+
+def fetched(array: jax.Array) -> np.ndarray:
+    """The whole array on the host; where no process has all of it, all must ask."""
+    if array.is_fully_addressable:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from grm_jax.models.adapted import adapted_values
 from grm_jax.models.attention import causal_attention, soft_cap
 from grm_jax.models.config import Remat
 from grm_jax.models.group_attention import group_attention
@@ -182,7 +183,8 @@ def _trunk(
             for name, graph, attend in parts:
                 x = constrain(x, ACTIVATION)
                 with jax.named_scope(name):
-                    x = nnx.merge(graph, dequantized(period[name]))(x, positions, attend)
+                    weights = adapted_values(dequantized(period[name]))
+                    x = nnx.merge(graph, weights)(x, positions, attend)
             return x, None
 
         x, _ = jax.lax.scan(rematerialized(body, remat), x, params[segment.name])

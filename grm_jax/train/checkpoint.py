@@ -153,7 +153,10 @@ def saved_model(folder: Path) -> Model:
             description = checksums.description(path)
             if description is not None and "model" in description["custom_metadata"]:
                 return description["custom_metadata"]["model"]
-        raise ValueError(f"{folder} holds no whole checkpoint of a training run.")
+        raise ValueError(
+            f"{folder} holds no whole checkpoint of a model's weights. Of a run with an adapter, "
+            "give the folder `model` that it has written."
+        )
 
     saved = from_first(read)
     return Model(from_saved(saved.pop("config")), **saved)

@@ -81,6 +81,34 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class AdapterConfig:
+    """LoRA: low-rank changes to matrices are trained in the place of all weights.
+
+    W becomes W + alpha / rank B A, and the rest stays as it is in `start`, in the type of its
+    files. What is written is an adapter in PEFT's layout.
+
+    Args:
+        rank: of the changes; 0: all weights are trained.
+        alpha: as above.
+        targets: which matrices, by the names of their modules, such as [q_proj, v_proj]; by default
+            all projections of attention and of the feed-forward.
+
+    Raises:
+        ValueError: a number outside its range.
+    """
+
+    rank: int = 0
+    alpha: float = 32.0
+    targets: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise ValueError(f"adapter.rank is {self.rank}; give 0 (no adapter) or more.")
+        if not 0 < self.alpha < math.inf:
+            raise ValueError(f"adapter.alpha is {self.alpha}; give a finite number above 0.")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """A training run: where it starts from, and where its results go.
 
@@ -93,9 +121,10 @@ class RunConfig:
         templates: a folder of prompt templates; by default that of the model in `start`, or the
             built-in ones.
         seed: of initial weights, sampling and shuffling, and of the world's items.
+        adapter: trains an adapter for the model in `start`, and not the model.
 
     Raises:
-        ValueError: a seed outside its range.
+        ValueError: a seed outside its range, or an adapter for random weights.
     """
 
     output: str = "runs/train"
@@ -104,8 +133,15 @@ class RunConfig:
     templates: str | None = None
     seed: int = 0
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
 
     def __post_init__(self) -> None:
+        if self.adapter.rank and self.start.startswith("new:"):
+            raise ValueError(
+                f"start is {self.start}, random weights, and adapter.rank is {self.adapter.rank}: "
+                "an adapter is for a model that others have, too: give start, a model folder or a "
+                "hub id, or train without an adapter."
+            )
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed is {self.seed}; give 0 to {2**31 - 1}.")
 

@@ -8,7 +8,7 @@ clipped objective with a KL term to a frozen reference.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,16 @@ from grm_jax.metric_names import (
     TOKENS,
     TOKENS_PER_SECOND,
 )
+from grm_jax.models.adapted import frozen_values
 from grm_jax.objectives.grpo import group_advantages
 from grm_jax.processes import spread
 from grm_jax.sampling.sampler import Sampler
 from grm_jax.sharding import DECODE_RULES, TRAIN_RULES, shardings_of
 from grm_jax.text.messages import Example
+from grm_jax.train.adapter import for_sampling, trained_part
 from grm_jax.train.config import RunConfig
 from grm_jax.train.easy_items import hard_items
+from grm_jax.train.export import export
 from grm_jax.train.loop import Drawn, train_stage
 from grm_jax.train.policy_loss import SUMMED, make_scorer, policy_loss
 from grm_jax.train.rollout import (
@@ -50,7 +53,7 @@ from grm_jax.train.rollout import (
     to_arrays,
     to_row,
 )
-from grm_jax.train.run import Run, export, open_run
+from grm_jax.train.run import Run, open_run
 from grm_jax.train.stages import GRPOConfig
 from grm_jax.train.start import learned_kind, load_start, start_settings
 from grm_jax.train.step import SumLoss, batch_sharding
@@ -108,8 +111,14 @@ class Policy:
         self.templates, compute = run.load_templates(), run.training.compute
         self.kind: Learns = learned_kind(run.config.start, cfg.kind)
         self.model, self.load = load_start(
-            run.config.start, run.tokenizer, run.mesh, dtype=compute.dtype, seed=run.config.seed
+            run.config.start,
+            run.tokenizer,
+            run.mesh,
+            dtype=compute.dtype,
+            seed=run.config.seed,
+            adapter=run.config.adapter.rank > 0,
         )
+        self.part = trained_part(run, self.model, self.load)
         self.score = make_scorer(self.model, compute, cfg.strategy.temperature)
         self.decode_shardings = shardings_of(self.model.axes(), run.mesh, DECODE_RULES)
         limit = cfg.max_new_tokens or start_settings(run.config.start).get("max_new_tokens")
@@ -137,16 +146,25 @@ class Policy:
         prompt = lambda item: self.task(item).prompt  # noqa: E731
         return fitting(items, self.longest, self.max_new_tokens, prompt)
 
-    def reference(self) -> Any:
-        """The frozen reference: the start's weights, sharded as in training."""
+    def reference(self) -> Callable[[Any], Any]:
+        """Gives the frozen reference's weights, sharded as in training, given the policy's.
+
+        They are the start's; with an adapter the policy's own frozen ones, and the adapter as it
+        was before the first step.
+        """
+        if self.run.config.adapter.rank:
+            begun = self.part.begin()
+            return lambda params: self.part.join(frozen_values(params), begun)
         cast = lambda p: jax.tree.map(lambda x: x.astype(self.cfg.reference_dtype), p)  # noqa: E731
         shardings = shardings_of(self.model.axes(), self.run.mesh, TRAIN_RULES)
-        return jax.jit(cast, out_shardings=shardings, donate_argnums=0)(self.load())
+        weights = jax.jit(cast, out_shardings=shardings, donate_argnums=0)(self.load())
+        return lambda _: weights
 
     def roll_out(self, params: Any, tasks: Sequence[Task], step: int) -> list[Rollout]:
         """A group of judgments of each task, by these weights, which move from where training has
         them to where decoding wants them; every step has random numbers of its own."""
         many = self.run.mesh.size > 1
+        params = for_sampling(params, self.model.dtype)
         sampler = Sampler(
             self.model,
             jax.device_put(params, self.decode_shardings) if many else params,
@@ -195,7 +213,8 @@ class Rollouts:
         host = policy.arrays(rollouts)
         batch = spread(host, batch_sharding(policy.run.mesh))
         if self.reference is not None:
-            batch = batch._replace(reference_logprob=policy.score(self.reference, batch))
+            reference = self.reference(params)
+            batch = batch._replace(reference_logprob=policy.score(reference, batch))
         if not policy.cfg.on_policy:
             batch = batch._replace(old_logprob=policy.score(params, batch))
 

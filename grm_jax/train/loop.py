@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -16,13 +17,22 @@ from jax.sharding import Mesh
 
 from grm_jax.models.model import Model
 from grm_jax.processes import anywhere, is_first, say, several, spread
+from grm_jax.train.adapter import trained_part
 from grm_jax.train.checkpoint import Checkpoints
 from grm_jax.train.config import OptimizerConfig
 from grm_jax.train.guard import Guard
 from grm_jax.train.optimizer import make_optimizer, make_schedule
 from grm_jax.train.run import Run
 from grm_jax.train.state import TrainState, abstract_state, placed_state, state_shardings
-from grm_jax.train.step import Step, SumLoss, batch_sharding, compile_step, make_step
+from grm_jax.train.step import (
+    Join,
+    Step,
+    SumLoss,
+    batch_sharding,
+    compile_step,
+    make_step,
+    trained_alone,
+)
 from grm_jax.train.tracking import Numbers, Tracker
 
 # report(metrics of each update, numbers of the step before) -> numbers of this step, and samples.
@@ -100,6 +110,7 @@ def train_stage(
     name: str,
     updates: int = 1,
     overlap: bool = False,
+    before: Path | None = None,
 ) -> Any | None:
     """Minimises a loss over batches, from where the folder's checkpoints end.
 
@@ -107,25 +118,33 @@ def train_stage(
         batches: a stream, whose position is saved with the weights; or what draws them.
         updates: of each batch.
         overlap: see `fit`.
+        before: of an adapter, the checkpoints of the stage before, which it begins with.
 
     Returns:
-        The weights after the last step; None if a signal stopped the stage before.
+        What was trained after the last step, the weights or an adapter; None if a signal stopped
+        the stage before.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stream = None if callable(batches) else batches
     draw = batches if callable(batches) else from_stream(batches, run.mesh)
     schedule = make_schedule(optimizer, steps * updates)
-    transform = make_optimizer(optimizer, schedule, model.axes())
-    shardings = state_shardings(model, transform, run.mesh)
-    step = make_step(loss, transform, schedule, microbatches=run.training.compute.microbatches)
-    with Checkpoints(folder / "checkpoints", run.training.checkpoint, model) as checkpoints:
+    part = trained_part(run, model, make_params, before)
+    transform = make_optimizer(optimizer, schedule, part.weights.axes())
+    shardings = state_shardings(part.weights, transform, run.mesh)
+    parts = run.training.compute.microbatches
+    step = make_step(loss, transform, schedule, microbatches=parts, join=part.join)
+    # An adapter alone is no model, from which another run could start.
+    kept = model if part.weights is model else None
+    with Checkpoints(folder / "checkpoints", run.training.checkpoint, kept) as checkpoints:
         done, behind = checkpoints.latest or 0, None
         if done:
-            abstract = abstract_state(model, transform, shardings)
+            abstract = abstract_state(part.weights, transform, shardings)
             state = checkpoints.restore(abstract, stream)
             behind = checkpoints.restore_behind(abstract.params) if overlap else None
         else:
-            state = placed_state(make_params(), transform, shardings)
+            state = placed_state(part.begin(), transform, shardings)
+        frozen, places = part.frozen()
+        state, shardings = replace(state, frozen=frozen), replace(shardings, frozen=places)
         written = folder if is_first() else None
         tracker = Tracker(written, run.config.tracking, start=done, total=steps, name=name)
         try:
@@ -142,6 +161,7 @@ def train_stage(
                 updates=updates,
                 overlap=overlap,
                 behind=behind,
+                join=part.join,
             )
         finally:
             tracker.close()
@@ -181,6 +201,7 @@ def fit(
     updates: int = 1,
     overlap: bool = False,
     behind: Any | None = None,
+    join: Join = trained_alone,
 ) -> tuple[TrainState, int]:
     """Makes steps start + 1 .. steps; returns the state and how many steps it has seen.
 
@@ -192,6 +213,7 @@ def fit(
         overlap: each batch but the first is drawn from the weights that the step before began with,
             so that this need not wait for that step's update; and metrics are fetched late.
         behind: those weights, of the step `start`, with which its checkpoint was saved.
+        join: see `make_step`; what is drawn from are the model's parameters.
 
     Raises:
         ValueError: too many steps were skipped in a row, or the last one was.
@@ -214,7 +236,9 @@ def fit(
     done = start
     with Interruption() as interruption:
         while done < steps:
-            drawn, metrics = draw(state.params if behind is None else behind, done), []
+            weights = join(state.frozen, state.params if behind is None else behind)
+            drawn, metrics = draw(weights, done), []
+            del weights  # of which the update takes the memory
             if overlap:  # a copy, for the update takes the memory of its own
                 behind = jax.tree.map(jnp.copy, state.params)
             for _ in range(updates):

@@ -25,7 +25,8 @@ from grm_jax.processes import say
 from grm_jax.text.prompts import Template
 from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train.config import RunConfig
-from grm_jax.train.run import Run, export, open_run
+from grm_jax.train.export import export
+from grm_jax.train.run import Run, open_run
 from grm_jax.train.scorer import is_heldout, label_loss, scored_row, train_scorer, write_report
 from grm_jax.train.stages import MetaRMConfig
 

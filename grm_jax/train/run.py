@@ -1,4 +1,4 @@
-"""What all stages of training share: the run's settings, its open folder, the exported model."""
+"""What all stages of training share: the run's settings, and its open folder."""
 
 from __future__ import annotations
 
@@ -6,26 +6,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.kinds import Learns
 from grm_jax.judging.samples import SampleSource
 from grm_jax.judging.sources import open_judge
-from grm_jax.models import hf
-from grm_jax.models.model import Model
 from grm_jax.randomness import stage_seed
 from grm_jax.sharding import make_mesh
 from grm_jax.text.prompts import Templates, load_templates
 from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train.config import RunConfig, TrainingConfig
-from grm_jax.train.finite import check_finite
 from grm_jax.train.folder import run_folder
 from grm_jax.train.memory import keep_freed_memory
-from grm_jax.train.start import start_settings, start_templates, start_tokenizer
+from grm_jax.train.start import start_templates, start_tokenizer
 from grm_jax.train.step import check_batch
 
 
@@ -96,27 +91,3 @@ def open_run(
     templates = templates or start_templates(run.start, run.templates)
     with run_folder(command, run.output, run, training) as output:
         yield Run(run, training, output, mesh, tokenizer, templates)
-
-
-def export(run: Run, model: Model, params: Any, *, kind: str = "grm", **settings: Any) -> Path:
-    """Writes the trained model to the folder `model` of the run.
-
-    Args:
-        kind: of judge.
-        settings: for grm.json, besides the kind and how long judges write.
-
-    Raises:
-        ValueError: weights are not finite; nothing is written.
-    """
-    config, folder = run.training.export, run.output / "model"
-    model = replace(model, param_dtype=config.dtype)
-    params = jax.tree.map(lambda p: p.astype(config.dtype), params)
-    check_finite(params, f"{folder} is not written: what was trained")
-    limit = config.max_new_tokens or start_settings(run.config.start).get("max_new_tokens")
-    if kind != "grm":
-        settings = {"kind": kind, **settings}
-    extra = {**settings, **({} if limit is None else {"max_new_tokens": limit})}
-    hf.save_folder(
-        model, params, folder, tokenizer=run.tokenizer, extra=extra, templates=run.templates
-    )
-    return folder

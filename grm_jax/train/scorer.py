@@ -49,9 +49,16 @@ def train_scorer(
     Returns:
         The model and its weights; None if a signal stopped it before the last step.
     """
-    start, seed = run.config.start, run.config.seed
+    start, seed, adapter = run.config.start, run.config.seed, run.config.adapter.rank > 0
+    if adapter and cfg.grow:
+        raise ValueError(
+            f"grow is {cfg.grow}, and adapter.rank is {run.config.adapter.rank}, but an adapter "
+            "adds no layers to its model: leave one of the two out."
+        )
     with jax.set_mesh(run.mesh):
-        model, load = load_start(start, run.tokenizer, run.mesh, dtype=cfg.compute.dtype, seed=seed)
+        model, load = load_start(
+            start, run.tokenizer, run.mesh, dtype=cfg.compute.dtype, seed=seed, adapter=adapter
+        )
         scalar = grown(model, cfg.grow)
         params = train_stage(
             run,

@@ -18,8 +18,9 @@ from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
 from grm_jax.objectives.rft import rft_loss
 from grm_jax.train.config import RunConfig
+from grm_jax.train.export import export
 from grm_jax.train.loop import train_stage
-from grm_jax.train.run import Run, export, open_run
+from grm_jax.train.run import Run, open_run
 from grm_jax.train.stages import SFTConfig, StageConfig
 from grm_jax.train.start import learned_kind, load_start
 from grm_jax.train.step import Metrics, SumLoss
@@ -42,12 +43,12 @@ def train(
     run: Run, stages: Mapping[str, StageConfig], batch: BatchConfig, kind: Learns | None
 ) -> Path | None:
     """As `run`, in an open run (whose data another stage may have prepared)."""
-    kind, start, trained = learned_kind(run.config.start, kind), run.config.start, None
+    kind, before, trained = learned_kind(run.config.start, kind), None, None
     for name, stage in stages.items():
-        trained = _train_stage(run, name, stage, batch, start)
+        trained = _train_stage(run, name, stage, batch, before)
         if trained is None:
             return None
-        start = str(run.output / name / "checkpoints")
+        before = run.output / name / "checkpoints"
     assert trained is not None  # there is at least one stage
     return export(run, *trained, kind=kind)
 
@@ -72,13 +73,15 @@ def sft_loss(model: Model, *, chunk: int, remat: Remat = "none") -> SumLoss:
 
 
 def _train_stage(
-    run: Run, name: str, stage: StageConfig, batch: BatchConfig, start: str
+    run: Run, name: str, stage: StageConfig, batch: BatchConfig, before: Path | None
 ) -> tuple[Model, Any] | None:
-    """Trains one stage from where its checkpoints end; its model and weights, None if stopped."""
-    compute, seed = run.training.compute, run.config.seed
+    """Trains one stage from where its checkpoints end, or those of the stage before; its model and
+    what was trained, None if stopped."""
+    compute, seed, adapter = run.training.compute, run.config.seed, run.config.adapter.rank > 0
+    start = run.config.start if before is None or adapter else str(before)
     with jax.set_mesh(run.mesh):
         model, make_params = load_start(
-            start, run.tokenizer, run.mesh, dtype=compute.dtype, seed=seed
+            start, run.tokenizer, run.mesh, dtype=compute.dtype, seed=seed, adapter=adapter
         )
         if batch.length > model.config.max_position:
             raise ValueError(
@@ -97,5 +100,6 @@ def _train_stage(
             steps=stage.steps,
             folder=run.output / name,
             name=name,
+            before=before,
         )
     return None if params is None else (model, params)

@@ -15,6 +15,7 @@ from grm_jax.judging.folder import Learns, model_path, read_settings
 from grm_jax.models import hf
 from grm_jax.models.config import PRESETS
 from grm_jax.models.hf_config import config_from_hf
+from grm_jax.models.hf_folder import base_folder, tokenizer_folder
 from grm_jax.models.model import Model
 from grm_jax.sharding import TRAIN_RULES, check_divisible, shardings_of
 from grm_jax.text.tokenizer import Tokenizer
@@ -35,7 +36,7 @@ def start_tokenizer(start: str, tokenizer: str | None) -> Tokenizer:
             raise ValueError(f"start is {start}, which has no tokenizer: give tokenizer, a folder.")
         return Tokenizer.load(tokenizer)
     folder = model_path(start)
-    loaded = Tokenizer.load(tokenizer or folder)
+    loaded = Tokenizer.load(tokenizer or tokenizer_folder(folder))
     expected = start_settings(start).get("tokenizer_sha256", loaded.sha256)
     if expected != loaded.sha256:
         raise ValueError(
@@ -76,11 +77,15 @@ def learned_kind(start: str, kind: Learns | None) -> Learns:
 
 
 def load_start(
-    start: str, tokenizer: Tokenizer, mesh: Mesh, *, dtype: str, seed: int
+    start: str, tokenizer: Tokenizer, mesh: Mesh, *, dtype: str, seed: int, adapter: bool = False
 ) -> tuple[Model, Callable[[], Any]]:
     """The model to train, and a function that makes its float32 weights, laid out on the mesh.
 
     The weights come from a function because a run that is resumed does not need them.
+
+    Args:
+        adapter: the model is one to train an adapter for: its weights stay in the type of their
+            files, and without the adapter that `start` may be.
 
     Raises:
         ValueError, FileNotFoundError: no such size or folder; tokenizer or mesh does not fit it.
@@ -91,20 +96,27 @@ def load_start(
             raise ValueError(f"start is {start}, but the sizes are {', '.join(PRESETS)}.")
         model = Model(replace(PRESETS[size], vocab_size=tokenizer.vocab_size), dtype=dtype)
         return model, lambda: _init(model, mesh, seed)
-    path = Path(start)
+    path, param_dtype = Path(start), "float32"
     if is_checkpoints(path):
+        if adapter:
+            raise ValueError(
+                f"start is {start}, the checkpoints of a run, and adapter.rank is not 0: an "
+                "adapter is for a model folder: give the folder `model` that the run has written."
+            )
         model = replace(saved_model(path), dtype=dtype)
     else:
         config, head = config_from_hf(model_path(start))
         if head != "lm":
             raise ValueError(f"{start} holds a scalar reward model: give one that writes.")
-        model = Model(config, dtype=dtype)
+        if adapter:
+            param_dtype = hf.stored_dtype(base_folder(model_path(start)))
+        model = Model(config, dtype=dtype, param_dtype=param_dtype)
     if tokenizer.vocab_size > model.config.vocab_size:
         raise ValueError(
             f"the tokenizer has {tokenizer.vocab_size} entries, but {start} embeds only "
             f"{model.config.vocab_size}: give the tokenizer that belongs to it."
         )
-    return model, lambda: _load(start, model, mesh)
+    return model, lambda: _load(start, model, mesh, alone=adapter)
 
 
 def _init(model: Model, mesh: Mesh, seed: int) -> Any:
@@ -113,7 +125,7 @@ def _init(model: Model, mesh: Mesh, seed: int) -> Any:
     return jax.jit(model.init, out_shardings=shardings)(jax.random.key(seed))
 
 
-def _load(start: str, model: Model, mesh: Mesh) -> Any:
+def _load(start: str, model: Model, mesh: Mesh, *, alone: bool) -> Any:
     if is_checkpoints(Path(start)):
         check_divisible(model.abstract(), model.axes(), mesh, TRAIN_RULES)
         abstract = jax.tree.map(
@@ -124,4 +136,5 @@ def _load(start: str, model: Model, mesh: Mesh) -> Any:
         params = load_params(Path(start), abstract)
         check_finite(params, f"start is {start}, but its newest checkpoint")
         return params
-    return hf.load_folder(model_path(start), mesh, TRAIN_RULES, param_dtype="float32")[1]
+    folder = base_folder(model_path(start)) if alone else model_path(start)
+    return hf.load_folder(folder, mesh, TRAIN_RULES, param_dtype=model.param_dtype)[1]

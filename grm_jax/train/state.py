@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +11,30 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from grm_jax import sharding
-from grm_jax.models.model import Model
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """`step` updates have been made (i32 scalar); weights; the optimiser's moments."""
+    """`step` updates have been made (i32 scalar); the weights that are trained; the optimiser's
+    moments; the weights that are not trained, if there are such."""
 
     step: Any
     params: Any
     opt_state: Any
+    frozen: Any = None
+
+
+class Weights(Protocol):
+    """What is trained: a `Model`'s parameters, or an `Adapter`'s."""
+
+    def abstract(self) -> Any:
+        """The shapes and dtypes."""
+        ...
+
+    def axes(self) -> Any:
+        """The names of every dimension, in the same structure."""
+        ...
 
 
 def new_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
@@ -38,7 +51,7 @@ def placed_state(
 
 
 def state_shardings(
-    model: Model,
+    model: Weights,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     rules: sharding.Rules = sharding.TRAIN_RULES,
@@ -62,7 +75,7 @@ def state_shardings(
 
 
 def abstract_state(
-    model: Model, optimizer: optax.GradientTransformation, shardings: TrainState
+    model: Weights, optimizer: optax.GradientTransformation, shardings: TrainState
 ) -> TrainState:
     """Shapes, dtypes and shardings without a single weight: what a checkpoint is read onto."""
     shapes = jax.eval_shape(lambda p: new_state(p, optimizer), model.abstract())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -18,6 +19,13 @@ Metrics = dict[str, jax.Array]
 # loss(params, batch) -> (summed loss, how many it is a sum over, further sums to report).
 SumLoss = Callable[[Any, Any], tuple[jax.Array, jax.Array, Metrics]]
 Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+# join(frozen, trained) -> the model's parameters.
+Join = Callable[[Any, Any], Any]
+
+
+def trained_alone(frozen: Any, trained: Any) -> Any:
+    """The join where all parameters are trained."""
+    return trained
 
 
 def make_step(
@@ -26,6 +34,7 @@ def make_step(
     schedule: optax.Schedule,
     *,
     microbatches: int = 1,
+    join: Join = trained_alone,
 ) -> Step:
     """step(state, batch) -> (state, metrics) for the loss `sum / count` over the whole batch.
 
@@ -35,16 +44,20 @@ def make_step(
 
     A step whose loss or gradient is not finite is skipped: weights, optimiser and `state.step`
     stay what they were, and `train/skipped` is 1.
+
+    Args:
+        join: makes of the state's frozen and trained weights the parameters that the loss is given;
+            the gradient is that of the trained ones.
     """
 
-    def value_and_grad(params: Any, batch: Any) -> tuple:
-        def total(params: Any) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
-            value, count, sums = loss(params, batch)
-            return value, (count, sums)
-
-        return jax.value_and_grad(total, has_aux=True)(params)
-
     def step(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        def value_and_grad(params: Any, batch: Any) -> tuple:
+            def total(params: Any) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
+                value, count, sums = loss(join(state.frozen, params), batch)
+                return value, (count, sums)
+
+            return jax.value_and_grad(total, has_aux=True)(params)
+
         rows = jax.tree.leaves(batch)[0].shape[0]
         # optax's micro_grad would make one gradient per row (it is for clipping each); this sums
         # over micro-batches only.
@@ -60,18 +73,20 @@ def make_step(
         grads = jax.tree.map(lambda g: g / count, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        loss, norm = value / count, optax.tree.norm(grads)
-        good = jnp.isfinite(loss) & jnp.isfinite(norm)
+        mean, norm = value / count, optax.tree.norm(grads)
+        good = jnp.isfinite(mean) & jnp.isfinite(norm)
         metrics = {
-            LOSS: loss,
+            LOSS: mean,
             "train/grad_norm": norm,
             "train/learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
             SKIPPED: 1.0 - good,
             **sums,
         }
         # Chosen on the device: the host need not know before it starts the next step.
+        before = TrainState(state.step, state.params, state.opt_state)
         after = TrainState(state.step + 1, params, opt_state)
-        return jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state), metrics
+        after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
+        return replace(after, frozen=state.frozen), metrics
 
     return step
 

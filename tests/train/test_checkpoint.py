@@ -18,8 +18,9 @@ from grm_jax.sharding import make_mesh
 from grm_jax.train import checksums
 from grm_jax.train.checkpoint import BROKEN, Checkpoints, is_checkpoints, load_params, saved_model
 from grm_jax.train.config import CheckpointConfig, RunConfig, TrainingConfig
+from grm_jax.train.export import export
 from grm_jax.train.finite import check_finite
-from grm_jax.train.run import Run, export
+from grm_jax.train.run import Run
 from grm_jax.train.start import load_start
 from grm_jax.train.state import abstract_state, new_state, state_shardings
 

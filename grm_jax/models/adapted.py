@@ -1,0 +1,82 @@
+"""A weight matrix with a low-rank change beside it (LoRA, Hu et al., arXiv 2106.09685).
+
+W [O, I] becomes W + (alpha / rank) B A, with A [R, I] and B [O, R], which alone are trained. The
+sum is made inside the scan over layers, one period at a time, so that no forward pass needs to know
+of it and the matrices of any family will do. The price: on the way to the gradients of A and B that
+of W is made, as in full training, though one period at a time, too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from grm_jax.models.family import Dims
+
+Params = dict[str, Any]
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["weight", "a", "b"],
+    meta_fields=["scale", "dims"],
+)
+@dataclass(frozen=True)
+class Adapted:
+    """A matrix and its change; all arrays may be stacked over periods, as the weight is.
+
+    Attributes:
+        weight: W, in the order of its dimensions here.
+        a: A [R, I]. b: B [O, R].
+        scale: alpha / rank.
+        dims: the dimensions of the weight that make O, and those that make I.
+    """
+
+    weight: Any
+    a: Any
+    b: Any
+    scale: float
+    dims: Dims
+
+    def value(self) -> Float[Array, ...]:
+        """W + scale B A in float32, of one period."""
+        shape = self.weight.shape
+        order = [dim for merged in self.dims for dim in merged]
+        # With a batch of one, so that the remat policy "dots" makes it again and does not keep it.
+        product = jnp.einsum("zor,zri->zoi", self.b[None], self.a[None])
+        change = product.reshape([shape[dim] for dim in order])
+        change = change.transpose([order.index(dim) for dim in range(len(order))])
+        return self.weight.astype(jnp.float32) + self.scale * change
+
+
+def is_adapted(leaf: Any) -> bool:
+    """Whether it is an `Adapted`."""
+    return isinstance(leaf, Adapted)
+
+
+def adapted_values(weights: Params) -> Params:
+    """The weights of one period, with the sum in place of each adapted matrix."""
+    return jax.tree.map(
+        lambda leaf: leaf.value() if is_adapted(leaf) else leaf, weights, is_leaf=is_adapted
+    )
+
+
+def frozen_values(params: Params) -> Params:
+    """The weights without their changes; these are the same arrays."""
+    return jax.tree.map(
+        lambda leaf: leaf.weight if is_adapted(leaf) else leaf, params, is_leaf=is_adapted
+    )
+
+
+def merged(params: Params, dtype: str) -> Params:
+    """The sums in `dtype` in place of all adapted matrices; to be jitted."""
+    return jax.tree.map(
+        lambda leaf: jax.vmap(Adapted.value)(leaf).astype(dtype) if is_adapted(leaf) else leaf,
+        params,
+        is_leaf=is_adapted,
+    )
