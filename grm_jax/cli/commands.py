@@ -38,6 +38,7 @@ class JudgeOptions:
         endpoint: An OpenAI-compatible server instead of a model.
         templates: A folder of prompt templates that replace those of the same name; by default the
             model's own.
+        chat: Arguments of the model's chat template, such as {enable_thinking: false}.
         reference: Show the reference answer where a row has one.
         k: Samples per row; their scores are summed.
         weights: "int8" keeps the matrices of the model's layers in a byte each: less memory,
@@ -58,6 +59,7 @@ class JudgeOptions:
     samples: str | None = None
     endpoint: EndpointConfig | None = None
     templates: str | None = None
+    chat: dict[str, Any] | None = None
     reference: bool = False
     k: int = 8
     weights: Weights | None = None
@@ -79,6 +81,10 @@ class JudgeOptions:
             raise ValueError("samples and endpoint are both given: judgments have one source.")
         if self.weights is not None and (self.samples or self.endpoint):
             raise ValueError("weights are those of a model: leave out --samples and --endpoint.")
+        if self.chat is not None and (self.samples or self.endpoint):
+            raise ValueError(
+                "chat is for the chat template of a model: leave out --samples and --endpoint."
+            )
 
 
 def check_pairs(options: JudgeOptions, option: str) -> None:

@@ -103,6 +103,7 @@ class EndpointJudge:
             order=order,
             tokens=answer.completion_tokens,
             cut_off=answer.cut_off,
+            start=answer_start(answer.text),
         )
         if not self._odds or judgment.scores is None:
             return judgment

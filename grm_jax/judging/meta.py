@@ -77,5 +77,5 @@ def meta_reading(
 ) -> Reading:
     """The meta RM's chat as ids: the request as the judge's order has it, and the judgment."""
     request, written = render_meta(example.permuted(judgment.order), template, judgment.text)
-    completion = tokenizer.encode_completion(written.content)
+    completion = tokenizer.encode_judged(written.content)
     return Reading(tuple(tokenizer.encode_chat([request])), tuple(completion))

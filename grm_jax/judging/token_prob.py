@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from grm_jax.judging.answer import Answer
+from grm_jax.judging.asking import written
 from grm_jax.judging.grouping import Reading
 from grm_jax.judging.judgment import Judgment, restore
 from grm_jax.judging.rater import Reader, last_states
@@ -24,6 +25,7 @@ from grm_jax.models.model import Model
 from grm_jax.models.transformer import Params
 from grm_jax.sampling.request import Completion
 from grm_jax.text.parse import choice_place
+from grm_jax.text.reasoning import answer_start
 
 MOST = 9
 
@@ -83,8 +85,10 @@ class IndexReader(Reader[list[float]]):
         if judgment.scores is None:
             return []
         label = self.folder.templates.judge.label
-        head = judgment.text[: choice_place(judgment.text, label)]
         tokenizer, tokens = self.folder.tokenizer, completion.tokens.tolist()
+        _, start = written(tokens, tokenizer)
+        place = choice_place(judgment.text, label, start or 0)
+        head = judgment.text[len(tokenizer.opened) : place]
         for end in reversed(range(len(tokens))):
             text = tokenizer.decode(tokens[:end])
             if text == head and tokens[end] in self.numbers:
@@ -132,7 +136,8 @@ def server_shares(answer: Answer, n: int, url: str, label: str) -> tuple[float, 
     """
     if not any(token.top for token in answer.tokens):
         raise ValueError(_NO_TOP.format(url, "its tokens"))
-    head, end = answer.text[: choice_place(answer.text, label)].encode(), 0
+    place = choice_place(answer.text, label, answer_start(answer.text) or 0)
+    head, end = answer.text[:place].encode(), 0
     for token in answer.tokens:
         start, end = end, end + len(token.data)
         # "2", or with what the tokenizer puts before it: " 2" or "{2".

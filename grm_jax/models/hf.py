@@ -272,8 +272,11 @@ def _write_words(
             "eos_token_id": list(words.stop_ids),
             "bos_token_id": words.bos_id,
         }
+        generation = {name: value for name, value in generation.items() if value is not None}
         _write_json(folder / "generation_config.json", generation)
         settings["tokenizer_sha256"] = words.sha256
+        if words.arguments:
+            settings["chat"] = words.arguments
         source = folder if isinstance(tokenizer, Tokenizer) else Path(tokenizer)
         for name in TOKENIZER_FILES if source != folder else ():
             if (source / name).is_file():
