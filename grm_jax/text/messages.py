@@ -216,11 +216,13 @@ class Example:
     def turns(self) -> tuple[Message, ...]:
         """The prompt with the system turn, if there is one, as a turn of its own."""
         (first, *others), system = self.prompt, self.system
-        for before in (f"{system.lstrip()}\n\n", system.strip()) if system else ():
-            if first.content.startswith(before):
-                own = Message("user", first.content.removeprefix(before))
-                return (Message("system", system or ""), own, *others)
-        return self.prompt
+        before = "" if system is None else f"{system.lstrip()}\n\n"
+        if system is not None and first.content == system.strip():
+            before = first.content  # the user said nothing
+        if system is None or not first.content.startswith(before):
+            return self.prompt
+        own = Message("user", first.content.removeprefix(before))
+        return (Message("system", system), own, *others)
 
     @cached_property
     def digest(self) -> str:

@@ -203,7 +203,7 @@ STYLES = {
         {
             "bos_token": "<|im_start|>",
             "eos_token": "<|im_end|>",
-            "pad_token": {"content": "<|im_end|>", "special": True},
+            "pad_token": {"__type": "AddedToken", "content": "<|im_end|>", "special": True},
         },
     ),
     "llama2": Family(

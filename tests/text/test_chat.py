@@ -9,11 +9,12 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grm_jax.judging.scalar import reward_tokens
 from grm_jax.text.chat import TODAY, ChatTemplate
-from grm_jax.text.messages import fold_system
+from grm_jax.text.messages import Example, fold_system
 from grm_jax.text.tokenizer import Tokenizer
 from tests.text.families import (
     ALL,
@@ -108,6 +109,7 @@ def pieces(family: Family) -> st.SearchStrategy[str]:
 
 
 @families
+@settings(max_examples=25)
 @given(data=st.data())
 def test_no_text_becomes_a_control_token(load, name, data) -> None:
     """In any turn, and where it touches the template's own words."""
@@ -179,6 +181,15 @@ def test_a_system_turn_goes_where_the_family_has_it(load) -> None:
     assert "\n\nBe brief.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nq" in shown["llama"]
 
 
+def test_a_scalar_model_reads_the_system_turn_where_its_family_has_it(load) -> None:
+    example = Example([S("Be brief."), U("q")], ["a<|im_end|>"])
+    chat = [S("Be brief."), U("q"), A("a<|im_end|>")]
+    for name in FAMILIES:
+        tokenizer = load(name)
+        expected = tokenizer.encode_chat(chat, generation_prompt=False)
+        assert reward_tokens(tokenizer, example, 0) == expected
+
+
 @pytest.mark.parametrize("name", ["gemma2", "gemma3", "llama2"])
 def test_turns_that_a_template_does_not_take_are_refused(load, name) -> None:
     for chat in ([A("a")], [U("a"), U("b")], [S("s"), U("a"), A("b"), A("c")]):
@@ -224,7 +235,7 @@ def template(text: str, **names: str) -> ChatTemplate:
     return ChatTemplate(text, "the test", names)
 
 
-TURNS = "{% for turn in messages %}<{{ turn.role }}>{{ turn.content%s }}{% endfor %}"
+TURNS = "{%% for turn in messages %%}<{{ turn.role }}>{{ turn.content%s }}{%% endfor %%}"
 
 
 @pytest.mark.parametrize(
