@@ -62,7 +62,7 @@ def read_completion(
     completion: Completion, tokenizer: Tokenizer, template: Template, order: tuple[int, ...]
 ) -> Judgment:
     """The judgment in what a model has written, see `read_judgment`."""
-    text, start = written(completion.tokens, tokenizer)
+    text, start = written(completion.tokens.tolist(), tokenizer)
     return read_judgment(
         text,
         template,
@@ -86,12 +86,11 @@ def written(tokens: Sequence[int], tokenizer: Tokenizer) -> tuple[str, int | Non
     if start == 0 or tokenizer.reasoning is None:
         return text, start
     opening, closing = tokenizer.reasoning
-    ids = [int(i) for i in tokens]
-    if not tokenizer.opened and opening not in ids:
+    if not tokenizer.opened and opening not in tokens:
         return text, start
-    if closing not in ids:
+    if closing not in tokens:
         return text, None
-    reasoning = ids[: ids.index(closing) + 1]
+    reasoning = tokens[: tokens.index(closing) + 1]
     return text, len(tokenizer.opened + tokenizer.decode_completion(reasoning))
 
 

@@ -19,6 +19,7 @@ from grm_jax.judging.token_prob import check_count, server_shares, weighed
 from grm_jax.randomness import item_key, request_seed, response_order
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import load_templates
+from grm_jax.text.reasoning import answer_start
 
 T = TypeVar("T")
 R = TypeVar("R")

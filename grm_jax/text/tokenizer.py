@@ -185,6 +185,10 @@ class Tokenizer:
         Raises:
             ValueError: the template takes no such turns, as Gemma's none that do not alternate.
         """
+        if not messages:  # which few templates can be rendered with: what is around the turns
+            one = [Message("user", "")]
+            opened = self.encode_chat(one)[len(self.encode_chat(one, generation_prompt=False)) :]
+            return [i for i in (self.bos_id,) if i is not None] + opened * generation_prompt
         turns = fold_system(messages)
         if self.chat.takes_system:
             turns = tuple(messages)
