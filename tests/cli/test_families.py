@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -126,6 +127,7 @@ def check_export(folder: Path, start: Path, arguments: dict[str, Any]) -> None:
     with torch.no_grad():
         expected = module(torch.tensor([list(ids)])).logits[0].numpy()
     model, params = load_folder(folder, dtype="float32")
-    tokens, positions = np.array([ids], np.int32), np.arange(len(ids), dtype=np.int32)[None]
+    tokens = jnp.asarray([ids], jnp.int32)
+    positions = jnp.arange(len(ids), dtype=jnp.int32)[None]
     found = model.logits(params, model.hidden(params, tokens, positions))[0]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
