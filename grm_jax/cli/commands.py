@@ -39,6 +39,7 @@ class JudgeOptions:
         endpoint: An OpenAI-compatible server instead of a model.
         templates: A folder of prompt templates that replace those of the same name; by default the
             model's own.
+        chat: Arguments of the model's chat template, such as {enable_thinking: false}.
         reference: Show the reference answer where a row has one.
         principles: A file with a rubric (.txt, .json, or .jsonl with one for each prompt), by which
             rows without principles of their own are judged; or a folder, where the judge's own are
@@ -62,6 +63,7 @@ class JudgeOptions:
     samples: str | None = None
     endpoint: EndpointConfig | None = None
     templates: str | None = None
+    chat: dict[str, Any] | None = None
     reference: bool = False
     principles: str | None = None
     k: int = 8
@@ -86,6 +88,10 @@ class JudgeOptions:
             raise ValueError("judgments in a file had their principles: leave out --principles.")
         if self.weights is not None and (self.samples or self.endpoint):
             raise ValueError("weights are those of a model: leave out --samples and --endpoint.")
+        if self.chat is not None and (self.samples or self.endpoint):
+            raise ValueError(
+                "chat is for the chat template of a model: leave out --samples and --endpoint."
+            )
 
 
 def check_pairs(options: JudgeOptions, option: str) -> None:

@@ -34,6 +34,7 @@ DECIDE = (
     *("benchmark", "data", "limit", "model", "weights", "judge_kind", "samples", "endpoint"),
     *(
         "templates",
+        "chat",
         "reference",
         "principles",
         "input",

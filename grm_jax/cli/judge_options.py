@@ -44,6 +44,7 @@ class CommandJudge:
             "dtype": dtype,
             "weights": options.weights,
             "mesh": options.mesh,
+            "chat": options.chat,
         }
         self._config = JudgeConfig(
             model=None if options.samples or options.endpoint else options.model,

@@ -201,8 +201,8 @@ def read_demonstration(row: Any) -> tuple[tuple[Message, ...], str]:
         turns = (*as_messages(row["prompt"]), *as_messages(completion))
     else:
         raise ValueError(f"the row has the columns {', '.join(map(str, row))}; {ROW_SHAPES}.")
-    turns = fold_system(turns)
-    for number, turn in enumerate(turns):
+    # Where the family has a place for a system turn it stays a turn of its own.
+    for number, turn in enumerate(fold_system(turns)):
         if turn.role != ("user", "assistant")[number % 2]:
             raise ValueError(f"turn {number + 1} is the {turn.role}'s; the two take turns.")
     if not turns or turns[-1].role != "assistant":

@@ -7,7 +7,7 @@ each response, and voting sums the rewards, which ranks as their mean does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ class CLoud:
         dtype: str | None = None,
         weights: Weights | None = None,
         mesh: MeshConfig | None = None,
+        chat: Mapping[str, Any] | None = None,
         slots: int = 64,
         **settings: Any,
     ) -> CLoud:
@@ -72,6 +73,7 @@ class CLoud:
             "dtype": dtype,
             "weights": weights,
             "mesh": mesh,
+            "chat": chat,
         }
         folder = load_model_folder(name, **loading)
         if folder.critic is None:

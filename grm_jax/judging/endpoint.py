@@ -27,6 +27,7 @@ from grm_jax.randomness import item_key, request_seed, response_order
 from grm_jax.text.messages import Example
 from grm_jax.text.parse import answer_place
 from grm_jax.text.prompts import load_templates
+from grm_jax.text.reasoning import answer_start
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -140,6 +141,7 @@ class EndpointJudge:
             order=order,
             tokens=answer.completion_tokens,
             cut_off=answer.cut_off,
+            start=answer_start(answer.text),
         )
         if not self._odds or judgment.scores is None:
             return judgment

@@ -1,12 +1,12 @@
 """A model folder: everything a judge needs in one place.
 
 HF's layout (config.json, *.safetensors, tokenizer.json), and optionally ours: `grm.json` with
-`kind`, `critic`, `max_new_tokens` and `tokenizer_sha256`, and a `templates/` folder.
+`kind`, `critic`, `max_new_tokens`, `chat` and `tokenizer_sha256`, and a `templates/` folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from grm_jax.models.model import Model
 from grm_jax.models.quantized import quantized
 from grm_jax.models.transformer import Params
 from grm_jax.presets import BUNDLED, bundled
-from grm_jax.processes import several
+from grm_jax.processes import say, several
 from grm_jax.sharding import make_mesh
+from grm_jax.text.chat import TODAY
 from grm_jax.text.files import read_object
 from grm_jax.text.prompts import Templates, load_templates
 from grm_jax.text.tokenizer import Tokenizer
@@ -36,6 +37,7 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "kind": (lambda kind: kind in tuple(KINDS), f"one of {', '.join(KINDS)}"),
     "critic": (lambda name: isinstance(name, str), "the name of a folder in this one"),
     "max_new_tokens": (lambda n: type(n) is int and n > 0, "a whole number, 1 or more"),
+    "chat": (lambda given: isinstance(given, dict), "an object: the chat template's arguments"),
     "tokenizer_sha256": (lambda sha: isinstance(sha, str), "the hash of tokenizer.json"),
 }
 
@@ -67,6 +69,7 @@ def load_model_folder(
     dtype: str | None = None,
     weights: Weights | None = None,
     mesh: MeshConfig | None = None,
+    chat: Mapping[str, Any] | None = None,
 ) -> ModelFolder:
     """Loads the bundled "tiny", a local folder, or a hub id.
 
@@ -79,6 +82,8 @@ def load_model_folder(
             type of their files.
         mesh: devices to spread over; None: one device, or in a job of several processes all of its
             devices, which then share the samples and hold the whole model each.
+        chat: arguments of the chat template, such as {"enable_thinking": False}, besides those that
+            grm.json has.
 
     Raises:
         ValueError: tokenizer and weights do not belong together, or the mesh does not fit.
@@ -88,13 +93,21 @@ def load_model_folder(
     if mesh is None and several():
         mesh = MeshConfig()
     devices = make_mesh(mesh) if mesh is not None else None
-    words = Tokenizer.load(tokenizer or tokenizer_folder(path))
     settings = read_settings(path)
+    words = Tokenizer.load(
+        tokenizer or tokenizer_folder(path), {**settings.get("chat", {}), **(chat or {})}
+    )
     expected = settings.get("tokenizer_sha256")
     if expected is not None and words.sha256 != expected:
         raise ValueError(
             f"{path}: the weights were trained with tokenizer {expected[:12]}.., but its "
             f"tokenizer.json is {words.sha256[:12]}..: restore the file that came with the weights."
+        )
+    if words.chat.dated:
+        say(
+            f"{path}: its chat template writes today's date. It is {TODAY:%d %b %Y} on any day, so "
+            "that the same rows make the same prompts; --chat.date_string sets another where the "
+            "template takes one."
         )
     if dtype is None and jax.default_backend() == "cpu":
         dtype = "float32"

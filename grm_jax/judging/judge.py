@@ -148,13 +148,14 @@ class Judge:
         dtype: str | None = None,
         weights: Weights | None = None,
         mesh: MeshConfig | None = None,
+        chat: Mapping[str, Any] | None = None,
         meta_rm: str | Path | MetaRM | None = None,
         **settings: Any,
     ) -> Judge:
         """Loads "tiny" (bundled), a model folder, or a hub id; `settings` as for `Judge`.
 
         meta_rm: the meta RM, or where it is: "tiny-meta" (bundled), a folder, or a hub id.
-        tokenizer, templates, dtype, weights, mesh: as for `load_model_folder`.
+        tokenizer, templates, dtype, weights, mesh, chat: as for `load_model_folder`.
 
         Raises:
             ValueError, FileNotFoundError: what is missing or does not fit, and what to do.
@@ -166,6 +167,7 @@ class Judge:
             dtype=dtype,
             weights=weights,
             mesh=mesh,
+            chat=chat,
         )
         if meta_rm is not None and not isinstance(meta_rm, MetaRM):
             slots = settings.get("slots", 64)

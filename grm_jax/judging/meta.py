@@ -83,5 +83,5 @@ def meta_reading(
     if not template.has("principles"):
         example = replace(example, principles=None)
     request, written = render_meta(example.permuted(judgment.order), template, judgment.text)
-    completion = tokenizer.encode_completion(written.content)
+    completion = tokenizer.encode_judged(written.content)
     return Reading(tuple(tokenizer.encode_chat([request])), tuple(completion))

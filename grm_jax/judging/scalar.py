@@ -125,7 +125,7 @@ def reward_tokens(tokenizer: Tokenizer, example: Example, response: int) -> list
     Raises:
         ValueError: the turns of the conversation do not alternate.
     """
-    turns = (*example.prompt, Message("assistant", example.responses[response]))
+    turns = (*example.turns, Message("assistant", example.responses[response]))
     return tokenizer.encode_chat(turns, generation_prompt=False)
 
 
@@ -144,7 +144,7 @@ def pair_tokens(
 def alone(example: Example, *responses: int) -> Example:
     """The Example with these of its responses, and what is not known of them left out."""
     return Example(
-        example.prompt,
+        example.turns,
         [example.responses[i] for i in responses],
         "/".join((example.id, *map(str, responses))),
         principles=example.principles,

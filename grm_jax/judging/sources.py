@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def open_judge(
     dtype: str | None = None,
     weights: Weights | None = None,
     mesh: MeshConfig | None = None,
+    chat: Mapping[str, Any] | None = None,
 ) -> SampleSource:
     """The judge of a config.
 
@@ -50,7 +52,7 @@ def open_judge(
         start: the model where the config names none.
         templates: prompt templates where the config names none.
         training, hinted: as for `Judge`, of a judge that writes; another is asked in one way.
-        tokenizer, dtype, weights: as for `load_model_folder`.
+        tokenizer, dtype, weights, chat: as for `load_model_folder`.
         mesh: the stage's, which is used where there are several devices.
 
     Raises:
@@ -81,6 +83,7 @@ def open_judge(
         "dtype": dtype,
         "weights": weights,
         "mesh": mesh if jax.device_count() > 1 else None,
+        "chat": chat,
     }
     drawing: dict[str, Any] = {
         "strategy": config.strategy,

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from grm_jax.judging.answer import Answer, Token
-from grm_jax.judging.asking import Asking
+from grm_jax.judging.asking import Asking, written
 from grm_jax.judging.grouping import Reading
 from grm_jax.judging.judgment import Judgment, restore
 from grm_jax.judging.rater import Reader, last_states
@@ -140,14 +140,17 @@ class IndexReader(Reader[list[float]]):
         """
         if judgment.scores is None:
             return []
+        tokenizer, tokens = self.folder.tokenizer, completion.tokens.tolist()
+        _, start = written(tokens, tokenizer)
         if self._form is None:
             label = self.folder.templates.judge.label
-            head = judgment.text[: choice_place(judgment.text, label)]
+            place = choice_place(judgment.text, label, start or 0)
         else:
             cut_off = not completion.finished
-            place = answer_place(judgment.text, self._form, cut_off=cut_off)
-            head = judgment.text[:place].rstrip()  # " Yes" is one token
-        tokenizer, tokens = self.folder.tokenizer, completion.tokens.tolist()
+            place = answer_place(judgment.text, self._form, start or 0, cut_off=cut_off)
+        head = judgment.text[len(tokenizer.opened) : place]
+        if self._form is not None:
+            head = head.rstrip()  # " Yes" is one token
         for end in reversed(range(len(tokens))):
             text = tokenizer.decode(tokens[:end])
             if self._form is not None:
@@ -197,7 +200,8 @@ def server_shares(answer: Answer, n: int, url: str, label: str) -> tuple[float, 
     """
     if not any(token.top for token in answer.tokens):
         raise ValueError(_NO_TOP.format(url, "its tokens"))
-    head, end = answer.text[: choice_place(answer.text, label)].encode(), 0
+    place = choice_place(answer.text, label, answer_start(answer.text) or 0)
+    head, end = answer.text[:place].encode(), 0
     for token in answer.tokens:
         start, end = end, end + len(token.data)
         # "2", or with what the tokenizer puts before it: " 2" or "{2".

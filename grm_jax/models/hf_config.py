@@ -146,9 +146,9 @@ def config_to_hf(
     head: Head,
     dtype: str,
     *,
-    pad_id: int = 0,
+    pad_id: int | None = 0,
     eos_id: int = 1,
-    bos_id: int = 2,
+    bos_id: int | None = 2,
 ) -> dict[str, Any]:
     """The content of a config.json that transformers 4 and 5 and vLLM read the same way."""
     family = FAMILIES[config.family]

@@ -55,10 +55,10 @@ def write_words(
     tokenizer: Tokenizer | str | Path | None,
     extra: Mapping[str, Any] | None,
     templates: str | Path | None,
-) -> dict[str, int]:
+) -> dict[str, int | None]:
     """Writes the tokenizer, the templates and grm.json; gives the ids that config.json names."""
     settings = dict(extra or {})
-    ids: dict[str, int] = {}
+    ids: dict[str, int | None] = {}
     if tokenizer is not None:
         words = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.load(tokenizer)
         words.save(folder)
@@ -68,8 +68,11 @@ def write_words(
             "eos_token_id": list(words.stop_ids),
             "bos_token_id": words.bos_id,
         }
+        generation = {name: value for name, value in generation.items() if value is not None}
         write_json(folder / "generation_config.json", generation)
         settings["tokenizer_sha256"] = words.sha256
+        if words.arguments:
+            settings["chat"] = words.arguments
         source = folder if isinstance(tokenizer, Tokenizer) else Path(tokenizer)
         for name in TOKENIZER_FILES if source != folder else ():
             if (source / name).is_file():

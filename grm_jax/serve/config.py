@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import Any
 
 from grm_jax.judging.judgment import check_adaptive
 from grm_jax.judging.kinds import Kind
@@ -66,6 +67,7 @@ class ServeCommand:
         name: What the model is called in replies; by default the last part of --model.
         templates: A folder of prompt templates; by default the model's own.
         tokenizer: Take the tokenizer from this folder or hub id, not from the model's.
+        chat: Arguments of the model's chat template, such as {enable_thinking: false}.
         dtype: What activations are computed in, float32 or bfloat16.
         strategy: How tokens are drawn where a request does not say.
         max_new_tokens: Room for one judgment; by default what the model folder says.
@@ -93,6 +95,7 @@ class ServeCommand:
     name: str | None = None
     templates: str | None = None
     tokenizer: str | None = None
+    chat: dict[str, Any] | None = None
     dtype: str | None = None
     strategy: Strategy = field(default_factory=lambda: Strategy(temperature=0.5))
     max_new_tokens: int | None = None

@@ -66,6 +66,7 @@ def _judge(command: ServeCommand) -> Judge:
     return Judge.load(
         command.model,
         tokenizer=command.tokenizer,
+        chat=command.chat,
         templates=command.templates,
         dtype=command.dtype,
         mesh=command.mesh,

@@ -20,7 +20,7 @@ def warm_up(judge: Judge, longest_prompt: int) -> None:
     sampler = judge.sampler
     engine = sampler.engine()  # it grows, so it is not the one that serves
     engine.seed, engine.strategy = sampler.seed, sampler.strategy
-    pad = judge.folder.tokenizer.bos_id
+    pad = judge.folder.tokenizer.eos_id
     for length in _lengths(longest_prompt):
         # One sample more than share a row: the program that copies rows is among them.
         samples = tuple(range(engine.size.places + 1))
@@ -45,5 +45,5 @@ def _warm_up_meta(meta: MetaRM, longest: int) -> None:
     longest, length = min(longest, meta.longest), 1
     while length <= longest:
         size = bucket(length, meta.longest)
-        list(meta([(None, [Reading((meta.folder.tokenizer.bos_id,) * size)])]))
+        list(meta([(None, [Reading((meta.folder.tokenizer.eos_id,) * size)])]))
         length = size + 1

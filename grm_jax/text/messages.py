@@ -138,7 +138,8 @@ class Example:
     """A prompt and n >= 1 responses to judge, with what is known about them.
 
     Args:
-        prompt: turns, the last one the user's; text or a list of {"role", "content"} is accepted.
+        prompt: turns, the last one the user's; text or a list of {"role", "content"} is accepted. A
+            leading system turn is put before the first user turn's text.
         responses: their texts.
         id: the row's own, or else a hash of prompt, responses, reference and principles.
         label: for n >= 2 the index of the best response; for n == 1 whether it is right (1) or
@@ -150,6 +151,7 @@ class Example:
         meta: whatever else the row had.
         line: where it begins in its text file, or the row's number.
         own_id: the row's id as it was there, a number or text.
+        system: the system turn's text, with which the first turn begins.
 
     Raises:
         ValueError: it cannot be judged, and why.
@@ -166,6 +168,7 @@ class Example:
     meta: Mapping[str, Any] = field(default_factory=dict, compare=False)
     line: int | None = field(default=None, compare=False)
     own_id: int | float | str | None = field(default=None, compare=False)
+    system: str | None = field(default=None, compare=False)
 
     def __init__(
         self,
@@ -180,9 +183,11 @@ class Example:
         meta: Mapping[str, Any] | None = None,
         line: int | None = None,
         own_id: int | float | str | None = None,
+        system: str | None = None,
     ):
+        given = as_messages(prompt)
         values = {
-            "prompt": _check_prompt(prompt),
+            "prompt": _check_prompt(given),
             "responses": _check_responses(responses),
             "reference": _check_text("reference", reference),
             "principles": _check_text("principles", principles),
@@ -197,6 +202,8 @@ class Example:
         if not isinstance(id, str):
             raise ValueError(f"the id {shown(id)} is {kind(id)}: give text")
         values["id"] = repair_surrogates(id) or _content_id(values)
+        leading = given[0].content if given[0].role == "system" else system
+        values["system"] = leading if leading and leading.strip() else None
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -204,6 +211,18 @@ class Example:
     def n(self) -> int:
         """The number of responses."""
         return len(self.responses)
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The prompt with the system turn, if there is one, as a turn of its own."""
+        (first, *others), system = self.prompt, self.system
+        before = "" if system is None else f"{system.lstrip()}\n\n"
+        if system is not None and first.content == system.strip():
+            before = first.content  # the user said nothing
+        if system is None or not first.content.startswith(before):
+            return self.prompt
+        own = Message("user", first.content.removeprefix(before))
+        return (Message("system", system), own, *others)
 
     @cached_property
     def digest(self) -> str:
@@ -226,8 +245,8 @@ class Example:
         return replace(self, responses=responses, label=label, scores=scores)
 
 
-def _check_prompt(prompt) -> tuple[Message, ...]:
-    turns = fold_system(as_messages(prompt))
+def _check_prompt(prompt: Sequence[Message]) -> tuple[Message, ...]:
+    turns = fold_system(prompt)
     if not turns:
         raise ValueError("the prompt has no turns: the last turn must be the user's")
     if turns[-1].role != "user":

@@ -8,7 +8,8 @@ parser is tolerant; inside it is strict.
 Reasons: `no_box`; `box_elsewhere`, there are boxes, but none in the result line; `open_box`, its
 box is not closed; `wrong_count`, not one integer per response; `not_integer`; `out_of_range`. Of
 another format (`answer_format`) `no_answer`, `answer_elsewhere`, `open_answer`, `not_a_letter`,
-`not_yes_or_no` and `no_score` as well.
+`not_yes_or_no` and `no_score` as well. What a model thinks before its answer (`reasoning`) is cut
+off before.
 """
 
 import re
@@ -74,11 +75,15 @@ def parse_choice(text: str, n: int, *, label: str = "", cut_off: bool = False) -
     return Choice(parsed.principles, parsed.critique, index, parsed.reason)
 
 
-def choice_place(text: str, label: str = "") -> int:
-    """Where in an answer that `parse_choice` can read the chosen number begins."""
-    box = find_result(text, label).box
+def choice_place(text: str, label: str = "", start: int = 0) -> int:
+    """Where in a text whose answer `parse_choice` can read the chosen number begins.
+
+    start: where the answer begins.
+    """
+    answer = text[start:]
+    box = find_result(answer, label).box
     assert box is not None
-    return box.inside + len(text[box.inside :]) - len(text[box.inside :].lstrip())
+    return start + box.inside + len(answer[box.inside :]) - len(answer[box.inside :].lstrip())
 
 
 def parse_answer(
@@ -100,11 +105,15 @@ def parse_answer(
     return Parsed(principles, critique, scores, reason)
 
 
-def answer_place(text: str, form: AnswerFormat, *, cut_off: bool = False) -> int:
-    """Where in an answer that `parse_answer` can read its value begins."""
-    box = find_answer(text, form, cut_off=cut_off).box
+def answer_place(text: str, form: AnswerFormat, start: int = 0, *, cut_off: bool = False) -> int:
+    """Where in a text whose answer `parse_answer` can read its value begins.
+
+    start: where the answer begins.
+    """
+    answer = text[start:]
+    box = find_answer(answer, form, cut_off=cut_off).box
     assert box is not None
-    return box.inside + len(text[box.inside :]) - len(text[box.inside :].lstrip())
+    return start + box.inside + len(answer[box.inside :]) - len(answer[box.inside :].lstrip())
 
 
 def _numbers(

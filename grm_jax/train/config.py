@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.tracking import TrackingConfig
@@ -120,6 +120,8 @@ class RunConfig:
         tokenizer: a folder or hub id; by default that of `start`.
         templates: a folder of prompt templates; by default that of the model in `start`, or the
             built-in ones.
+        chat: arguments of the chat template, such as {enable_thinking: false}; the exported model
+            keeps them.
         seed: of initial weights, sampling and shuffling, and of the world's items.
         adapter: trains an adapter for the model in `start`, and not the model.
 
@@ -131,6 +133,7 @@ class RunConfig:
     start: str = "tiny-start"
     tokenizer: str | None = None
     templates: str | None = None
+    chat: dict[str, Any] | None = None
     seed: int = 0
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     adapter: AdapterConfig = field(default_factory=AdapterConfig)

@@ -60,6 +60,7 @@ class Run:
             hinted=hinted,
             templates=None if self.templates is None else str(self.templates),
             mesh=self.training.compute.mesh,
+            chat=self.config.chat if config.model is None else None,
         )
 
 
@@ -87,7 +88,7 @@ def open_run(
     keep_freed_memory()
     mesh = make_mesh(training.compute.mesh)
     check_batch(sequences, training.compute.microbatches, mesh, name)
-    tokenizer = start_tokenizer(run.start, run.tokenizer)
+    tokenizer = start_tokenizer(run.start, run.tokenizer, run.chat)
     templates = templates or start_templates(run.start, run.templates)
     with run_folder(command, run.output, run, training) as output:
         yield Run(run, training, output, mesh, tokenizer, templates)

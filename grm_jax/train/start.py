@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -25,8 +25,12 @@ from grm_jax.train.finite import check_finite
 NEW = "new:"
 
 
-def start_tokenizer(start: str, tokenizer: str | None) -> Tokenizer:
+def start_tokenizer(
+    start: str, tokenizer: str | None, chat: Mapping[str, Any] | None = None
+) -> Tokenizer:
     """The tokenizer given, or that of the model folder in `start`, checked against its weights.
+
+    chat: arguments of its chat template, besides those in grm.json.
 
     Raises:
         ValueError: there is none, or it is not the one that the weights were trained with.
@@ -34,10 +38,12 @@ def start_tokenizer(start: str, tokenizer: str | None) -> Tokenizer:
     if start.startswith(NEW) or is_checkpoints(Path(start)):
         if tokenizer is None:
             raise ValueError(f"start is {start}, which has no tokenizer: give tokenizer, a folder.")
-        return Tokenizer.load(tokenizer)
-    folder = model_path(start)
-    loaded = Tokenizer.load(tokenizer or tokenizer_folder(folder))
-    expected = start_settings(start).get("tokenizer_sha256", loaded.sha256)
+        return Tokenizer.load(tokenizer, chat)
+    folder, settings = model_path(start), start_settings(start)
+    loaded = Tokenizer.load(
+        tokenizer or tokenizer_folder(folder), {**settings.get("chat", {}), **(chat or {})}
+    )
+    expected = settings.get("tokenizer_sha256", loaded.sha256)
     if expected != loaded.sha256:
         raise ValueError(
             f"{start} was trained with tokenizer {expected[:12]}.., but {tokenizer or folder} "

@@ -29,6 +29,31 @@ def test_a_leading_system_turn_is_folded_into_the_first_user_turn():
         fold_system([Message("user", "q"), Message("system", "s")])
 
 
+@pytest.mark.parametrize(
+    ("system", "user"),
+    [("Be brief.", "q"), (" Be brief. \n", "q"), ("a\n\nb", "c\n\nd"), ("Be brief.", "")],
+)
+def test_a_system_turn_is_kept_as_a_turn_of_its_own(system, user):
+    turns = (Message("system", system), Message("user", user))
+    last = (Message("assistant", "a"), Message("user", "r"))
+    example = Example((*turns, *last), ["x", "y"])
+    assert example.prompt == fold_system((*turns, *last))
+    assert example.turns == (*turns, *last)
+    for other in (example.permuted([1, 0]), replace(example, id="z")):
+        assert other.turns == example.turns
+    # It is the same question as without, and has the same random stream.
+    folded = Example(example.prompt, ["x", "y"])
+    assert (folded.digest, folded) == (example.digest, example)
+    assert folded.turns == folded.prompt
+
+
+def test_without_a_system_turn_the_turns_are_the_prompt():
+    for prompt in ("q", [Message("system", " "), Message("user", "q")]):
+        assert Example(prompt, ["a"]).turns == (Message("user", "q"),)
+    example = Example([Message("system", "s"), Message("user", "q")], ["a"])
+    assert replace(example, prompt="so").turns == (Message("user", "so"),)
+
+
 def test_the_id_is_the_content_and_nothing_else():
     example = Example("q", ["a", "b"], label=0, meta={"line": 1})
     assert example.id == Example("q", ["a", "b"], label=1, meta={"line": 2}).id

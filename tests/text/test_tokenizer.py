@@ -1,6 +1,7 @@
 """Ids equal those of transformers on harmless text, and plain text never gives a control id."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -164,7 +165,11 @@ def test_a_tokenizer_that_is_not_there_is_refused_in_a_sentence(tmp_path, shared
     with pytest.raises(FileNotFoundError, match=r"has no tokenizer\.json: copy"):
         Tokenizer.load(tmp_path)
     (tmp_path / "tokenizer.model").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match=r"make one with transformers: AutoTokenizer"):
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "transformers", None)
+        with pytest.raises(FileNotFoundError, match=r"pip install transformers sentencepiece; or"):
+            Tokenizer.load(tmp_path)
+    with pytest.raises(ValueError, match=r"transformers could not make one \(.*: pip install"):
         Tokenizer.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="there is no tokenizer at"):
         Tokenizer.load(tmp_path / "none" / "here")
