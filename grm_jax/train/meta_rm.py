@@ -27,7 +27,7 @@ from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train.config import RunConfig
 from grm_jax.train.run import Run, export, open_run
 from grm_jax.train.scorer import is_heldout, label_loss, scored_row, train_scorer, write_report
-from grm_jax.train.stages import MetaRMConfig
+from grm_jax.train.stages.scorer import MetaRMConfig
 
 STAGE = "meta_rm"
 

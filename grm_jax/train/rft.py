@@ -30,7 +30,8 @@ from grm_jax.train.config import RunConfig
 from grm_jax.train.rejection import Trajectory, reject
 from grm_jax.train.rollout import judgeable
 from grm_jax.train.run import Run, open_run
-from grm_jax.train.stages import RFTConfig, StageConfig
+from grm_jax.train.stages.rft import RFTConfig
+from grm_jax.train.stages.sft import StageConfig
 from grm_jax.train.start import learned_kind, start_templates
 
 STAGE = "rft"

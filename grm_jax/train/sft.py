@@ -20,7 +20,7 @@ from grm_jax.objectives.rft import rft_loss
 from grm_jax.train.config import RunConfig
 from grm_jax.train.loop import train_stage
 from grm_jax.train.run import Run, export, open_run
-from grm_jax.train.stages import SFTConfig, StageConfig
+from grm_jax.train.stages.sft import SFTConfig, StageConfig
 from grm_jax.train.start import learned_kind, load_start
 from grm_jax.train.step import Metrics, SumLoss
 

@@ -37,7 +37,7 @@ from grm_jax.train.rollout import (
     roll_out,
     to_arrays,
 )
-from grm_jax.train.stages import FilterConfig, GRPOConfig
+from grm_jax.train.stages.grpo import FilterConfig, GRPOConfig
 from grm_jax.train.state import placed_state, state_shardings
 from grm_jax.train.step import batch_sharding, compile_step, make_step
 from grm_jax.train.tracking import read_metrics

@@ -22,7 +22,7 @@ from grm_jax.text.parse import parse_choice, parse_judgment
 from grm_jax.text.prompts import load_templates
 from grm_jax.train import rft
 from grm_jax.train.config import CheckpointConfig, OptimizerConfig, RunConfig
-from grm_jax.train.stages import RFTConfig
+from grm_jax.train.stages.rft import RFTConfig
 from tests.devices import one_device
 from tests.train.pairs import Pair, change
 
