@@ -24,11 +24,14 @@ Pairs = Mapping[tuple[str, tuple[int, ...]], int]
 
 
 def group_pairs(length: int, group: Group, windows: tuple[int | None, ...]) -> Pairs:
-    """The pairs of all kernels for rows that are groups, which no shape of their calls says."""
+    """The pairs of all kernels for rows that are groups, which no shape of their calls says.
+
+    windows: of the layers; None sees everything.
+    """
     length += -length % LANES
     block, pairs = block_size(length), {}
     blocks = [slice(first, first + block) for first in range(0, length, block)]
-    for window in windows:
+    for window in sorted(set(windows), key=lambda window: window or math.inf):  # None last
         mask = GroupMask(length, group, window)
         met = np.array([[mask[query, key].any() for key in blocks] for query in blocks])
         rows = (1, len(blocks), int(met.sum(1).max()))

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 
 from grm_jax.aot.counts import count
-from grm_jax.aot.programs import Program
 from grm_jax.aot.topology import Topology
+from grm_jax.aot.work import Program
 
 
 @dataclass(frozen=True)

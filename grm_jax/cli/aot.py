@@ -11,7 +11,7 @@ from rich.table import Table
 
 from grm_jax.aot.config import PROGRAMS, AotCommand
 from grm_jax.aot.measure import Cost, measure
-from grm_jax.aot.programs import Work, build
+from grm_jax.aot.programs import build
 from grm_jax.aot.saved import is_program, save_program
 from grm_jax.aot.topology import Topology
 from grm_jax.models.config import PRESETS

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grm_jax.aot.programs import Work, build
+from grm_jax.aot.programs import build
 from grm_jax.aot.saved import load_program, save_program
 from grm_jax.aot.topology import Topology
 from grm_jax.judging.rater import rate
