@@ -64,7 +64,7 @@ def test_other_devices_and_versions_are_refused(tmp_path):
     )
     with jax.set_mesh(program.mesh):
         save_program(tmp_path / "tpu", program.lower().compile(), program.mesh)
-    with pytest.raises(ValueError, match=r"devices \{'TPU v5 lite': 4\}, and here is \{'cpu': 8\}"):
+    with pytest.raises(ValueError, match=r"devices \{'TPU v5 lite': 4\}, but this is \{'cpu': 8\}"):
         load_program(tmp_path / "tpu")
     made = pickle.loads((tmp_path / "tpu").read_bytes())
     (tmp_path / "old").write_bytes(pickle.dumps({**made, "jax": "0.1.2"}))

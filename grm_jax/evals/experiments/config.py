@@ -45,9 +45,8 @@ class Setting:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        from grm_jax.evals.benchmarks import (
-            find,
-        )  # it imports table readers, which a --help does not need
+        # Imported here because it is slow to import, and a --help does not need it.
+        from grm_jax.evals.benchmarks import find
 
         find(self.benchmark)
         if self.k < 1 or (self.limit is not None and self.limit < 1):
