@@ -36,8 +36,8 @@ def share(plan: Plan) -> str:
     """The share of the chip's memory that the largest program takes."""
     if plan.used is None:
         return "does not fit" if plan.fits is False else "–"
-    told = f"{100 * plan.used:.0f} %"
-    return told if plan.fits is not False else f"does not fit ({told})"
+    percent = f"{100 * plan.used:.0f} %"
+    return percent if plan.fits is not False else f"does not fit ({percent})"
 
 
 def _gib(value: float | None) -> str:
