@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from grm_jax.aot.counts import count
-from grm_jax.aot.topology import Topology
+from grm_jax.aot.topology import Chip, Topology
 from grm_jax.aot.work import Program
 
 
@@ -66,9 +66,7 @@ class Cost:
 
 def measure(program: Program, topology: Topology) -> tuple[Cost, Any | None]:
     """Compiles a program. Returns its cost, and the compiled program or None if it does not fit."""
-    chip, devices = topology.chip, program.mesh.size
-    hbm = chip.hbm / chip.devices
-    began = time.monotonic()
+    chip, began = topology.chip, time.monotonic()
     try:
         with jax.set_mesh(program.mesh):
             compiled = program.lower().compile()
@@ -76,19 +74,22 @@ def measure(program: Program, topology: Topology) -> tuple[Cost, Any | None]:
         reason = _out_of_memory(str(error))
         if reason is None:
             raise
-        return (
-            Cost(
-                False,
-                devices,
-                hbm,
-                program.resident,
-                reason=reason,
-                compile_seconds=time.monotonic() - began,
-                host_bytes=_host_peak(),
-            ),
-            None,
+        cost = Cost(
+            False,
+            program.mesh.size,
+            chip.hbm / chip.devices,
+            program.resident,
+            reason=reason,
+            compile_seconds=time.monotonic() - began,
+            host_bytes=_host_peak(),
         )
-    spent = time.monotonic() - began
+        return cost, None
+    return _cost(program, chip, compiled, time.monotonic() - began), compiled
+
+
+def _cost(program: Program, chip: Chip, compiled: Any, spent: float) -> Cost:
+    """The cost of a program that was compiled in `spent` seconds."""
+    devices, hbm = program.mesh.size, chip.hbm / chip.devices
     memory = compiled.memory_analysis()
     counts = count(compiled.as_text(), program.trips, program.pairs)
     output = memory.output_size_in_bytes - memory.alias_size_in_bytes
@@ -101,7 +102,7 @@ def measure(program: Program, topology: Topology) -> tuple[Cost, Any | None]:
     bound = max(seconds, key=lambda name: seconds[name])
     needed = program.flops / devices
     longest = seconds[bound]
-    cost = Cost(
+    return Cost(
         fits=peak + program.resident <= hbm,
         devices=devices,
         hbm=hbm,
@@ -125,7 +126,6 @@ def measure(program: Program, topology: Topology) -> tuple[Cost, Any | None]:
         compile_seconds=spent,
         host_bytes=_host_peak(),
     )
-    return cost, compiled
 
 
 def _out_of_memory(message: str) -> str | None:

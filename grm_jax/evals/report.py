@@ -88,12 +88,7 @@ def write_report(
             "meta": survey.meta and asdict(survey.meta),
             "usage": usage and dict(usage),
             "settings": dict(settings),
-            "versions": {
-                "grm_jax": __version__,
-                "jax": jax.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
+            "versions": _versions(),
         }
     )
     rows_file = (known | by_vote.get(last, {}) for known, by_vote in filter(None, lines))
@@ -146,6 +141,15 @@ def verdict(summed: Totals | None, label: int | None, n: int) -> str | None:
     if summed[label] < max(summed):
         return "wrong"
     return "right" if summed.count(max(summed)) == 1 else "tied"
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "grm_jax": __version__,
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def _unanswered(benchmark: Benchmark, survey: Survey, names: Sequence[str]) -> Row:
