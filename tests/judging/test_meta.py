@@ -85,9 +85,9 @@ def test_the_same_words_in_the_same_order_are_rated_once(
     read = []
     compute = Rater.compute
 
-    def watched(self, prompts, *rest):
-        read.append(int((rest[2] >= 0).any(axis=-1).sum()))
-        return compute(self, prompts, *rest)
+    def watched(self, prompts, positions, *rest):
+        read.append(int((positions >= 0).any(axis=-1).sum()))
+        return compute(self, prompts, positions, *rest)
 
     monkeypatch.setattr(Rater, "compute", watched)
     judgments = (first, twice, first, twice, first)
