@@ -86,7 +86,7 @@ def test_the_same_words_in_the_same_order_are_rated_once(
     compute = Rater.compute
 
     def watched(self, prompts, positions, *rest):
-        read.append(int((positions >= 0).any(axis=-1).sum()))
+        read.append(int((positions > 0).any(axis=-1).sum()))  # padding rows have one token
         return compute(self, prompts, positions, *rest)
 
     monkeypatch.setattr(Rater, "compute", watched)
