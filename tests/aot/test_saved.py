@@ -13,6 +13,7 @@ import pytest
 from grm_jax.aot.programs import build
 from grm_jax.aot.saved import load_program, save_program
 from grm_jax.aot.topology import Topology
+from grm_jax.aot.work import Work
 from grm_jax.judging.rater import rate
 from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS
