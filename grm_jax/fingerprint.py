@@ -1,9 +1,9 @@
-"""What a result was made from: hashes of files and folders, such as a model's, and of rows.
+"""Hashes of a result's inputs: files, model folders, rows.
 
-Of a file every byte is hashed. Samples of the blocks would be quicker, but would miss an edited row
-of an embedding, and names, sizes and dates change where nothing has and stay where something has.
-It costs one pass over files that are about to be read anyway, several at a time: some seconds for
-a model of 5 GB, once per process.
+Every byte of a file is hashed. Hashing samples of its blocks would be quicker, but would miss an
+edited row of an embedding; and names, sizes and dates can change when the content has not, or stay
+the same when it has. The cost is one pass over files that are about to be read anyway, several at
+a time: a few seconds for a model of 5 GB, once per process.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 
 
 def fingerprint(path: Path) -> str:
-    """A hash of a file, or over the files of a folder by their names.
+    """A hash of a file, or of all files in a folder and their names.
 
-    Hidden files and Markdown do not count: a new model card makes no new model.
+    Hidden files and Markdown are left out: a new model card does not make a new model.
     """
     if not path.is_dir():
         return _hash(path)
@@ -32,7 +32,7 @@ def fingerprint(path: Path) -> str:
 
 
 class RowsHash:
-    """A hash of rows, in their order: what is judged of each (`Example.digest`), and its label."""
+    """A hash of rows in order: the content that is judged (`Example.digest`) and the label."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
@@ -60,6 +60,6 @@ def _hash(path: Path) -> str:
 
 @cache
 def _hashed(path: str, size: int, changed: int) -> str:
-    """The SHA-256 of a file; a stage and the pipeline around it ask for the same ones."""
+    """The SHA-256 of a file, cached: a stage and the pipeline around it hash the same files."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

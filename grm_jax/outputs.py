@@ -7,7 +7,6 @@ with which settings, and from which files; `--config` takes it. What has no mark
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import platform
@@ -20,16 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
+from grm_jax.locks import lock, lock_of
 from grm_jax.paths import expanded
-from grm_jax.processes import from_first, say
+from grm_jax.processes import from_first
 from grm_jax.text.json_line import plain
 
 FACT = "#: "  # a comment in YAML; we read facts from it that are not settings
 # What a shell may be writing into a new folder while the command starts.
 LOGS = (".log", ".out", ".err")
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def claimed_file(
             )
         _check_mark(mark, path, made, compare=filled)
 
-    with _held(_lock_of(path), path, check, lambda: _write_mark(mark, made)):
+    with _held(lock_of(path), path, check, lambda: _write_mark(mark, made)):
         yield path
 
 
@@ -181,19 +179,16 @@ def _local(output: str | Path) -> Path:
 
 @contextmanager
 def _held(
-    lock: Path, path: Path, check: Callable[[], None], write: Callable[[], None]
+    lock_file: Path, path: Path, check: Callable[[], None], write: Callable[[], None]
 ) -> Iterator[None]:
-    """Checks, locks, checks again what may have changed meanwhile, and writes the mark.
-
-    The lock is the operating system's: it ends with its process, however that ends.
-    """
+    """Checks, locks, checks again what may have changed meanwhile, and writes the mark."""
     with ExitStack() as stack:
 
         def claim() -> None:
             check()
             try:
-                lock.parent.mkdir(parents=True, exist_ok=True)
-                _lock(lock, path, stack)
+                lock_file.parent.mkdir(parents=True, exist_ok=True)
+                lock(lock_file, path, stack)
                 check()
                 write()
             except OSError as error:
@@ -201,42 +196,6 @@ def _held(
 
         from_first(claim)
         yield
-
-
-def hold(path: Path, stack: ExitStack) -> None:
-    """Locks a file in an existing folder, until the stack is closed.
-
-    Raises:
-        ValueError: another process has it.
-    """
-    _lock(_lock_of(path), path, stack)
-
-
-def _lock_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}.lock")
-
-
-def _lock(lock: Path, path: Path, stack: ExitStack) -> None:
-    held = FileLock(lock, fallback_to_soft=False)
-    try:
-        # With a timeout: whoever releases the lock deletes its file, which we may just have opened.
-        held.acquire(timeout=0.5)
-    except Timeout:
-        raise ValueError(
-            f"another process is writing {path} (it holds {lock}): wait until it has ended, or "
-            "name another output."
-        ) from None
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        lock.unlink(missing_ok=True)
-        say(
-            f"The file system of {path} has no locks: make sure yourself that no other process "
-            "writes there."
-        )
-        return
-    stack.callback(held.release)
-    stack.callback(lock.unlink, missing_ok=True)  # before it is released
 
 
 def _foreign(folder: Path) -> Iterator[Path]:

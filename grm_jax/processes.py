@@ -1,9 +1,9 @@
-"""The processes of one job: how one joins, what they agree on, and who speaks.
+"""The processes of one job: joining it, agreeing on values, and which one writes and prints.
 
 Every process runs the same host program on the same input and starts the same device programs in
-the same order; of the arrays it feeds those parts that its own devices hold. What a program gives
-back to the host is the same in all of them. The first process alone writes files and speaks, and
-what is decided from a file is read by the first and told to the others.
+the same order; it feeds the parts of the arrays that its own devices hold, and all processes get
+the same results back. Only the first process writes files and prints. A decision that depends on a
+file is made by the first process, which sends it to the others.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from grm_jax.cluster import find_job
 
-# After so many seconds without a sign of life a process counts as dead, and the job ends. JAX's own
-# default; to be changed where a machine may really be silent for longer.
+# A process that is silent for so many seconds counts as dead, and the job ends. The default is
+# JAX's own; raise it where a machine may stall for longer.
 HEARTBEAT = "GRM_HEARTBEAT_SECONDS"
 
 
 def start() -> None:
-    """Joins the job, if this process is one of several; to be called before any use of devices.
+    """Joins the job, if this process is one of several. Call it before any use of devices.
 
     Raises:
-        ValueError: the environment names only a part of the job.
+        ValueError: the environment describes the job only in part.
     """
     job = find_job()
     if job is None or jax.distributed.is_initialized():
         return
-    # It would take SIGTERM for itself, also where nobody asks it; see `Interruption`.
+    # It would catch SIGTERM, even where nobody asks it about preemptions; see `Interruption`.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         **asdict(job), heartbeat_timeout_seconds=int(os.environ.get(HEARTBEAT, "100"))
@@ -47,15 +47,15 @@ def start() -> None:
 
 
 def joined() -> bool:
-    """Whether this process has joined a job; asks no device."""
+    """Whether this process has joined a job. Does not touch the devices."""
     return jax.distributed.is_initialized()
 
 
 def is_lost(error: Exception) -> bool:
-    """Whether an error says that another process is gone, and not what is wrong in this one."""
+    """Whether an error means that another process is gone, rather than a fault in this one."""
     codes = ("UNAVAILABLE:", "DEADLINE_EXCEEDED:", "ABORTED:", "CANCELLED:")
-    told = str(error)
-    return joined() and (told.startswith(codes) or "Gloo " in told or "NCCL" in told)
+    message = str(error)
+    return joined() and (message.startswith(codes) or "Gloo " in message or "NCCL" in message)
 
 
 def several() -> bool:
@@ -64,7 +64,7 @@ def several() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this process writes files and speaks."""
+    """Whether this is the process that writes files and prints."""
     return jax.process_index() == 0
 
 
@@ -75,41 +75,41 @@ def say(text: str) -> None:
 
 
 def from_first(make: Callable[[], Any]) -> Any:
-    """What `make` returns in the first process, in every process; the others do not call it.
+    """Calls `make` in the first process alone, and returns its result in every process.
 
-    It also waits for all, so that files which the first has written before are there for the
-    others after. The value goes through JSON.
+    It is a barrier, too: files that the first process wrote before it are there for the others
+    after it. The result is sent as JSON.
 
     Raises:
-        ValueError: what `make` raised.
+        ValueError: in every process, if `make` raised it.
     """
     if not several():
         return make()
-    told: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     if is_first():
         try:
-            told = {"value": make()}
+            result = {"value": make()}
         except ValueError as error:
-            told = {"error": str(error)}
-    text = json.dumps(told).encode()
+            result = {"error": str(error)}
+    text = json.dumps(result).encode()
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
-    # A program is compiled for each size: few sizes, few programs.
+    # Rounded up to a power of two: a program is compiled for every size.
     buffer = np.zeros(1 << max(size - 1, 1).bit_length(), np.uint8)
     if is_first():
         buffer[:size] = np.frombuffer(text, np.uint8)
-    told = json.loads(bytes(multihost_utils.broadcast_one_to_all(buffer)[:size]))
-    if "error" in told:
-        raise ValueError(told["error"])
-    return told["value"]
+    result = json.loads(bytes(multihost_utils.broadcast_one_to_all(buffer)[:size]))
+    if "error" in result:
+        raise ValueError(result["error"])
+    return result["value"]
 
 
 def wait() -> None:
-    """Waits until all processes are here: what the first has written before is there for all."""
+    """A barrier: files that the first process wrote before it are there for all after it."""
     from_first(lambda: None)
 
 
 def anywhere(flag: bool) -> jax.Array:
-    """Whether it is true in any process: a device array, so that it can be read later."""
+    """Whether the flag is set in any process, as a device array that can be read later."""
     mesh = Mesh(np.array(jax.devices()), "devices")
     place = NamedSharding(mesh, PartitionSpec("devices"))
     with jax.set_mesh(mesh):
@@ -118,14 +118,14 @@ def anywhere(flag: bool) -> jax.Array:
 
 
 def spread(tree: Any, place: Sharding) -> Any:
-    """Host arrays, the same in every process, as device arrays: a process feeds its own parts."""
+    """Host arrays, the same in every process, as device arrays; each process feeds its own part."""
     return jax.tree.map(
         lambda x: jax.make_array_from_callback(x.shape, place, lambda index: x[index]), tree
     )
 
 
 def everywhere(tree: Any, mesh: Mesh | None) -> Any:
-    """Device arrays that every process can read: with several processes, whole on every device."""
+    """Device arrays that every process can read: replicated where there are several processes."""
     return _replicate(tree, mesh) if several() else tree
 
 
@@ -135,10 +135,10 @@ def _replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def leave(status: int) -> NoReturn:
-    """Ends this process of several after an error, without waiting for the others as Python's own
-    exit would: they may be waiting for this one, and end when it is gone."""
+    """Ends this process, one of several, after an error. Unlike Python's own exit it does not wait
+    for the others: they may be waiting for this one, and will end when it is gone."""
     sys.stdout.flush()
     sys.stderr.flush()
     if is_first():
-        time.sleep(2)  # its end takes the others along: first they may say what went wrong there
+        time.sleep(2)  # when it ends, so do the others: let them report their errors first
     os._exit(status)

@@ -38,6 +38,7 @@ LONGEST = (
     "test_processes.py",
     "test_spct.py",
     "test_grpo.py",
+    "test_grpo_run.py",
     "test_real_text.py",
     "test_hf_memory.py",
     "test_benchmarks_end_to_end.py",

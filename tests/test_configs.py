@@ -20,14 +20,11 @@ from grm_jax.evals.experiments.config import JudgesConfig
 from grm_jax.judging.answers import Answered
 from grm_jax.sharding import MESH_AXES
 from grm_jax.train.config import RunConfig
-from grm_jax.train.stages import (
-    GRPOConfig,
-    MetaRMConfig,
-    RFTConfig,
-    ScalarConfig,
-    SFTConfig,
-    SPCTConfig,
-)
+from grm_jax.train.stages.grpo import GRPOConfig
+from grm_jax.train.stages.rft import RFTConfig
+from grm_jax.train.stages.scorer import MetaRMConfig, ScalarConfig
+from grm_jax.train.stages.sft import SFTConfig
+from grm_jax.train.stages.spct import SPCTConfig
 from grm_jax.train.step import check_batch
 from tests.train import pairs
 

@@ -1,4 +1,4 @@
-"""The options of `grm aot`, and what it compiles; nothing here needs jax."""
+"""The options of `grm aot`, and the programs that it compiles; nothing here needs jax."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from grm_jax.aot.topology import Topology
 from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS, Remat
 
-# Each program with the sequences of one run, by default the paper's, and whether it trains.
+# The sequences of a run (the paper's), and whether it trains.
 PROGRAMS: dict[str, tuple[int, bool]] = {
     "rft-step": (1024, True),
     "grpo-step": (512, True),
@@ -24,8 +24,8 @@ PROGRAMS: dict[str, tuple[int, bool]] = {
 class AotCommand:
     """Compile a program for a TPU slice with the real TPU compiler; no TPU is needed.
 
-    Says per chip what memory it takes and whether it fits, its operations, bytes and collectives,
-    and the best time that follows.
+    Reports, per chip, the memory it takes and whether it fits, its operations, bytes and
+    collectives, and the least time that follows from them.
 
     Args:
         preset: Size of the model: 2b, 9b or 27b of Gemma-2, gemma3-27b, qwen3-8b, llama-70b and the
@@ -34,16 +34,16 @@ class AotCommand:
             two such slices are v5p:4x4x4*2.
         program: What to compile: rft-step, grpo-step, grpo-score, meta-step, meta-score,
             prefill, decode.
-        sequences: Of one run, by default the paper's; of prefill and decode: k.
-        length: Tokens of a sequence; of prefill and decode: of a prompt.
-        new: Tokens that decode draws per sample; of GRPO, and of
-            meta-score with a group: so many of a sequence were drawn.
-        group: Samples of one prompt; 0: 4 of GRPO, 1 of meta-score; of prefill and decode as many
-            as there are.
-        microbatches: Parts of a training step; 0: so many that a chip has one sequence at a time,
-            of GRPO one group.
+        sequences: In one run, by default as in the paper; for prefill and decode: k.
+        length: Tokens in a sequence; for prefill and decode: in a prompt.
+        new: Tokens that decode draws per sample; for GRPO, and for meta-score with a group: tokens
+            of a sequence that were drawn.
+        group: Samples of one prompt. 0: 4 for GRPO, 1 for meta-score, for prefill and decode all
+            there are.
+        microbatches: Parts of a training step. 0: as many as leave a chip one sequence at a time,
+            or for GRPO one group.
         remat: What a step computes again to save memory: none, attention, dots or full.
-        mesh: Devices along data, fsdp and tensor; by default what divides the model.
+        mesh: Devices along data, fsdp and tensor; by default a mesh that divides the model.
         output: A JSON file for the result.
         save: A file for the compiled program, for `grm_jax.aot.saved.load_program` on the slice.
     """
@@ -70,13 +70,13 @@ class AotCommand:
 
 @dataclass(frozen=True)
 class GroupConfig:
-    """Every preset x topology x program of a group is compiled, with the same work.
+    """A group: every preset x topology x program is compiled, with the same work.
 
     Args:
-        sequences, group, length, new: as of `grm aot`.
+        sequences, group, length, new: as in `grm aot`.
 
     Raises:
-        ValueError: a preset, topology or program that is none.
+        ValueError: there is no such preset, topology or program.
     """
 
     presets: tuple[str, ...]
@@ -88,24 +88,24 @@ class GroupConfig:
     new: int = 1024
 
     def __post_init__(self) -> None:
-        for told, known, name in (
+        for given, known, name in (
             (self.presets, PRESETS, "presets"),
             (self.programs, PROGRAMS, "programs"),
         ):
-            if strange := [x for x in told if x not in known]:
-                raise ValueError(f"{name} has {strange[0]!r}; there are {', '.join(known)}.")
+            if unknown := [x for x in given if x not in known]:
+                raise ValueError(f"{name} has {unknown[0]!r}; there are {', '.join(known)}.")
         for topology in self.topologies:
             Topology(topology)
 
 
 @dataclass(frozen=True)
 class AotMatrixCommand:
-    """Compile every program of a file for every slice of it, one at a time, and plan with them.
+    """Compile every program in a file for every slice in it, one at a time, and plan SPCT.
 
-    What is compiled already is not compiled again: stopped anywhere, the same command goes on.
+    Results are kept: if it is stopped, the same command continues where it was.
 
     Args:
-        groups: Presets, topologies and programs, all with all of a group.
+        groups: Presets, topologies and programs; within a group, every combination.
         output: A folder for data.jsonl, a line per program, and index.html, a page.
     """
 

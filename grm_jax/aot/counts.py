@@ -1,7 +1,7 @@
-"""What a compiled program does in a run: operations, bytes from memory and between chips.
+"""Costs of one run of a compiled program: operations, and bytes to and from memory and chips.
 
 XLA's own cost analysis counts the body of a loop once. Here a computation counts as often as it
-runs: loops by the trip count that the compiler knows.
+runs; the trip counts of loops are those that the compiler knows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from grm_jax.aot.hlo import (
 from grm_jax.aot.kernels import Pairs, splash_flops
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-# Neither of these moves anything by itself.
+# None of these moves data.
 FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
     "call", "after-all", "partition-id", "replica-id", "iota", "opt-barrier",
@@ -38,14 +38,14 @@ FREE = {
 class Counts:
     """What one device does in one run of a program.
 
-    Of a conditional the cheapest branch counts: these are the least that any run does.
+    Conditionals count with their cheapest branch, so no run does less than this.
 
     Attributes:
         flops: operations of matrix products, convolutions and attention kernels.
         hbm: bytes read from and written to main memory.
         sent: bytes that leave the device, by kind of collective, for a ring.
-        collectives: how many of each kind are run.
-        unknown: loops whose trip count was not known.
+        collectives: runs of each kind of collective.
+        unknown: loops with unknown trip counts.
     """
 
     flops: float = 0.0
@@ -55,7 +55,7 @@ class Counts:
     unknown: int = 0
 
     def add(self, other: Counts, times: int) -> None:
-        """Counts another so many times."""
+        """Adds other counts, a number of times."""
         self.flops += times * other.flops
         self.hbm += times * other.hbm
         self.unknown += other.unknown
@@ -69,8 +69,8 @@ def count(text: str, trips: int = 1, pairs: Pairs | None = None) -> Counts:
     """The counts of an optimised module, from its text.
 
     Args:
-        trips: of loops whose trip count is not in the text.
-        pairs: of query and key, of attention kernels for rows that are not simply causal.
+        trips: the trip count of loops for which the text has none.
+        pairs: pairs of query and key in attention kernels for rows that are not simply causal.
 
     Raises:
         ValueError: the text has no entry computation.
@@ -87,7 +87,7 @@ class _Counter:
         self.done: dict[str, Counts] = {}
 
     def of(self, name: str) -> Counts:
-        """One run of a computation, with all that it calls."""
+        """One run of a computation, with everything it calls."""
         if name not in self.done:
             counts = self.done[name] = Counts()
             body = self.computations[name]
@@ -102,11 +102,11 @@ class _Counter:
             counts.add(self.of(called(i, "body")), self.trips if known is None else known)
         elif i.operation == "conditional":
             runs = map(self.of, branches(i))
-            # The cheapest, so that no run can do with less.
+            # The cheapest branch, so that no run does less.
             counts.add(min(runs, key=lambda run: run.flops + run.hbm), 1)
         elif i.operation in ("fusion", "call", "async-start"):
             inner = self.of(called(i, "calls" if "calls=" in i.rest else "to_apply"))
-            if i.operation == "fusion":  # what is inside stays inside; operands are counted here
+            if i.operation == "fusion":  # its values stay on the chip; operands are counted here
                 inner = replace(inner, hbm=0.0)
             counts.add(inner, 1)
         kind = next((k for k in COLLECTIVES if i.operation in (k, f"{k}-start")), None)
@@ -129,7 +129,7 @@ class _Counter:
         if i.operation == "fusion":
             inside = self.computations[called(i, "calls")]
         written = sum(s.bytes for s in i.shapes if s.main)
-        if i.operation == "dynamic-update-slice":  # in place: the slice is written, no more
+        if i.operation == "dynamic-update-slice":  # in place: only the slice is written
             return 2 * _bytes(i.operands[1], body)
         if i.operation in ("dynamic-slice", "slice", "gather"):
             return 2 * written
@@ -147,8 +147,8 @@ class _Counter:
         return written + read
 
     def _read(self, name: str, body: Computation) -> float:
-        """Bytes read of a fusion's parameter: only the slice where no more is taken of it."""
-        if body[name].root:  # it goes on outside
+        """Bytes read from a fusion's parameter: only a slice if nothing else of it is used."""
+        if body[name].root:  # it is also the result
             return _whole(name, body)
         taken = 0.0
         for use in body.values():
@@ -171,7 +171,7 @@ class _Counter:
 
 
 def _bytes(name: str, body: Computation) -> float:
-    """The size of an operand, if it lies in main memory."""
+    """The size of an operand in bytes; 0 if it is not in main memory."""
     return sum(s.bytes for s in body[name].shapes if s.main) if name in body else 0.0
 
 
@@ -180,7 +180,7 @@ def _whole(name: str, body: Computation) -> float:
 
 
 def _queries(i: Instruction, body: Computation) -> tuple[int, ...]:
-    """The shape of a kernel's queries: its first operand that is no table of integers."""
+    """The shape of a kernel's queries: its first operand that is not a table of integers."""
     shapes = (body[name].shapes[0] for name in i.operands)
     return next((s.sizes for s in shapes if s.kind in ("bf16", "f32")), ())
 
@@ -193,10 +193,10 @@ def _dot(i: Instruction, body: Computation) -> float:
 
 
 def _convolution(i: Instruction, body: Computation) -> float:
-    """2 x outputs x inputs per output, without what padding and dilation fill with zeros.
+    """2 x outputs x inputs per output, without the zeros that padding and dilation fill in.
 
-    A TPU writes a matrix product as a convolution, and the batch of one as a padded, dilated
-    spatial dimension, where almost all positions are zeros.
+    On a TPU a matrix product becomes a convolution, and its batch a padded and dilated spatial
+    dimension, in which almost all positions are zero.
     """
     found = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", i.rest)
     if found is None:
@@ -216,7 +216,7 @@ def _convolution(i: Instruction, body: Computation) -> float:
 
 
 def _window(rest: str) -> dict[str, list[tuple[int, ...]]]:
-    """What window={..} says of each spatial dimension."""
+    """The attributes of window={..} for each spatial dimension."""
     found = re.search(r"window=\{([^}]*)\}", rest)
     parts = (part.split("=") for part in found[1].split()) if found else ()
     return {
@@ -227,7 +227,7 @@ def _window(rest: str) -> dict[str, list[tuple[int, ...]]]:
 
 
 def _pairs(left: int, kernel: int, out: int, window: dict[str, tuple[int, ...]]) -> int:
-    """How many (kernel position, output position) meet an input that is no filling."""
+    """Pairs of kernel position and output position that meet an input rather than a zero."""
     stride = window.get("stride", (1,))[0]
     low = window.get("pad", (0, 0))[0]
     left_dilation = window.get("lhs_dilate", (1,))[0]
@@ -238,7 +238,7 @@ def _pairs(left: int, kernel: int, out: int, window: dict[str, tuple[int, ...]])
 
 
 def _sent(kind: str, i: Instruction, body: Computation) -> float:
-    """Bytes that a device sends in a ring of its group."""
+    """Bytes that a device sends, in a ring over its group."""
     given = sum(s.bytes for name in i.operands if name in body for s in body[name].shapes)
     if kind == "collective-permute":
         return given

@@ -1,6 +1,6 @@
-"""How many operations a program's matrix products need, counted from the model's sizes.
+"""The operations in a program's matrix products, counted from the sizes of the model.
 
-Two operations per multiply-add; embedding look-ups, norms and softmax are left out, as is usual.
+A multiply-add is two operations. Embedding look-ups, norms and softmax are left out, as is usual.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from grm_jax.models.model import Model
 from grm_jax.models.spec import Experts, LatentAttention, LayerSpec
 from grm_jax.models.splash import Group, block_size
 
-# Forward, and twice as much backward; once more forward where nothing of a layer is kept.
+# The forward pass, and twice as much backward; one more forward if nothing of a layer is kept.
 KEPT, MADE_AGAIN = 3, 4
-# Attention's forward has 2 products. Its backward has 7, because each of the two kernels there (for
-# queries; for keys and values) makes the logits and their gradient by itself.
+# Attention has 2 products forward and 7 backward, because each of the two kernels there (one for
+# queries, one for keys and values) computes the logits and their gradient for itself.
 ATTENTION_KEPT, ATTENTION_MADE_AGAIN = 4.5, 5.5
 
 
@@ -22,7 +22,7 @@ def forward_flops(
 ) -> float:
     """Sequences of `length` tokens through the trunk, and `logits` of their positions to the head.
 
-    group: the rows are groups.
+    group: given if the rows are groups.
     """
     matrices, attention = _trunk(model, sequences, length, group)
     return matrices + attention + 2.0 * logits * head_size(model)
@@ -31,7 +31,7 @@ def forward_flops(
 def training_flops(
     model: Model, sequences: int, length: int, *, remat: Remat = "full", group: Group | None = None
 ) -> float:
-    """An update's passes over the trunk; the head is not counted."""
+    """The passes of an update over the trunk, without the head."""
     matrices, attention = _trunk(model, sequences, length, group)
     if remat == "full":
         return MADE_AGAIN * matrices + ATTENTION_MADE_AGAIN * attention
@@ -39,7 +39,7 @@ def training_flops(
 
 
 def _trunk(model: Model, sequences: int, length: int, group: Group | None) -> tuple[float, float]:
-    """Forward operations of the weights, and of attention: q k^T and the sum of values."""
+    """Forward operations of the weights, and of attention (q k^T and the sum of values)."""
     windows = {window or length for window in model.spec.windows}
     seen = {window: attended(length, window, group) for window in windows}
     attention = sum(
@@ -49,20 +49,20 @@ def _trunk(model: Model, sequences: int, length: int, group: Group | None) -> tu
 
 
 def attended(length: int, window: int, group: Group | None = None) -> int:
-    """Pairs of query and key that the kernel computes in a row: all of each block with a pair in it
-    that is seen."""
+    """Pairs of query and key that the kernel computes in a row: every pair of a block in which any
+    pair is visible."""
     block = block_size(length)
     if group is not None:
         return _attended_in_group(length, window, group, block)
     pairs = 0
-    for first in range(0, length, block):  # a block of queries; its first one sees the oldest key
+    for first in range(0, length, block):  # blocks of queries; the first query sees the oldest key
         oldest = max(first - window + 1, 0)
         pairs += block * (first + block - oldest // block * block)
     return pairs
 
 
 def _attended_in_group(length: int, window: int, group: Group, block: int) -> int:
-    """The same of a prompt and its completions: what each query sees are two stretches of keys."""
+    """The same for a prompt with completions, where a query sees two ranges of keys."""
     met = set()
     for query in range(-(-length // block) * block):
         inside = (query - group.prompt) % group.completion
@@ -77,7 +77,7 @@ def _attended_in_group(length: int, window: int, group: Group, block: int) -> in
 
 
 def decode_flops(model: Model, samples: int, prompt: int, new: int) -> float:
-    """One more token for each of `samples`, `new` times, each against its prompt and `new` slots.
+    """`new` tokens for each of `samples`, each against its prompt and `new` slots.
 
     Slots that are not written yet are computed and masked; a layer sees at most its window.
     """
@@ -127,5 +127,5 @@ def cached_pair_size(layer: LayerSpec) -> int:
 
 
 def head_size(model: Model) -> int:
-    """Multiply-adds per position of the head."""
+    """Multiply-adds per position in the head."""
     return model.spec.embed_dim * (model.spec.vocab_size if model.head == "lm" else 1)

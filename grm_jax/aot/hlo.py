@@ -1,4 +1,4 @@
-"""The text of a compiled program: its computations, their instructions, and what these say."""
+"""Reads the text of a compiled program: computations, instructions and their attributes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 @dataclass(frozen=True)
 class Shape:
-    """An array: element type, sizes, and whether it lies in the chip's main memory."""
+    """An array: element type, sizes, and whether it is in the chip's main memory."""
 
     kind: str
     sizes: tuple[int, ...]
@@ -34,7 +34,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One line of a computation: its result's arrays, what it does, and to what."""
+    """A line of a computation: the arrays of its result, the operation, and its operands."""
 
     name: str
     shapes: tuple[Shape, ...]
@@ -45,7 +45,7 @@ class Instruction:
 
     @property
     def operands(self) -> list[str]:
-        """The names of what it is done to."""
+        """The names of its operands."""
         return _NAME.findall(self.arguments)
 
 
@@ -69,7 +69,7 @@ def parse(text: str) -> tuple[dict[str, Computation], str]:
         elif current is not None and (instruction := _read(line)):
             current[instruction.name] = instruction
     if entry is None:
-        raise ValueError("this is no text of a compiled program: it has no ENTRY.")
+        raise ValueError("this is not the text of a compiled program: it has no ENTRY.")
     return computations, entry
 
 
@@ -93,7 +93,7 @@ def _read(line: str) -> Instruction | None:
 
 
 def _closing(text: str) -> int:
-    """Where the parenthesis closes that was open before the text."""
+    """Where the parenthesis that was opened before the text closes."""
     depth = 1
     for i, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")
@@ -108,10 +108,10 @@ def _shapes(text: str) -> Iterator[Shape]:
 
 
 def known_trips(i: Instruction, computations: dict[str, Computation]) -> int | None:
-    """How often a loop runs: what the compiler wrote, or N / step of a condition `counter < N`.
+    """How often a loop runs: as the compiler wrote it, or N / step from a condition `counter < N`.
 
-    Loops count from 0; those that JAX makes of scans by 1, those of a matrix product that overlaps
-    with its collectives by 2.
+    Loops count from 0: those of JAX's scans in steps of 1, those that overlap a matrix product with
+    its collectives in steps of 2.
     """
     if found := _TRIPS.search(i.rest):
         return int(found[1])
@@ -127,7 +127,7 @@ def known_trips(i: Instruction, computations: dict[str, Computation]) -> int | N
 
 
 def _step(counter: Instruction, body: Computation) -> int:
-    """What a loop's body adds to its counter, an element of the tuple that it carries."""
+    """What the body of a loop adds to its counter, an element of the carried tuple."""
     found = re.search(r"index=(\d+)", counter.rest)
     root = next(x for x in body.values() if x.root)
     if found is None or root.operation != "tuple":
@@ -151,34 +151,34 @@ def called(i: Instruction, role: str) -> str:
 
 
 def branches(i: Instruction) -> list[str]:
-    """The computations of which a conditional runs one."""
+    """The branches of a conditional."""
     if found := re.search(r"\bbranch_computations=\{([^}]*)\}", i.rest):
         return _NAME.findall(found[1])
     return [called(i, "true_computation"), called(i, "false_computation")]
 
 
 def target(i: Instruction) -> str | None:
-    """What a custom call is, such as a kernel; None for other instructions."""
+    """The target of a custom call, such as a kernel; None for other instructions."""
     found = re.search(r'custom_call_target="([^"]*)"', i.rest)
     return found[1] if found else None
 
 
 def parameter(place: int, body: Computation) -> str:
-    """The name of a computation's parameter number `place`."""
+    """The name of parameter number `place` of a computation."""
     wanted = (x.name for x in body.values() if x.operation == "parameter")
     return next(name for name in wanted if body[name].arguments == str(place))
 
 
 def sizes(i: Instruction, place: int, body: Computation) -> tuple[int, ...]:
-    """The sizes of an operand, by its number."""
+    """The sizes of operand number `place`."""
     return body[i.operands[place]].shapes[0].sizes
 
 
 def group_size(rest: str) -> int:
-    """How many devices take part together.
+    """The number of devices in a group.
 
     Raises:
-        ValueError: groups in a spelling that is not known.
+        ValueError: the groups are written in an unknown way.
     """
     if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", rest):
         sizes = {name: int(n) for name, n in re.findall(r"'([^']+)'=(\d+)", found[1])}

@@ -1,7 +1,7 @@
-"""What a kernel of `models.splash` computes, read from its call in a compiled program.
+"""The operations of a kernel of `models.splash`, from its call in a compiled program.
 
-The compiler writes no operations into such a call. What it does write are the shapes: of the
-queries, and of the grid of blocks that the kernel goes through.
+Such a call does not say how many operations it takes; its shapes do: those of the queries, and of
+the grid of blocks that the kernel iterates over.
 """
 
 from __future__ import annotations
@@ -14,21 +14,24 @@ import numpy as np
 
 from grm_jax.models.splash import LANES, Group, GroupMask, block_size
 
-# Products of a block of queries with one of keys: logits and output; logits, their gradient and
-# that of the queries; the same and the gradients of keys and values.
+# Products of a block of queries with a block of keys. fwd: the logits, the output. dq: the logits,
+# their gradient, that of the queries. dkv: the logits, their gradient, those of keys and of values.
 PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
 
 
-# Pairs of query and key that a kernel computes in a row, by its phase and its grid.
+# Pairs of query and key that a kernel computes in a row, by phase and grid.
 Pairs = Mapping[tuple[str, tuple[int, ...]], int]
 
 
 def group_pairs(length: int, group: Group, windows: tuple[int | None, ...]) -> Pairs:
-    """The pairs of all kernels for rows that are groups, which no shape of their calls says."""
+    """The pairs of all kernels for rows that are groups: the shapes of their calls do not say.
+
+    windows: of the layers; None sees everything.
+    """
     length += -length % LANES
     block, pairs = block_size(length), {}
     blocks = [slice(first, first + block) for first in range(0, length, block)]
-    for window in windows:
+    for window in sorted(set(windows), key=lambda window: window or math.inf):  # None last
         mask = GroupMask(length, group, window)
         met = np.array([[mask[query, key].any() for key in blocks] for query in blocks])
         rows = (1, len(blocks), int(met.sum(1).max()))
@@ -44,12 +47,12 @@ def splash_flops(
     """Operations of one call, two per multiply-add.
 
     Args:
-        name: of the call, as splash_mha_fwd_segmented.
-        grid: 1, blocks of queries, blocks of keys that one of them meets at most (dkv: the other
-            way round). Blocks are square and the mask is causal, so the first block of queries
-            meets one block of keys, the second at most two, and so on.
-        queries: rows (unless it is one), heads, positions, head size.
-        pairs: of rows that are not simply causal.
+        name: of the call, such as splash_mha_fwd_segmented.
+        grid: 1, the blocks of queries, and the most blocks of keys that one of them meets (for dkv
+            the other way round). Blocks are square and the mask is causal, so the first block of
+            queries meets one block of keys, the second at most two, and so on.
+        queries: rows (unless there is one), heads, positions, head size.
+        pairs: for rows that are not simply causal.
 
     Raises:
         ValueError: another kernel.
@@ -57,8 +60,8 @@ def splash_flops(
     found = re.match(r"splash_mha_(fwd|dq|dkv)_", name)
     if found is None or len(grid) != 3 or len(queries) < 3:
         raise ValueError(
-            f"{name} {list(grid)} {list(queries)} is no kernel of grm_jax.models.splash: nothing "
-            "says how much it computes."
+            f"{name} {list(grid)} {list(queries)} is not a kernel of grm_jax.models.splash: how "
+            "much it computes is not known."
         )
     blocks, width = (grid[2], grid[1]) if found[1] == "dkv" else grid[1:]
     met = sum(min(n + 1, width) for n in range(blocks))

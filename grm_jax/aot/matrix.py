@@ -1,4 +1,4 @@
-"""Many programs on many slices, one compile at a time: what is done is kept, line by line."""
+"""Many programs for many slices, compiled one at a time; results are kept line by line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GRM = "import sys; from grm_jax.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 def commands(groups: Sequence[GroupConfig]) -> Iterator[tuple[str, ...]]:
-    """The `grm` command of every combination, in the order of the groups."""
+    """The `grm` command for every combination, in the order of the groups."""
     for g in groups:
         for preset, topology, program in product(g.presets, g.topologies, g.programs):
             given = PROGRAMS[program][0] if g.sequences is None else g.sequences
@@ -30,13 +30,13 @@ def commands(groups: Sequence[GroupConfig]) -> Iterator[tuple[str, ...]]:
 
 
 def fill(groups: Sequence[GroupConfig], data: Path, tell: Callable[[str], None]) -> list[Row]:
-    """Compiles what `data` (JSON lines) does not hold yet, each in a process of its own.
+    """Compiles the programs that `data` (JSON lines) does not have yet, each in its own process.
 
-    A program that cannot be compiled gets a line with the reason as its `error`; the others go on,
+    A program that cannot be compiled gets a line with the reason as its `error`. The others go on,
     and the next call tries it again.
 
     Returns:
-        The rows of these groups, in their order.
+        The rows of these groups, in order.
     """
     wanted = list(commands(groups))
     done = {row["command"]: row for row in read(data)}
@@ -55,7 +55,7 @@ def read(data: Path) -> list[Row]:
     """The newest line of every command.
 
     Raises:
-        ValueError: a line that is no result, by its number.
+        ValueError: a line is not a result; names its number.
     """
     rows: dict[str, Row] = {}
     lines = data.read_text(encoding="utf-8").splitlines() if data.exists() else []
@@ -64,12 +64,12 @@ def read(data: Path) -> list[Row]:
             row = json.loads(line)
             rows[row["command"]] = row
         except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{data}:{number}: this is no line of `grm aot matrix`.") from None
+            raise ValueError(f"{data}:{number}: this is not a line of `grm aot matrix`.") from None
     return list(rows.values())
 
 
 def compile_apart(words: Sequence[str]) -> Row:
-    """One result, compiled in a process of its own, which gives its memory back."""
+    """A result, compiled in its own process, whose memory is freed."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "cost.json"
         child = subprocess.run(

@@ -1,4 +1,4 @@
-"""What a compiled program will cost on each chip: memory, time at best, and what binds it."""
+"""The cost of a compiled program on each chip: memory, the least time, and what limits it."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any
 import jax
 
 from grm_jax.aot.counts import count
-from grm_jax.aot.programs import Program
-from grm_jax.aot.topology import Topology
+from grm_jax.aot.topology import Chip, Topology
+from grm_jax.aot.work import Program
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Per device, in bytes, operations and seconds, for one run of the program.
+    """The cost of one run per device, in bytes, operations and seconds.
 
     Attributes:
-        fits: whether peak and what is resident fit into the chip's memory.
-        arguments, output, temporaries, peak: bytes, as the compiler lays them out; outputs that
-            take an argument's place are not counted twice.
-        resident: bytes beside it (the frozen reference, the policy).
+        fits: whether `peak` and `resident` together fit into the chip's memory.
+        arguments, output, temporaries, peak: bytes, as the compiler lays them out; an output that
+            reuses the memory of an argument is not counted twice.
+        resident: bytes of other arrays in memory (the frozen reference, the policy).
         hbm: bytes of memory per device.
-        flops: of the compiled program; flops_analytic: what the model needs, shared evenly.
-        moved: bytes from and to memory. sent: bytes to other chips by kind of collective.
-        seconds_compute, seconds_memory, seconds_network: each alone at the vendor's peak.
-        bound: which of them is the longest. seconds: that one: no run can be faster.
-        tokens_per_second: over all devices, at best. mfu: the analytic operations, without
-            those made again to save memory, over what the chips could have done in that time.
-        compile_seconds, host_bytes: what compiling took, and the process's peak memory.
-        reason: why it does not fit, if the compiler said so; then only few of these are known.
+        flops: of the compiled program. flops_analytic: what the model needs, shared evenly.
+        moved: bytes from and to memory. sent: bytes to other chips, by kind of collective.
+        seconds_compute, seconds_memory, seconds_network: each alone, at the vendor's peak.
+        bound: which of the three is the longest. seconds: its time; no run can be faster.
+        tokens_per_second: the most, over all devices. mfu: the analytic operations, without those
+            that are repeated to save memory, over what the chips could do in that time.
+        compile_seconds, host_bytes: the time to compile, and the peak memory of this process.
+        reason: why it does not fit, if the compiler says so; then little else is known.
     """
 
     fits: bool
@@ -65,10 +65,8 @@ class Cost:
 
 
 def measure(program: Program, topology: Topology) -> tuple[Cost, Any | None]:
-    """Compiles, and reads what came out; the compiled program, None if it does not fit."""
-    chip, devices = topology.chip, program.mesh.size
-    hbm = chip.hbm / chip.devices
-    began = time.monotonic()
+    """Compiles a program. Returns its cost, and the compiled program or None if it does not fit."""
+    chip, began = topology.chip, time.monotonic()
     try:
         with jax.set_mesh(program.mesh):
             compiled = program.lower().compile()
@@ -76,19 +74,22 @@ def measure(program: Program, topology: Topology) -> tuple[Cost, Any | None]:
         reason = _out_of_memory(str(error))
         if reason is None:
             raise
-        return (
-            Cost(
-                False,
-                devices,
-                hbm,
-                program.resident,
-                reason=reason,
-                compile_seconds=time.monotonic() - began,
-                host_bytes=_host_peak(),
-            ),
-            None,
+        cost = Cost(
+            False,
+            program.mesh.size,
+            chip.hbm / chip.devices,
+            program.resident,
+            reason=reason,
+            compile_seconds=time.monotonic() - began,
+            host_bytes=_host_peak(),
         )
-    spent = time.monotonic() - began
+        return cost, None
+    return _cost(program, chip, compiled, time.monotonic() - began), compiled
+
+
+def _cost(program: Program, chip: Chip, compiled: Any, spent: float) -> Cost:
+    """The cost of a program that was compiled in `spent` seconds."""
+    devices, hbm = program.mesh.size, chip.hbm / chip.devices
     memory = compiled.memory_analysis()
     counts = count(compiled.as_text(), program.trips, program.pairs)
     output = memory.output_size_in_bytes - memory.alias_size_in_bytes
@@ -101,7 +102,7 @@ def measure(program: Program, topology: Topology) -> tuple[Cost, Any | None]:
     bound = max(seconds, key=lambda name: seconds[name])
     needed = program.flops / devices
     longest = seconds[bound]
-    cost = Cost(
+    return Cost(
         fits=peak + program.resident <= hbm,
         devices=devices,
         hbm=hbm,
@@ -125,11 +126,10 @@ def measure(program: Program, topology: Topology) -> tuple[Cost, Any | None]:
         compile_seconds=spent,
         host_bytes=_host_peak(),
     )
-    return cost, compiled
 
 
 def _out_of_memory(message: str) -> str | None:
-    """What the compiler says where a program is too large for the chip, in one line."""
+    """The compiler's message, in a line, if a program is too large for the chip."""
     if "RESOURCE_EXHAUSTED" not in message:
         return None
     found = re.search(r"Used ([\d.]+\w) of ([\d.]+\w) hbm", message)
@@ -137,5 +137,5 @@ def _out_of_memory(message: str) -> str | None:
 
 
 def _host_peak() -> float:
-    """Bytes of this process at its largest."""
+    """The peak memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0

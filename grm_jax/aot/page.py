@@ -1,4 +1,4 @@
-"""The page of `grm aot matrix`: what was compiled, what it costs per chip, what SPCT would take."""
+"""The page of `grm aot matrix`: the programs, their costs per chip, and what SPCT would take."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PARTS = ("compute", "memory", "network")
 
 
 def page(rows: Sequence[Row]) -> str:
-    """HTML in one file that loads nothing; the same rows give the same text."""
+    """HTML in one file that loads nothing; equal rows give equal pages."""
     compiled = [_bars(row) for row in rows if "error" not in row]
     made = plans(rows)
     return render(
@@ -28,16 +28,16 @@ def page(rows: Sequence[Row]) -> str:
 
 
 def hours(value: float | None) -> str:
-    """A number of three digits, or a dash."""
+    """A number with three digits, or a dash."""
     return "–" if value is None else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def share(plan: Plan) -> str:
-    """How much of the chip's memory the largest program takes."""
+    """The share of the chip's memory that the largest program takes."""
     if plan.used is None:
         return "does not fit" if plan.fits is False else "–"
-    told = f"{100 * plan.used:.0f} %"
-    return told if plan.fits is not False else f"does not fit ({told})"
+    percent = f"{100 * plan.used:.0f} %"
+    return percent if plan.fits is not False else f"does not fit ({percent})"
 
 
 def _gib(value: float | None) -> str:
@@ -45,7 +45,7 @@ def _gib(value: float | None) -> str:
 
 
 def _bars(row: Row) -> dict[str, Any]:
-    """A row with its times as shares of the longest, and its memory as shares of the chip's."""
+    """A row, with times as shares of the longest and memory as shares of the chip's."""
     made: dict[str, Any] = dict(row)
     if row["peak"] is None:
         return made | {"times": None, "memory": None}

@@ -1,4 +1,4 @@
-"""From compiled programs to what the paper's training costs on a slice, at the very best."""
+"""A lower bound on the cost of the paper's training on a slice, from its compiled programs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from grm_jax.aot.topology import Topology
 
 Row = dict[str, Any]
-STEPS = 900  # of RFT, and of RL (paper, table of hyperparameters)
-ROLLOUTS = 512  # sequences of one RL step
-# What one RL step runs, and what one RFT step does.
+STEPS = 900  # of RFT, and of RL (the paper's table of hyperparameters)
+ROLLOUTS = 512  # sequences in an RL step
+# The programs of an RL step, and of an RFT step.
 RL = ("prefill", "decode", "grpo-score", "grpo-step")
 RFT = ("rft-step",)
 
@@ -22,10 +22,10 @@ class Plan:
 
     Attributes:
         fits: whether every program does; None if one is missing.
-        used: the largest program's share of the chip's memory, with what lies beside it.
-        rft_step, rl_step: seconds by the roofline: no run can be faster.
-        mfu: of the RFT step at that time.
-        rft_hours, rl_hours: of the paper's 900 steps each.
+        used: the share of a chip's memory that the largest program and its surroundings take.
+        rft_step, rl_step: seconds by the roofline; no run can be faster.
+        mfu: of an RFT step that takes so long.
+        rft_hours, rl_hours: for the paper's 900 steps each.
     """
 
     preset: str
@@ -47,10 +47,10 @@ class Plan:
 
 
 def plans(rows: Sequence[Row]) -> list[Plan]:
-    """A plan of every preset and slice with a training step, smaller slices first.
+    """A plan for every preset and slice with a training step, smaller slices first.
 
-    Prefill and decode of a step's 512 rollouts run as often as their rows go into it. Those of a
-    judge (all samples of one prompt, group 0) are no rollouts.
+    Prefill and decode run as often as it takes for the 512 rollouts of a step. Those of a judge
+    (all samples of one prompt, group 0) are not rollouts.
     """
     found: dict[tuple[str, str], dict[str, Row]] = {}
     for row in rows:
@@ -67,7 +67,7 @@ def plans(rows: Sequence[Row]) -> list[Plan]:
 
 
 def smallest(made: Sequence[Plan]) -> list[Plan]:
-    """The smallest slice that fits, of every preset and kind of chip with several slices."""
+    """The smallest slice that fits, for every preset and kind of chip with several slices."""
     kinds: dict[tuple[str, str], list[Plan]] = {}
     for plan in made:
         kinds.setdefault((plan.preset, plan.topology.split(":")[0]), []).append(plan)

@@ -1,4 +1,4 @@
-"""Compiled programs on disk: made anywhere, loaded on the machine that they were made for."""
+"""Compiled programs on disk: compiled anywhere, loaded on the machine that they are for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 
 def save_program(path: Path, compiled: Any, mesh: Mesh) -> None:
-    """Writes a compiled program, with what it needs: JAX's version and the devices of its mesh."""
+    """Writes a compiled program, with JAX's version and the devices of its mesh."""
     made = {
         "jax": jax.__version__,
         "devices": _kinds(mesh.devices.flat),
@@ -25,7 +25,7 @@ def save_program(path: Path, compiled: Any, mesh: Mesh) -> None:
 
 
 def is_program(path: Path) -> bool:
-    """Whether a file is such a program, by how it begins; nothing in it is run."""
+    """Whether a file is such a program, by its first bytes; nothing in it is run."""
     names = []
     with path.open("rb") as file:
         try:
@@ -40,24 +40,24 @@ def is_program(path: Path) -> bool:
 
 
 def load_program(path: Path) -> Any:
-    """The program, ready to be called with arrays laid out as it was compiled for.
+    """The program, ready to be called with arrays in the layout that it was compiled for.
 
-    The file is a pickle, which can run anything: load only what you have made yourself.
+    The file is a pickle, which can run any code: load only what you have made yourself.
 
     Raises:
-        ValueError: another version of JAX, or other devices than it was made for.
+        ValueError: the version of JAX or the devices are not those that it was compiled for.
     """
     made = pickle.loads(path.read_bytes())
     here = {"jax": jax.__version__, "devices": _kinds(jax.devices())}
     for name, value in here.items():
         if made[name] != value:
             raise ValueError(
-                f"{path} was compiled for {name} {made[name]}, and here is {value}: compile it "
+                f"{path} was compiled for {name} {made[name]}, but this is {value}: compile it "
                 "again with `grm aot --save` for this slice and this version."
             )
     return serialize_executable.deserialize_and_load(*made["program"])
 
 
 def _kinds(devices: Any) -> dict[str, int]:
-    """How many devices of each kind."""
+    """The number of devices of each kind."""
     return dict(Counter(device.device_kind for device in devices))

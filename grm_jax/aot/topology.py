@@ -1,5 +1,4 @@
-"""TPU slices to compile for, without one: "v5p:4x4x4" is 64 chips of v5p, "v5p:4x4x4*2" two such
-slices."""
+"""TPU slices that need not be there: "v5p:4x4x4" is 64 chips of v5p, "v5p:4x4x4*2" two slices."""
 
 from __future__ import annotations
 
@@ -12,15 +11,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Chip:
-    """What a chip can do, by the vendor's own tables (docs.cloud.google.com/tpu/docs).
+    """A chip's numbers from the vendor's tables (docs.cloud.google.com/tpu/docs).
 
     Attributes:
-        devices: how many devices JAX sees per chip.
-        hbm: bytes of memory that programs may use.
+        devices: devices per chip, as JAX sees it.
+        hbm: bytes of memory that programs can use.
         flops: bf16 operations per second.
         hbm_bandwidth: bytes per second from memory.
-        ici_bandwidth: bytes per second that leave for its neighbours, over all links: half of the
-            vendor's bidirectional figure.
+        ici_bandwidth: bytes per second sent to neighbours, over all links: half of the vendor's
+            bidirectional figure.
     """
 
     devices: int
@@ -41,15 +40,15 @@ CHIPS: dict[str, Chip] = {
 
 @dataclass(frozen=True)
 class Topology:
-    """A slice, or several: so many chips of one kind, each slice in a grid.
+    """One or several slices: chips of one kind, each slice in a grid.
 
-    Slices are joined by the data centre's network (DCN), which is slower than the links inside one
-    (ICI), by the vendor's tables 32 (v6e) to 96 times (v5p). Costs do not tell the two apart: what
-    crosses between slices is counted as if it went over ICI, so that the time of the network is
-    still one that no run can beat, but further from what a run will take.
+    Slices are joined by the data centre's network (DCN), which by the vendor's tables is 32 (v6e)
+    to 96 times (v5p) slower than the links inside a slice (ICI). Costs do not distinguish the two:
+    traffic between slices is counted as if it went over ICI. So the time of the network remains a
+    lower bound, but a looser one.
 
     Raises:
-        ValueError: the name says no kind of chip that is known, no grid, or no number of slices.
+        ValueError: the name has no known kind of chip, no grid, or no valid number of slices.
     """
 
     name: str
@@ -57,8 +56,8 @@ class Topology:
     def __post_init__(self) -> None:
         if not re.fullmatch(rf"({'|'.join(CHIPS)}):\d+x\d+(x\d+)?(\*[1-9]\d*)?", self.name):
             raise ValueError(
-                f"the topology is {self.name!r}; give a kind of chip ({', '.join(CHIPS)}) and a "
-                "grid, such as v5p:4x4x4 or v6e:16x16, and behind a * the number of slices, if "
+                f"topology is {self.name!r}; give a kind of chip ({', '.join(CHIPS)}) and a "
+                "grid, such as v5p:4x4x4 or v6e:16x16, followed by * and the number of slices if "
                 "there are several: v5p:4x4x4*2."
             )
 
@@ -69,25 +68,25 @@ class Topology:
 
     @property
     def chips(self) -> int:
-        """How many there are, in all slices."""
+        """The number of chips in all slices."""
         return math.prod(map(int, re.findall(r"\d+", self.name.partition(":")[2])))
 
     def devices(self) -> list[Any]:
         """The devices as the TPU compiler describes them; no TPU is needed.
 
         Raises:
-            ValueError: libtpu is not installed, or knows no such slice.
+            ValueError: libtpu is not installed, or does not know such a slice.
         """
-        # libtpu would otherwise ask the network what machine this is.
+        # Without it libtpu would ask the network which machine this is.
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5p-8")
         os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-        # Its lock is for chips; a compiler may be loaded by any number of processes.
+        # The lock is for chips; any number of processes may load the compiler.
         os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
         from jax.experimental import topologies
 
         grid, _, slices = self.name.partition("*")
-        # The compiler's description of one slice has no slice numbers, unlike a real one's.
+        # Unlike a real slice's, the compiler's description of one slice has no slice numbers.
         several = {} if slices in ("", "1") else {"num_slices": int(slices)}
         try:
             return list(topologies.get_topology_desc(grid, platform="tpu", **several).devices)

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from grm_jax.aot.config import PROGRAMS, AotCommand
 from grm_jax.aot.measure import Cost, measure
-from grm_jax.aot.programs import Work, build
+from grm_jax.aot.programs import build
 from grm_jax.aot.saved import is_program, save_program
 from grm_jax.aot.topology import Topology
+from grm_jax.aot.work import Work
 from grm_jax.models.config import PRESETS
 from grm_jax.outputs import check_file, json_with, write_whole
 

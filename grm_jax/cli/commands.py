@@ -18,14 +18,11 @@ from grm_jax.mesh import MeshConfig
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.serve.config import ServeCommand
 from grm_jax.train.config import RunConfig
-from grm_jax.train.stages import (
-    GRPOConfig,
-    MetaRMConfig,
-    RFTConfig,
-    ScalarConfig,
-    SFTConfig,
-    SPCTConfig,
-)
+from grm_jax.train.stages.grpo import GRPOConfig
+from grm_jax.train.stages.rft import RFTConfig
+from grm_jax.train.stages.scorer import MetaRMConfig, ScalarConfig
+from grm_jax.train.stages.sft import SFTConfig
+from grm_jax.train.stages.spct import SPCTConfig
 
 
 @dataclass(frozen=True)

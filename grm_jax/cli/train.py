@@ -10,14 +10,11 @@ from typing import Any
 from grm_jax.processes import say
 from grm_jax.train import grpo, meta_rm, rft, scalar, sft, spct
 from grm_jax.train.config import RunConfig
-from grm_jax.train.stages import (
-    GRPOConfig,
-    MetaRMConfig,
-    RFTConfig,
-    ScalarConfig,
-    SFTConfig,
-    SPCTConfig,
-)
+from grm_jax.train.stages.grpo import GRPOConfig
+from grm_jax.train.stages.rft import RFTConfig
+from grm_jax.train.stages.scorer import MetaRMConfig, ScalarConfig
+from grm_jax.train.stages.sft import SFTConfig
+from grm_jax.train.stages.spct import SPCTConfig
 
 _RUN: dict[type, tuple[Callable[[RunConfig, Any], Path | None], str]] = {
     SFTConfig: (sft.run, "The model is in {0}: grm judge --model {0}"),

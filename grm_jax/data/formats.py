@@ -1,7 +1,7 @@
-"""Files of rows: which kinds are read, and how each gives (line, row).
+"""Files of rows: the formats that are read, each as (line, row).
 
-Files are read as they stand or compressed. A row that could not be decoded comes as the ValueError
-that says why; what is wrong with the file ends it with one.
+Files may be compressed. A row that cannot be decoded is returned as the ValueError that says why;
+where the file itself is damaged, a ValueError is its last row.
 """
 
 import atexit
@@ -35,7 +35,7 @@ READERS: dict[str, Callable[[BinaryIO], Rows]] = {
 
 
 def _zstd(file: BinaryIO) -> Any:
-    # Here, because it is slow to import. No other library that we have reads it.
+    # Imported here because it is slow to import. No other dependency reads zstd.
     import io
 
     import pyarrow
@@ -50,15 +50,15 @@ UNPACKED: dict[str, Callable[[BinaryIO], Any]] = {
     ".xz": lzma.LZMAFile,
 }
 MAGIC = {b"\x1f\x8b": ".gz", b"\x28\xb5\x2f\xfd": ".zst", b"BZh": ".bz2", b"\xfd7zXZ": ".xz"}
-KNOWN = f"{', '.join(READERS)}, and these with {', '.join(UNPACKED)} behind"
+KNOWN = f"{', '.join(READERS)}, each also compressed ({', '.join(UNPACKED)})"
 
 
 @dataclass(frozen=True)
 class RowFile:
     """A file of rows, which can be read any number of times.
 
-    name: as errors tell it. path: where its bytes are. form: one of READERS. packed: one of
-    UNPACKED, or nothing.
+    name: the name used in errors. path: where its bytes are. form: a key of READERS. packed: a key
+    of UNPACKED, or empty.
     """
 
     name: str
@@ -67,7 +67,7 @@ class RowFile:
     packed: str = ""
 
     def rows(self) -> Rows:
-        """(line, row) of each row; the last one is a ValueError where the file is damaged."""
+        """(line, row) of each row; the last row is a ValueError if the file is damaged."""
         line = 0
         with self.path.open("rb") as file:
             unpacked = UNPACKED[self.packed](file) if self.packed else file
@@ -82,7 +82,7 @@ class RowFile:
 
 
 def row_file(path: Path) -> RowFile | None:
-    """The file as one of rows, by the end of its name; None if that is of no known kind."""
+    """The file, with the format that its name ends in; None if that is not a known one."""
     *_, form, last = ("", "", *(suffix.lower() for suffix in path.suffixes))
     if last in UNPACKED and form in READERS:
         return RowFile(str(path), path, form, last)
@@ -91,9 +91,9 @@ def row_file(path: Path) -> RowFile | None:
 
 @cache
 def piped(name: str) -> RowFile:
-    """What comes through a pipe, kept in a file until the process ends, for it is read twice.
+    """The content of a pipe, kept in a file until the process ends, because it is read twice.
 
-    It holds JSON lines, JSON or Parquet, compressed or not: its first bytes say which.
+    It may be JSON lines, JSON or Parquet, compressed or not: the first bytes say which.
     """
     handle, kept = tempfile.mkstemp(prefix="grm-")
     atexit.register(Path(kept).unlink, missing_ok=True)
@@ -109,7 +109,7 @@ def piped(name: str) -> RowFile:
         try:
             start = unpacked.read(64)
         except (OSError, EOFError, zlib.error, lzma.LZMAError):
-            start = b""  # the error is told when the rows are read
+            start = b""  # the error is reported when the rows are read
     form = ".parquet" if start.startswith(b"PAR1") else ".jsonl"
     if start.decode(encoding_of(start), "ignore").lstrip(BLANK).startswith("["):
         form = ".json"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 BOM = "\ufeff"
-# A file that two programs wrote to may have a mark in its middle, too.
+# A file that two programs wrote to may have a byte order mark in the middle, too.
 BLANK = f" \t\r\n\v\f{BOM}"
 WIDE = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -18,21 +18,21 @@ WIDE = {
 
 
 def encoding_of(start: bytes) -> str:
-    """UTF-8, or what the mark at the beginning of the file says."""
+    """UTF-8, or what the byte order mark at the start of the file says."""
     return next((name for mark, name in WIDE.items() if start.startswith(mark)), "utf-8")
 
 
 def not_utf8(error: UnicodeDecodeError) -> ValueError:
-    """A sentence on a byte that is no UTF-8."""
+    """The error for a byte that is not UTF-8."""
     return ValueError(
         f"byte {error.start + 1} is not UTF-8: save the file as UTF-8 (in Excel as CSV UTF-8)"
     )
 
 
 def text_lines(file: BinaryIO) -> Iterator[tuple[int, str, ValueError | None]]:
-    """(number, text, None) of each line, or with what is wrong with it where it is not UTF-8.
+    """(number, text, None) of each line; a line that is not UTF-8 has an error instead of None.
 
-    Raises UnicodeError in the middle of UTF-16, where it cannot go on.
+    Raises UnicodeError on broken UTF-16, where reading cannot go on.
     """
     first = file.readline()
     if (encoding := encoding_of(first)) != "utf-8":
@@ -50,7 +50,7 @@ def text_lines(file: BinaryIO) -> Iterator[tuple[int, str, ValueError | None]]:
 
 
 class _Joined(io.RawIOBase):
-    """Some bytes, and after them the rest of a file that cannot be turned back."""
+    """Bytes already read, followed by the rest of a file that cannot be rewound."""
 
     def __init__(self, start: bytes, rest: BinaryIO):
         self._start, self._rest = start, rest
@@ -66,7 +66,7 @@ class _Joined(io.RawIOBase):
 
 
 def json_lines(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """The rows of a file with one JSON value a line; blank lines are passed over."""
+    """The rows of a file with one JSON value per line; blank lines are skipped."""
     for line, text, wrong in text_lines(file):
         if wrong:
             yield line, wrong
@@ -75,7 +75,7 @@ def json_lines(file: BinaryIO) -> Iterator[tuple[int, Any]]:
 
 
 def _decode(text: str) -> Any:
-    """The row in one line of JSON, or the ValueError that says why there is none."""
+    """The row in a line of JSON, or the ValueError that says why it cannot be read."""
     try:
         return DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -90,13 +90,13 @@ def _decode(text: str) -> Any:
 def _why(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return error.msg
-    # The only others that the decoder has.
+    # The decoder has only two other errors.
     deep = isinstance(error, RecursionError)
     return "it is nested too deep" if deep else "it has a number of more than 4300 digits"
 
 
 def json_values(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """The items of the arrays in a file, and the objects beside them; stops at the first error."""
+    """The items of the arrays in a file, and its top-level objects; stops at the first error."""
     raw = file.read()
     try:
         text = raw.decode(encoding_of(raw))
@@ -127,7 +127,7 @@ def _after_blank(text: str, start: int) -> int:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
-    """The object; in its place a ValueError if one key has two values, of which one would go."""
+    """The object, or a ValueError if a key has two values, of which one would be lost."""
     found = dict(pairs)
     if len(found) < len(pairs):
         for name, value in pairs:

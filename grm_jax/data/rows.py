@@ -1,7 +1,7 @@
-"""The shapes of row that public data sets have, and how each is read.
+"""The shapes that rows of public data sets have, and how each is read.
 
-`SHAPES` is the whole of it: the first shape whose columns a row has (null counts as absent) reads
-the row. A row that cannot be used raises ValueError with a sentence.
+`SHAPES` is a complete list: a row is read by the first shape all of whose columns it has (null
+counts as absent). A row that cannot be used raises a ValueError that says why.
 """
 
 import re
@@ -16,10 +16,10 @@ from grm_jax.text.messages import as_messages, kind, shown, turn_role
 
 @dataclass(frozen=True)
 class Shape:
-    """How one kind of row is read: its columns, the reader, and a sentence for the user.
+    """How one kind of row is read: its columns, its reader, and a sentence for the user.
 
-    The reader takes the columns that it uses out of the row (what it leaves becomes meta) and
-    returns the arguments of Example.
+    The reader removes the columns that it uses from the row (the others become meta), and returns
+    the arguments of Example.
     """
 
     columns: tuple[str, ...]
@@ -40,7 +40,7 @@ def shape_of(row: Mapping[str, Any]) -> Shape:
 
 
 def _best(scores: Sequence[float]) -> int | None:
-    """The index of the highest score, or None where it is shared or nothing is compared."""
+    """The index of the highest score; None if several share it, or there is only one score."""
     top = max(scores, default=0.0)
     return list(scores).index(top) if len(scores) > 1 and list(scores).count(top) == 1 else None
 
@@ -51,7 +51,7 @@ def _scored(prompt: Any, responses: list[str], scores: list[float], **more: Any)
 
 
 def _side(value: Any, name: str) -> tuple[list[Any], list[str]]:
-    """What a chosen or rejected column holds: the turns before the answer, and the answers."""
+    """The content of a chosen or rejected column: the turns before the answer, and the answers."""
     if not isinstance(value, list):
         return [], [answer(value, name)]
     if not value:
@@ -67,7 +67,7 @@ def _side(value: Any, name: str) -> tuple[list[Any], list[str]]:
 
 
 def _dialogues(row: Row, *names: str) -> None:
-    """Puts turns for dialogues in one string, where both columns are such and share the prompt."""
+    """Splits dialogues in one string into turns, if both columns hold one and share the prompt."""
     turns = [dialogue(row[name]) for name in names]
     if not all(turns):
         return
@@ -84,7 +84,7 @@ def _pair(row: Row, rejected: str = "rejected") -> dict[str, Any]:
     if shared != other and as_messages(shared) != as_messages(other):
         raise ValueError(f"chosen and {rejected} begin with different conversations")
     prompt = take_prompt(row) if prompt_column(row) or not shared else shared
-    # Some sets give the first query again as a column beside whole conversations.
+    # Some data sets repeat the first query in a column beside the whole conversations.
     if shared and prompt != shared:
         turns = as_messages(shared)
         texts = {turn.content.strip() for turn in turns}
@@ -162,7 +162,7 @@ def _vote(row: Row) -> dict[str, Any]:
 
 
 def _winner(vote: Any) -> int | str | None:
-    """0 or 1, the place of the winner; "tie"; or None where nobody voted."""
+    """0 or 1, the index of the winner; "tie"; or None if nobody voted."""
     if isinstance(vote, str) and not vote.strip():
         return None
     words = re.findall(r"[a-z0-9]+", vote.lower()) if isinstance(vote, str) else [str(vote)]
@@ -252,7 +252,7 @@ STEPWISE = (
     "labels has a label for each step of one answer, and steps are not judged apart: give the "
     "whole answer as response, with label 1 if it is right and 0 if it is wrong"
 )
-# What a vote for neither is called.
+# Names of a vote for neither.
 TIES = {"tied", "draw", "both", "bothbad", "both bad", "both good", "neither", "equal", "same"}
 WINNERS = {"a": 0, "1": 0, "b": 1, "2": 1}
 

@@ -1,8 +1,8 @@
-"""Files, folders and hub data sets as a stream of Examples, with the bad rows told apart.
+"""Files, folders and hub data sets as a stream of Examples and bad rows.
 
-JSON lines are read line by line and tables page by page, so that memory does not grow with the
-file (but for two hashes of eight bytes per row, by which equal ids are told apart). JSON is read
-whole.
+JSON lines are read line by line and tables page by page, so memory does not grow with the file,
+except for two hashes of eight bytes per row, which are there to find ids that are used twice. JSON
+is read whole.
 """
 
 import re
@@ -22,15 +22,15 @@ from grm_jax.data.hub import dataset_rows, hub_dataset, is_saved, saved_dataset
 from grm_jax.paths import expanded
 from grm_jax.text.messages import Example, repair_surrogates
 
-FIRST = 100  # rows that tell how a file is read
+FIRST = 100  # rows from which it is worked out how a file is read
 
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that could not be used: where it is, why, and what to call it.
+    """A row that could not be used: where it is, why, and its id.
 
-    line: 1-based; of a text file the line on which the row begins, of others the row's number.
-    id: the row's own, or else the file's name and the line. own_id: the row's id as it was.
+    line: from 1; in a text file the line where the row begins, in others the number of the row.
+    id: the row's own, or else the file's name and the line. own_id: the id as the row has it.
     """
 
     path: str
@@ -52,10 +52,10 @@ def load_examples(
 ) -> "Source":
     """The rows of a file, of the files in a folder, or of a data set on the hub; "-" is stdin.
 
-    split, name (the configuration) and data_dir are those of `datasets.load_dataset`; a folder is
-    taken for one in the hub's layout, where data_dir and name are folders inside it and a file's
-    name begins with its split (see `folders`).
-    Raises FileNotFoundError or ValueError with a sentence where there is nothing to read.
+    split, name (the configuration) and data_dir are those of `datasets.load_dataset`. A folder is
+    read in the hub's layout: data_dir and name are folders inside it, and the name of a file begins
+    with its split (see `folders`).
+    Raises FileNotFoundError or ValueError if there is nothing to read; the message says why.
     """
     path = expanded(path_or_hub_id)
     local = path.exists() or str(path_or_hub_id) == "-"
@@ -78,7 +78,7 @@ def load_examples(
     if path.is_file() and (file := row_file(path)):
         return Source(str(path), (file,))
     if path.is_file() and path.parts[:2] not in (("/", "dev"), ("/", "proc")):
-        raise ValueError(f"{path} is none of the kinds of file that are read: {KNOWN}")
+        raise ValueError(f"{path} is not a kind of file that is read; those are {KNOWN}")
     file = piped(str(path))
     return Source(file.name, (file,))
 
@@ -86,9 +86,9 @@ def load_examples(
 class Source:
     """Examples and BadRows, in the order of the rows. It can be iterated any number of times.
 
-    A row without an id gets a hash of its content. Where an id comes again, a row of other content
-    gets #, and eight digits of the hash of its content, and the same row over again #2, #3, ...
-    mapping: one sentence on how the columns are read, taken from the first rows.
+    A row without an id is named by a hash of its content. If an id is used again, a row with other
+    content gets # and eight digits of its hash appended; a repeated row gets #2, #3 and so on.
+    mapping: a sentence on how the columns are read, worked out from the first rows.
     """
 
     def __init__(
@@ -107,13 +107,13 @@ class Source:
     def __iter__(self) -> Iterator[Example | BadRow]:
         names = _Names()
         for path, line, row in self._rows():
-            yield names.told_apart(_read(path, line, row))
+            yield names.with_own_id(_read(path, line, row))
 
     @cached_property
     def mapping(self) -> str:
-        """How the columns are read, and which are not shown to the judge, in one sentence."""
-        told = [part for part in (self._mapping(), self._left_out) if part]
-        return f"{self.where}: {'; '.join(told)}."
+        """How the columns are read, and which of them the judge is not shown, in one sentence."""
+        parts = [part for part in (self._mapping(), self._left_out) if part]
+        return f"{self.where}: {'; '.join(parts)}."
 
     def _mapping(self) -> str:
         first, says, why_not = None, "", ""
@@ -142,17 +142,17 @@ class Source:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The columns of the first row that has any; empty where none of the first 100 has."""
+        """The columns of the first row that has any; empty if none of the first 100 rows has."""
         rows = (row for _, _, row in islice(self._rows(), FIRST) if isinstance(row, Mapping))
         return next((tuple(map(str, row)) for row in rows if row), ())
 
     def raw(self) -> Iterator[tuple[str, int, Any]]:
-        """(path, line, row) of each row as it stands, for rows that are no Examples; a ValueError
-        in the place of one that could not be decoded."""
+        """(path, line, row) of each row as it is in the source, for rows that are not Examples; a
+        row that could not be decoded is a ValueError."""
         return self._rows()
 
     def _rows(self) -> Iterator[tuple[str, int, Any]]:
-        """(path, line, row) of each row; the row is a ValueError where it could not be decoded."""
+        """(path, line, row) of each row; a row that could not be decoded is a ValueError."""
         if self._dataset is not None:
             for line, row in enumerate(dataset_rows(self._dataset), 1):
                 yield self.where, line, row
@@ -162,10 +162,10 @@ class Source:
 
 
 def to_example(row: Any, path: str, line: int) -> Example:
-    """The row as an Example. Raises ValueError with a sentence.
+    """The row as an Example. Raises a ValueError that says why it cannot be one.
 
-    The id is the row's own where it has one; label, scores and the rest are as the shape says;
-    columns that no one asked for are kept in meta, with path and line.
+    The id is the row's own if it has one; label, scores and the rest follow from its shape. Columns
+    that are not used are kept in meta, with path and line.
     """
     return read_row(row).example(path, line)
 
@@ -180,13 +180,13 @@ def _read(path: str, line: int, row: Any) -> Example | BadRow:
 
 
 class _Names:
-    """Gives each item a name that no other has: see `Source`."""
+    """Gives each item an id of its own: see `Source`."""
 
     def __init__(self) -> None:
-        self._named: dict[bytes, bytes] = {}  # hashes of the name, and of what has it
-        self._count: dict[bytes, int] = {}  # of the names that came again
+        self._named: dict[bytes, bytes] = {}  # hashes of an id, and of the content that has it
+        self._count: dict[bytes, int] = {}  # of ids that came again
 
-    def told_apart(self, item: Example | BadRow) -> Example | BadRow:
+    def with_own_id(self, item: Example | BadRow) -> Example | BadRow:
         content = _hash(item.digest if isinstance(item, Example) else item.reason)
         name = item.id
         if self._named.get(_hash(name), content) != content:

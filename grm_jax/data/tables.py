@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from grm_jax.data.json_rows import BOM, text_lines
 
-# Columns that hold no text but lists: CSV has them as JSON.
+# Columns that hold lists, which are JSON in a CSV.
 LISTS = {"responses", "scores", "completions", "loser_list", "rewards_armorm", "history"}
 LONGEST_CELL = 2**31 - 1
 
@@ -16,8 +16,7 @@ LONGEST_CELL = 2**31 - 1
 def csv_rows(file: BinaryIO, delimiter: str) -> Iterator[tuple[int, Any]]:
     """The rows of a table whose first line names the columns; all cells are text.
 
-    A cell that holds JSON is read as such where text has no place: in a column of lists, or if it
-    is a list of turns.
+    A cell is read as JSON in a column of lists, or if it holds a list of turns.
     """
     csv.field_size_limit(LONGEST_CELL)  # by default no longer than 131,072 characters
     lines = _Lines(file)
@@ -38,12 +37,12 @@ def csv_rows(file: BinaryIO, delimiter: str) -> Iterator[tuple[int, Any]]:
                 f"the row has {len(cells)} cells and the first line names {len(header)}: a text "
                 "with commas or line ends needs quotes"
             )  # fmt: skip
-        elif cells != header:  # which comes again where files were put together
+        elif cells != header:  # repeated where files were concatenated
             yield line, {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True)}
 
 
 class _Lines:
-    """The lines of a table, from which csv.reader takes as many as a row has."""
+    """The lines of a table; csv.reader takes as many as a row spans."""
 
     def __init__(self, file: BinaryIO):
         self._lines = text_lines(file)
@@ -63,7 +62,7 @@ class _Lines:
     def next_row(self, delimiter: str) -> list[str] | ValueError | None:
         """The cells of the next row that is not blank; None at the end.
 
-        The delimiter of all rows is a semicolon if the first one has only those.
+        The delimiter is a semicolon if the first row has semicolons and no other delimiter.
         """
         for text in self:
             if not text.strip():
@@ -72,11 +71,11 @@ class _Lines:
             if not self._delimiter:
                 self._delimiter = ";" if ";" in text and delimiter not in text else delimiter
             try:
-                # Strict, so that a quote that is never closed does not swallow what follows.
+                # Strict, or an unclosed quote would swallow everything that follows.
                 reader = csv.reader(chain([text], self), delimiter=self._delimiter, strict=True)
                 cells = next(reader)
             except csv.Error as error:
-                self._wrong = self._wrong or ValueError(f"this is no line of a table: {error}")
+                self._wrong = self._wrong or ValueError(f"this is not a row of a table: {error}")
             wrong, self._wrong = self._wrong, None
             return wrong or cells
         return None
@@ -96,8 +95,8 @@ def _cell(name: str, cell: str) -> Any:
 
 
 def parquet_rows(file: BinaryIO) -> Iterator[tuple[int, Any]]:
-    """The rows of a Parquet file, which is read page by page."""
-    # Here, because it is slow to import and only Parquet needs it.
+    """The rows of a Parquet file, read page by page."""
+    # Imported here because it is slow to import, and only Parquet needs it.
     import pyarrow
     import pyarrow.parquet
 
@@ -114,7 +113,7 @@ def parquet_rows(file: BinaryIO) -> Iterator[tuple[int, Any]]:
 
 
 def arrow_rows(batch: Any) -> Iterator[dict[str, Any]]:
-    """The rows of an Arrow table or batch. What Python has no type for comes as text."""
+    """The rows of an Arrow table or batch. Values that Python has no type for become text."""
     columns = [[_value(item) for item in column] for column in batch.columns]
     names = batch.schema.names
     return (dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True))
@@ -124,11 +123,11 @@ def _value(scalar: Any) -> Any:
     try:
         return scalar.as_py()
     except (ValueError, OverflowError, TypeError, LookupError, ImportError):
-        # Nanoseconds, years beyond 9999, unknown time zones: no reason to lose the row.
-        return _as_told(scalar)
+        # Nanoseconds, years beyond 9999, unknown time zones: no reason to lose a row.
+        return _as_text(scalar)
 
 
-def _as_told(scalar: Any) -> str:
+def _as_text(scalar: Any) -> str:
     try:
         return str(scalar.cast("string"))
     except (ValueError, NotImplementedError):

@@ -1,4 +1,4 @@
-"""How sure a benchmark's numbers are: its cells on redrawn rows, and intervals from them."""
+"""The bootstrap: a benchmark's cells on resampled rows, and intervals from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from grm_jax.evals.resampling import Redrawn, Units
 from grm_jax.evals.scoring import cells
 from grm_jax.randomness import bootstrap_stream
 
-REDRAWN = 4  # how many of the choices of samples the bootstrap looks at
+REDRAWN = 4  # the choices of samples that the bootstrap resamples
 
 
 def bootstrap(
@@ -23,29 +23,28 @@ def bootstrap(
     seed: int = 0,
     turned: bool = False,
 ) -> dict[str, np.ndarray]:
-    """By cell, its value in [resamples] redrawings of the rows.
+    """The values of each cell, [resamples], on as many resamplings of the rows.
 
-    Within each subset as many units are drawn, with replacement, as it has; a unit brings all its
-    rows of the subset. Among those that can be drawn are one that is judged perfectly and one that
-    is as wrong as can be: rows that all agree do not say that every other row would (Agresti and
-    Coull, 1998, add two of each to a share). The same rows and seed give the same redrawings,
-    whatever the values: what two votes or two judges say of them is paired.
+    From each subset as many units are drawn, with replacement, as it has; a unit brings all its
+    rows of that subset. Two more units can be drawn, one judged perfectly and one judged as wrongly
+    as possible: that all rows agree does not mean that every further row would (Agresti and Coull,
+    1998, add two of each to a share). Equal rows and seeds give equal resamplings, whatever the
+    values, so two votes or two judges are compared in pairs.
 
-    What is redrawn is the mean over the first REDRAWN choices of samples; its deviations are laid
-    around the mean over all of them, which makes an interval a little too wide rather than too
-    narrow. (A cell need not be linear in the rows' values, an AUC is not: values cannot be
-    averaged first.)
+    The mean over the first REDRAWN choices of samples is resampled, and its deviations are applied
+    to the mean over all of them; intervals are thus a little too wide rather than too narrow.
+    (Values cannot be averaged first: a cell need not be linear in them, as an AUC is not.)
 
     Args:
-        turned: the perfect unit is the wrong one, and the wrong one perfect: for the other side of
-            a difference, of which such rows are the extremes.
+        turned: swaps the perfect unit and the wrong one, for the other side of a difference: its
+            most extreme row is one that one judge has right and the other has wrong.
 
     Raises:
-        ValueError: a Table does not say what its extremes are.
+        ValueError: a Table has no extremes.
     """
     looked_at = choices[:REDRAWN]
     if choices[0].extremes is None:
-        raise ValueError("the table has no extremes, without which a redrawing is too sure.")
+        raise ValueError("the table has no extremes: without them an interval is too narrow.")
     extremes = choices[0].extremes[::-1] if turned else choices[0].extremes
     units = Units.of(choices[0])
     values = np.stack([np.concatenate([t.values, *extremes]) for t in looked_at])  # [C, 3 R, W]
@@ -67,7 +66,7 @@ def bootstrap(
 def intervals(
     benchmark: Benchmark, choices: Sequence[Table], *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
-    """By cell, the mean over the choices of samples and its interval, as `bootstrap`."""
+    """The mean of each cell over the choices of samples, with its interval from `bootstrap`."""
     draws = bootstrap(benchmark, choices, resamples=resamples, seed=seed)
     return {
         name: percentage(value, draws[name]) for name, value in cells(benchmark, choices).items()
@@ -82,8 +81,8 @@ def differences(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """By cell, b - a in percentage points and its interval, on the same redrawn units of the rows
-    that both have (see `shared`).
+    """b - a of each cell in percentage points, with its interval: both are resampled alike, on the
+    rows that both have (see `shared`).
 
     Raises:
         ValueError: the two do not have the same rows in the same order.
@@ -98,11 +97,11 @@ def differences(
 
 
 def shared(a: Sequence[Table], b: Sequence[Table]) -> tuple[list[Table], list[Table]]:
-    """Both without the rows that only one of them has, by their lines in the file: where one judge
-    had no answer, there is nothing to compare the other's with.
+    """Both without the rows that only one of them has, by their lines in the file: if one judge had
+    no answer to a row, there is nothing to compare.
 
     Raises:
-        ValueError: what they share are not the same rows.
+        ValueError: the rows that they share differ.
     """
     if a[0].line is not None and b[0].line is not None:
         both = np.intersect1d(a[0].line, b[0].line)
@@ -110,15 +109,15 @@ def shared(a: Sequence[Table], b: Sequence[Table]) -> tuple[list[Table], list[Ta
     for name in ("subset", "unit"):
         if not np.array_equal(getattr(a[0], name), getattr(b[0], name)):
             raise ValueError(
-                f"the two differ in the {name}s of their rows: a difference is of the same rows."
+                f"the two differ in the {name}s of their rows: only the same rows can be compared."
             )
     if not len(a[0].subset):
-        raise ValueError("the two have no row in common that both judged.")
+        raise ValueError("no row was judged by both: there is nothing to compare.")
     return list(a), list(b)
 
 
 def _at_lines(table: Table, lines: np.ndarray) -> Table:
-    """The rows of a table that are on these lines of its file."""
+    """The rows of a table on these lines of its file."""
     assert table.line is not None
     kept = np.isin(table.line, lines)
     extremes = table.extremes and (table.extremes[0][kept], table.extremes[1][kept])

@@ -46,7 +46,7 @@ def write_page(path: Path, comparison: Comparison, a: Path, b: Path) -> Path:
 
 
 def _rows(a: Path, b: Path) -> list[Row]:
-    """The first rows that only the second judge has right, and that only the first has."""
+    """The first rows that only the second judge has right, and those that only the first has."""
     rows: dict[bool, list[Row]] = {True: [], False: []}
     both = judged_lines(a / SAMPLES), judged_lines(b / SAMPLES)
     for first, second in pairs(a, b):

@@ -1,4 +1,4 @@
-"""Two evaluations of the same rows: paired differences of every cell, and flipped verdicts."""
+"""Two evaluations of the same rows: the paired difference of every cell, and flipped verdicts."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two reports say about the same rows, by the last vote of each.
+    """Two reports on the same rows, by the last vote of each.
 
     Attributes:
-        title: the benchmark's, with "partial" where it is.
-        names: what to call the two judges.
-        cells: by cell (of a, of b, b - a with its paired interval).
-        flips: (verdict of a, verdict of b) -> how many rows, where the two differ.
-        unanswered: rows to which one of the two had no answer; they are in no number.
-        secret: whether the rows' texts may be shown.
+        title: the benchmark's, with "partial" if it is.
+        names: names of the two judges.
+        cells: by cell, (a's value, b's value, b - a with its paired interval).
+        flips: (a's verdict, b's verdict) -> the number of rows, if the two differ.
+        unanswered: rows to which one of the two had no answer; no number includes them.
+        secret: whether the texts of rows must not be shown.
     """
 
     title: str
@@ -47,8 +47,8 @@ def compare(a: Path, b: Path) -> Comparison:
     """Compares the reports in two folders.
 
     Raises:
-        FileNotFoundError, ValueError: there is none, they are of two benchmarks, or their rows are
-            not the same.
+        FileNotFoundError, ValueError: a report is missing, or the two are of different benchmarks
+            or rows.
     """
     reports = read_report(a), read_report(b)
     names = [report["benchmark"] for report in reports]
@@ -107,7 +107,7 @@ def pairs(a: Path, b: Path) -> Iterator[tuple[Row, Row]]:
 
 
 def _differ(a: Row | None, b: Row | None) -> str:
-    """How two lines are not of the same row; empty where they are."""
+    """Why two lines are not of the same row; empty if they are."""
     if a is None or b is None:
         return f"only {'the second' if a is None else 'the first'} evaluation has it"
     if (a["id"], a["subset"]) != (b["id"], b["subset"]):
@@ -128,7 +128,7 @@ def open_benchmark(report: Mapping[str, Any]) -> Benchmark:
 
 
 def _names(reports: Sequence[Row], folders: tuple[Path, Path]) -> tuple[str, str]:
-    """The judges, with their votes; and the folders, where these are the same."""
+    """The judges with their votes; and the folders, if those are the same."""
     first, second = (f"{judge_name(r)}, {Vote(**r['verdict']).label}" for r in reports)
     if first == second:
         return f"{first} ({folders[0]})", f"{second} ({folders[1]})"

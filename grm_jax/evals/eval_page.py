@@ -15,15 +15,15 @@ from grm_jax.evals.report import SAMPLES, judged_lines, parse, read_report, read
 from grm_jax.evals.template import FILTERS, is_known, render, write
 from grm_jax.judging.judgment import Sampled
 
-# How many rows of each verdict are shown.
+# Rows shown of each verdict.
 SHOWN = {"wrong": 6, "tied": 2, "unread": 2, "right": 3}
 
 Row = dict[str, Any]
 
 
 def write_page(folder: Path) -> Path:
-    """Writes `folder/index.html` from the report and the samples there; the same folder gives the
-    same bytes.
+    """Writes `folder/index.html` from the report and the samples there; equal folders give equal
+    bytes.
 
     Returns:
         The page.
@@ -78,7 +78,7 @@ def write_page(folder: Path) -> Path:
 
 
 def judge_name(report: Mapping[str, Any]) -> str:
-    """What to call the judge of a report."""
+    """The name of a report's judge."""
     settings = report["settings"]
     endpoint = settings.get("endpoint") or {}
     name = endpoint.get("model") or settings.get("samples") or settings.get("model") or "a judge"
@@ -86,7 +86,7 @@ def judge_name(report: Mapping[str, Any]) -> str:
 
 
 def _by_size(report: Row, sizes: Sequence[int]) -> Iterator[Row]:
-    """The headline's cells by k: greedy, Voting, MetaRM, and the gain of the last."""
+    """The headline by k: greedy, Voting, MetaRM, and what MetaRM gains."""
     name = report["headline"]
     if report["greedy"]:
         cells = [report["greedy"]["cells"][name] if k == 1 else None for k in sizes]
@@ -115,7 +115,7 @@ def _columns(report: Row) -> list[tuple[str, Row, bool]]:
 
 
 def _plot(report: Row) -> Any:
-    """The headline against k, with bands; None without a value."""
+    """The headline against k, with bands; None if it has no value."""
     bands = []
     for guided, label in ((False, "Voting"), (True, "MetaRM")):
         cells = {

@@ -1,9 +1,10 @@
-"""95 % intervals of percentages and of their differences, which cover on few rows too.
+"""95 % intervals of percentages and of their differences, with correct coverage on few rows too.
 
-The spread of a cell's redrawings (see `bootstrap`) says how many independent yes-or-no rows it is
-worth (Korn and Graubard, Survey Methodology 24, 1998: the effective sample size); for that many
-rows the interval is the exact one, with the observed outcome counted half (mid-P). So it lies
-within the scale, has a width where all rows agree, and on many rows is the familiar one.
+The spread of a cell over the resamplings (see `bootstrap`) gives its effective sample size: the
+number of independent yes-or-no rows that would vary as much (Korn and Graubard, Survey Methodology
+24, 1998). For that many rows the exact interval is computed, with the observed outcome counted half
+(mid-P). It therefore stays within the scale, has a width even if all rows agree, and for many rows
+is the familiar one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ TAIL = 0.025
 
 @dataclass(frozen=True)
 class Interval:
-    """A percentage, or a difference of two, and its 95 % interval."""
+    """A percentage, or the difference of two, with its 95 % interval."""
 
     value: float
     low: float
@@ -28,15 +29,15 @@ class Interval:
 
 
 def percentage(value: float, draws: np.ndarray) -> Interval:
-    """The interval of a cell in percent; nan where no redrawing has a value (an AUC of one class).
+    """The interval of a cell in percent; nan if no resampling has a value (an AUC of one class).
 
-    draws: redrawings of the cell, of rows to which extreme ones were added.
+    draws: the cell on resampled rows, among which there are extreme ones.
     """
     return _scaled(value, draws, 0.0, 100.0)
 
 
 def difference(value: float, draws: np.ndarray) -> Interval:
-    """The interval of a difference of two percentages, from redrawings of the difference."""
+    """The interval of a difference of two percentages, from resamplings of the difference."""
     return _scaled(value, draws, -100.0, 100.0)
 
 
@@ -46,7 +47,7 @@ def exact(share: float, count: float) -> tuple[float, float]:
     hits = share * count
 
     def below(p: float) -> float:
-        """The chance of fewer hits, and half that of as many, where p is the truth."""
+        """The chance of fewer hits, plus half that of as many, if p is the truth."""
         fewer = betainc(count - hits + 1, hits, 1 - p) if hits > 0 else 0.0
         as_many = betainc(count - hits, hits + 1, 1 - p) if hits < count else 1.0
         return float(fewer + as_many) / 2
@@ -60,7 +61,7 @@ def exact(share: float, count: float) -> tuple[float, float]:
 
 
 def effective_count(draws: np.ndarray) -> float:
-    """How many yes-or-no rows have a mean that varies as these draws (0 to 1) do; at least one."""
+    """The number of yes-or-no rows whose mean varies like these draws (0 to 1); at least one."""
     variance = float(draws.var())
     mean = float(draws.mean())
     return max(mean * (1 - mean) / variance, 1.0) if variance > 0 else math.inf
@@ -72,9 +73,9 @@ def _scaled(value: float, draws: np.ndarray, bottom: float, top: float) -> Inter
         return Interval(value, math.nan, math.nan)
     width = top - bottom
     count = effective_count((known - bottom) / width)
-    if math.isinf(count):  # nothing that a judge could say changes it
+    if math.isinf(count):  # no judge could change it
         return Interval(value, value, value)
     share = min(max((value - bottom) / width, 0.0), 1.0)
     low, high = (bottom + width * end for end in exact(share, count))
-    # Where a bonus lifts a cell above its scale, as RewardBench 2's Ties, it is its own end.
+    # If a bonus lifts a cell above its scale, as in RewardBench 2's Ties, the cell is the end.
     return Interval(value, min(low, value), max(high, value))

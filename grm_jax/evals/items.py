@@ -18,7 +18,7 @@ from grm_jax.text.messages import Example
 
 
 class Value(NamedTuple):
-    """What a verdict on an item is worth: with ties credited, and with a tie as wrong."""
+    """The value of a verdict on an item: with ties credited, and with ties counted as wrong."""
 
     credited: Any
     strict: Any
@@ -52,7 +52,7 @@ ITEMS = Benchmark(
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over items and its standard error (both in the unit of the values)."""
+    """A mean over items and its standard error, both in the unit of the values."""
 
     mean: float
     error: float
@@ -60,7 +60,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Estimate:
-        """The mean of per-item values; its error is the sample deviation over sqrt(count)."""
+        """The mean of values, one per item; its error is the sample deviation over sqrt(count)."""
         count = len(values)
         error = values.std(ddof=1) / math.sqrt(count) if count > 1 else math.nan
         return cls(float(values.mean()), float(error), count)
@@ -68,7 +68,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ItemsReport:
-    """Accuracies per number of samples, and how the samples came out.
+    """Accuracies by number of samples, and statistics of the samples.
 
     `strict`, `credited` and `guided` map k to an Estimate in 0..1 over items: Voting@k, strict and
     with ties credited, and MetaRM@k with ties credited; `gain` is the paired difference of MetaRM@k
@@ -89,10 +89,10 @@ class ItemsReport:
 
 
 def measure_items(rows: Iterable[Sampled | Refusal], k: int) -> ItemsReport:
-    """The accuracies at 1, 2, 4 .. k samples, each averaged over the disjoint groups of so many.
+    """The accuracies at 1, 2, 4 .. k samples, each averaged over disjoint groups of that size.
 
     Raises:
-        ValueError: an item has no label or a single response; there was none, or none had an
+        ValueError: an item has no label or a single response; there are no items, or none had an
             answer.
     """
     sizes = doublings(k)

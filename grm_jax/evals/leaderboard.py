@@ -1,7 +1,7 @@
-"""RewardBench's own result files, as its scripts write and its leaderboard reads them.
+"""RewardBench's result files, in the format that its leaderboard reads.
 
-`eval-set/MODEL.json` has the share of right answers of each subset (0 to 1), and
-`eval-set-scores/MODEL.json` a list for each column of the rows; for the Prior Sets the folders are
+`eval-set/MODEL.json` has the share of right answers in each subset (0 to 1), and
+`eval-set-scores/MODEL.json` a list for each column of the rows. For the Prior Sets the folders are
 `pref-sets` and `pref-sets-scores` (allenai/reward-bench, scripts/run_generative.py and run_rm.py).
 """
 
@@ -23,7 +23,7 @@ SUBMISSIONS = {"rewardbench": "eval-set", "prior-sets": "pref-sets"}
 
 
 def write_submission(benchmark: Benchmark, folder: Path, report: Mapping[str, Any]) -> list[Path]:
-    """Writes both files below `folder`/results, of the report's last vote; holds one row at a time.
+    """Writes both files under `folder`/results, for the report's last vote, one row at a time.
 
     Returns:
         The two files.
@@ -58,13 +58,13 @@ def write_submission(benchmark: Benchmark, folder: Path, report: Mapping[str, An
 
 
 def _name(report: Mapping[str, Any]) -> str:
-    """OWNER/MODEL, or the end of a path, which stays inside the folder."""
+    """OWNER/MODEL, or the end of a path; it never leads out of the folder."""
     parts = PurePath(judge_name(report)).parts
     return "/".join([part for part in parts if part not in ("/", ".", "..")][-2:])
 
 
 def _columns(folder: Path) -> dict[str, Callable[[], Iterator[Any]]]:
-    """Each column's values, read anew for each: a column of texts need not fit into memory."""
+    """The values of each column, each read in a pass of its own: texts need not fit into memory."""
 
     def of_rows(read: Callable[[dict[str, Any]], Any]) -> Callable[[], Iterator[Any]]:
         return lambda: map(read, read_rows(folder))
@@ -81,7 +81,7 @@ def _columns(folder: Path) -> dict[str, Callable[[], Iterator[Any]]]:
 
 
 def _texts(folder: Path, *, chosen: bool) -> Iterator[list[dict[str, str]]]:
-    """The conversation with the chosen or the rejected response, of each row."""
+    """Each row's conversation, with the chosen or the rejected response."""
     for row in read_samples(folder / SAMPLES):
         if isinstance(row, Sampled):
             example = row.example

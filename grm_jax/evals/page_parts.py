@@ -1,4 +1,4 @@
-"""Rows and judgments in the form in which the macros of `templates/parts.html` show them."""
+"""Rows and judgments in the form that the macros of `templates/parts.html` take."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def turns(example: Example) -> list[Row]:
 
 
 def responses(texts: Sequence[str], best: int | None, scores: Sequence[float] | None) -> list[Row]:
-    """Responses with their scores, in the order in which a judge saw them.
+    """Responses with their scores, in the order that a judge saw.
 
     best: the index of the best one in that order.
     """
@@ -54,10 +54,10 @@ def shown(example: Example, judgment: Judgment) -> Row:
 
 
 def typical(sampled: Sampled, verdict: str) -> Judgment:
-    """The first judgment that agrees with the verdict, the best rated ones first; else the first
-    that has scores, else the first."""
+    """The judgment to show: the first that agrees with the verdict, best rated ones first; else the
+    first that has scores, else the first."""
     judgments, label = sampled.judgments, sampled.example.label or 0
-    # Without meta scores this leaves them as they are.
+    # Without meta scores the order stays as it is.
     rated = sorted(judgments, key=lambda j: -math.inf if j.meta is None else j.meta, reverse=True)
     readable = [j for j in rated if j.scores is not None]
     agreeing = [j for j in readable if is_correct(j.scores, label) == (verdict == "right")]

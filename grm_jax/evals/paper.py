@@ -1,8 +1,8 @@
-"""The numbers that the paper prints (arXiv 2504.02495v3), and its Overall.
+"""The numbers in the paper (arXiv 2504.02495v3), and its Overall.
 
-`assets/paper/*.csv` holds a table or figure each, named tableNN_... and figureN_... after it. Its
-totals follow from its cells by the same functions that sum up an evaluation here, except in a few
-rows in which the paper disagrees with itself (tests/evals/test_paper.py lists them).
+Each file in `assets/paper` is a table or figure of the paper, named tableNN_... or figureN_...
+Their totals follow from their cells by the functions that sum up our evaluations, except in a few
+rows where the paper contradicts itself (tests/evals/test_paper.py lists them).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from grm_jax.evals.benchmarks.averages import mean_of
 
 Row = Mapping[str, Any]
 
-# The paper's columns under the names that benchmarks and their cells have here.
+# The paper's columns, under the names of our benchmarks and cells.
 NAMES = {
     "reward_bench": "RewardBench",
     "ppe_pref": "PPE Preference",
@@ -45,11 +45,11 @@ NAMES = {
 
 @cache
 def table(name: str) -> tuple[Row, ...]:
-    """The rows of a table, such as "table08_rewardbench": numbers as float, what is not there as
-    None, and the columns under the names that our cells have.
+    """The rows of a table, such as "table08_rewardbench": numbers are floats, empty cells None, and
+    columns have the names of our cells.
 
     Raises:
-        ValueError: no such table, with the names of those that there are.
+        ValueError: no such table; the message lists those that there are.
     """
     folder = files("grm_jax") / "assets" / "paper"
     names = sorted(file.name.removesuffix(".csv") for file in folder.iterdir())

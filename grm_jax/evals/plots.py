@@ -1,6 +1,6 @@
-"""Figures for a page: SVG text that goes into HTML as it is, the same bytes for the same numbers.
+"""Figures for a page: SVG that goes into HTML as it is; equal numbers give equal bytes.
 
-Lines are drawn in `currentColor` on no background, so that a figure takes its page's colours.
+Lines are `currentColor` on a transparent background, so a figure takes the colours of its page.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 # Visible on white and on black, and distinct to most colour-blind eyes.
 COLOURS = ("#8b929c", "#3f8fd6", "#e0792f", "#9a6bd0", "#3a9d68", "#c4577f")
 MARKERS = "os^DvP"
-# A colour that nothing else has, in the place of currentColor until the SVG is text.
+# Stands for currentColor until the SVG is text: a colour that nothing else has.
 INK = "#010203"
-# Any, for matplotlib's stubs name every key, and only since 3.11.
+# Any, because matplotlib's stubs name every key, and only since 3.11.
 STYLE: Any = {
     "svg.hashsalt": "grm",
     # Words stay words: smaller, searchable, and in the page's font.
@@ -55,8 +55,8 @@ _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 @dataclass(frozen=True)
 class Line:
-    """A line against the number of samples. Of each k it has a percentage, and for `accuracy_plot`
-    its standard error (nan: not known), for `scaling_plot` the ends of its interval."""
+    """A line against the number of samples: for each k a percentage, and for `accuracy_plot` its
+    standard error (nan: not known), for `scaling_plot` the ends of its interval."""
 
     label: str
     points: Mapping[int, tuple[float, ...]]
@@ -68,7 +68,7 @@ def accuracy_plot(name: str, lines: Sequence[Line]) -> Markup:
     """An <svg> of accuracy against the number of samples, with error bars of one standard error.
 
     Args:
-        name: begins every id in the SVG, so that a page may hold many.
+        name: prefix of every id in the SVG, so that a page can have several.
         lines: with at least one point in all.
     """
     sizes = sorted({k for line in lines for k in line.points})
@@ -76,7 +76,7 @@ def accuracy_plot(name: str, lines: Sequence[Line]) -> Markup:
         figure, axes = _empty(5.4, 3.3)
         for place, line in enumerate(lines):
             ks = sorted(line.points)
-            # A little to the side, or the bars of equal lines would hide each other.
+            # Shifted a little, or the bars of equal lines would hide each other.
             shift = 2 ** (0.07 * (place - (len(lines) - 1) / 2))
             axes.errorbar(
                 [k * shift for k in ks],
@@ -101,10 +101,10 @@ def accuracy_plot(name: str, lines: Sequence[Line]) -> Markup:
 
 
 def scaling_plot(name: str, unit: str, bands: Sequence[Line]) -> Markup:
-    """An <svg> of a percentage against the number of samples, each line in its interval.
+    """An <svg> of a percentage against the number of samples, each line with its interval.
 
     Args:
-        name: begins every id in the SVG.
+        name: prefix of every id in the SVG.
         unit: what the percentage is.
         bands: with at least one point in all.
     """
@@ -137,8 +137,8 @@ def scaling_plot(name: str, unit: str, bands: Sequence[Line]) -> Markup:
 def curve(
     name: str, title: str, steps: Sequence[int], values: Sequence[float], colour: str = COLOURS[1]
 ) -> Markup | None:
-    """An <svg> of a number over steps, every value faintly and their running mean; None without
-    a finite value. `title` is only in the text for those who cannot see it."""
+    """An <svg> of a number over steps: every value, faintly, and the running mean; None without a
+    finite value. `title` appears only in the text alternative."""
     heights = np.array([v if math.isfinite(v) else math.nan for v in values], np.float64)
     if not np.isfinite(heights).any():
         return None
@@ -159,8 +159,8 @@ def curve(
 
 
 def reliability_plot(name: str, bins: Sequence[tuple[float, float, int]]) -> Markup:
-    """An <svg> of the share of right judgments against the predicted one, per bin, beside the
-    diagonal on which a calibrated model lies."""
+    """An <svg> of the share of right judgments in each bin against the predicted share, with the
+    diagonal of a calibrated model."""
     with matplotlib.rc_context(STYLE):
         figure, axes = _empty(3.4, 2.9)
         axes.plot([0, 1], [0, 1], color=INK, alpha=0.45, linewidth=0.9, linestyle="--")
@@ -201,16 +201,16 @@ def _empty(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def svg(figure: Figure, name: str, words: str) -> Markup:
-    """The figure as one <svg> element with a text for those who cannot see it."""
+    """The figure as one <svg> element with a text alternative."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    # A style element would apply to the whole page, which has these rules itself.
+    # A style element would apply to the whole page, which has these rules of its own.
     text = re.sub(r"<style.*?</style>|<!--.*?-->\s*", "", text, flags=re.DOTALL)
     text = text.replace(INK, "currentColor").replace("xlink:href", "href")
     text = text.replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
-    # Several figures of one page must not share ids.
+    # Figures on one page must not share ids.
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r'(url\(|href=")#', rf"\1#{name}-", text)
     head, rest = text.split(">", 1)

@@ -1,4 +1,4 @@
-"""How well meta scores tell right judgments from wrong ones: AUC, within items too; calibration."""
+"""How well meta scores separate right from wrong judgments: AUC, also within items; calibration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BINS = 10
 
 
 class Bin(NamedTuple):
-    """Judgments of similar scores: the mean predicted probability, the share right, how many."""
+    """Judgments with similar scores: mean predicted probability, share that is right, count."""
 
     predicted: float
     right: float
@@ -24,17 +24,18 @@ class Bin(NamedTuple):
 
 @dataclass(frozen=True)
 class Ranking:
-    """Of rated judgments, each right or wrong.
+    """Statistics of rated judgments, each right or wrong.
 
     Attributes:
-        items, judgments, right_share: what was rated, and how much of it was right.
-        mixed_items: items with right and with wrong judgments, the only ones where a choice
-            between judgments can matter.
-        auc: the chance that a right judgment is rated above a wrong one, over all (ties half).
-        auc_within: the same for two judgments of one item, averaged over the mixed items;
+        items, judgments, right_share: what was rated, and the share that is right.
+        mixed_items: items with both right and wrong judgments; only there can the choice between
+            judgments matter.
+        auc: the chance that a right judgment is rated above a wrong one, over all pairs (a tie
+            counts half).
+        auc_within: the same over pairs of judgments of one item, averaged over the mixed items;
             `auc_within_error` is its standard error.
-        calibration_error: the mean distance between the predicted probability (the sigmoid of the
-            score) and the share of right ones, over bins of equal count weighted by it.
+        calibration_error: the distance between the predicted probability (the sigmoid of the score)
+            and the share that is right, averaged over bins, weighted by their counts.
         bins: from the lowest scores to the highest.
     """
 
@@ -50,7 +51,7 @@ class Ranking:
 
 
 def rank(items: Sequence[Sequence[tuple[float, bool]]]) -> Ranking:
-    """Measures (score, right) pairs, grouped by item. What has no value is nan.
+    """Statistics of (score, right) pairs, grouped by item; nan if there is no value.
 
     Raises:
         ValueError: there is no rated judgment at all.
@@ -76,10 +77,10 @@ def rank(items: Sequence[Sequence[tuple[float, bool]]]) -> Ranking:
 
 
 def auc(scores: np.ndarray, right: np.ndarray, scale: float = 1.0) -> float:
-    """The chance that a right one scores above a wrong one, a tie counting half, times `scale`.
+    """The chance that a right one scores above a wrong one, times `scale`. A tie counts half.
 
-    What has no score (nan) says nothing, so that each pair with it counts half too *(ours)*. nan
-    where all are right or all are wrong.
+    A missing score (nan) says nothing, so pairs with one count half too *(ours)*. nan if all are
+    right or all are wrong.
 
     Args:
         scores, right: [R] a number, and 1 or 0.
@@ -96,15 +97,15 @@ def auc(scores: np.ndarray, right: np.ndarray, scale: float = 1.0) -> float:
 
 
 def _auc(pairs: Sequence[tuple[float, bool]]) -> float:
-    """nan unless there are right and wrong ones."""
+    """The AUC; nan unless there are right and wrong ones."""
     return auc(np.array([score for score, _ in pairs]), np.array([right for _, right in pairs]))
 
 
 def _bins(pairs: Sequence[tuple[float, bool]]) -> tuple[Bin, ...]:
-    """BINS of equal count.
+    """BINS bins of equal count.
 
-    Judgments of one score count with the share of them that is right, so that it does not matter
-    which of them fall into which bin.
+    Every judgment counts as the share of right ones among those with its score, so it does not
+    matter which of them fall into which bin.
     """
     scores, groups, counts = np.unique(
         [score for score, _ in pairs], return_inverse=True, return_counts=True

@@ -1,7 +1,7 @@
 """The report of an evaluation: `report.json` and `rows.jsonl` in its folder, from its samples.
 
-The folder holds `samples.jsonl` (every judgment, see `judge_benchmark`) and perhaps `greedy.jsonl`
-(one judgment of each row without chance). The same samples give the same report.
+The folder has `samples.jsonl` (every judgment, see `judge_benchmark`) and optionally `greedy.jsonl`
+(one greedy judgment per row). Equal samples give equal reports.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def write_report(
     """Scores the folder's samples; writes both files and returns the report.
 
     Args:
-        settings: what the evaluation was asked for, for the record.
-        k_meta: how many samples a guided vote counts.
-        scalar: as for `Scorer`.
-        usage: what an endpoint counted.
+        settings: those of the evaluation, for the record.
+        k_meta: samples that a guided vote counts.
+        scalar: as in `Scorer`.
+        usage: tokens and costs as an endpoint counted them.
         resamples: of the bootstrap.
 
     Raises:
@@ -60,7 +60,7 @@ def write_report(
     scorer = Scorer(benchmark, folder / SAMPLES, partial(votes_of, k_meta=k_meta), scalar=scalar)
     lines = [_lines(benchmark, scorer, row) for row in read_samples(folder / SAMPLES)]
     survey, tables = scorer.survey, scorer.tables()
-    last = list(tables)[-1]  # decides: all samples, guided where there are meta scores
+    last = list(tables)[-1]  # gives the verdicts: all samples, guided if there are meta scores
     measured, gains = _measure(benchmark, tables, resamples)
     rows = Counter(benchmark.count(tables[last][0])) + survey.left_out
     report = plain(
@@ -88,12 +88,7 @@ def write_report(
             "meta": survey.meta and asdict(survey.meta),
             "usage": usage and dict(usage),
             "settings": dict(settings),
-            "versions": {
-                "grm_jax": __version__,
-                "jax": jax.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
+            "versions": _versions(),
         }
     )
     rows_file = (known | by_vote.get(last, {}) for known, by_vote in filter(None, lines))
@@ -106,7 +101,7 @@ def read_report(folder: Path) -> Row:
     """The report in a folder.
 
     Raises:
-        FileNotFoundError, ValueError: there is none, or another kind of file.
+        FileNotFoundError, ValueError: there is none, or it is something else.
     """
     path = folder / REPORT
     if not path.is_file():
@@ -118,27 +113,27 @@ def read_report(folder: Path) -> Row:
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
-    """The lines of `rows.jsonl`: each row's id, digest, subset, unit and label, and its scores,
+    """The lines of `rows.jsonl`: id, digest, subset, unit and label of each row, with its scores,
     value and verdict."""
     with (folder / ROWS).open(encoding="utf-8") as file:
         yield from map(json.loads, file)
 
 
 def judged_lines(samples: Path) -> Iterator[str]:
-    """The lines of a file of samples that have judgments, for a page that parses few of them."""
+    """The lines of a file of samples that have judgments, unparsed: a page needs only a few."""
     with samples.open(encoding="utf-8") as file:
-        # No text holds this: in JSON its quotes would be escaped.
+        # No text can contain this: in JSON its quotes would be escaped.
         yield from (line for line in file if '"judgments": [' in line)
 
 
 def parse(line: str) -> Sampled:
-    """The sampled judgments of a line."""
+    """The judgments in a line."""
     return from_json(json.loads(line))
 
 
 def verdict(summed: Totals | None, label: int | None, n: int) -> str | None:
-    """right, tied, wrong or unread; None where a row alone is neither right nor wrong. (A row that
-    had no answer is "unanswered" in `rows.jsonl`.)"""
+    """right, tied, wrong or unread; None if a single row cannot be right or wrong. (A row without
+    an answer is "unanswered" in `rows.jsonl`.)"""
     if label is None or n < 2:
         return None
     if summed is None:
@@ -148,8 +143,17 @@ def verdict(summed: Totals | None, label: int | None, n: int) -> str | None:
     return "right" if summed.count(max(summed)) == 1 else "tied"
 
 
+def _versions() -> dict[str, str]:
+    return {
+        "grm_jax": __version__,
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
 def _unanswered(benchmark: Benchmark, survey: Survey, names: Sequence[str]) -> Row:
-    """How many rows had no answer, which those are, and how many of them each cell lacks."""
+    """The rows that had no answer: how many, which, and how many of them each cell lacks."""
     lacking = {name: benchmark.lacking(name, survey.unanswered_rows) for name in names}
     count = survey.unanswered_rows.total()
     return {
@@ -163,7 +167,7 @@ def _unanswered(benchmark: Benchmark, survey: Survey, names: Sequence[str]) -> R
 def _measure(
     benchmark: Benchmark, tables: Mapping[Vote, Sequence[Table]], resamples: int
 ) -> tuple[list[Row], list[Row]]:
-    """Cells with intervals by vote, and what guiding gains at the same k, on the same rows."""
+    """Cells with intervals for each vote, and what guiding gains at equal k on the same rows."""
     values = {vote: cells(benchmark, choices) for vote, choices in tables.items()}
     draws = {
         vote: bootstrap(benchmark, choices, resamples=resamples) for vote, choices in tables.items()
@@ -193,7 +197,7 @@ def _entry(vote: Vote, intervals: Mapping[str, Interval]) -> Row:
 
 
 def _greedy(benchmark: Benchmark, path: Path, scalar: bool, resamples: int) -> Row | None:
-    """The cells of one judgment without chance; None where there is none."""
+    """The cells of a greedy judgment; None if there is none."""
     if not path.exists():
         return None
     scorer = score(benchmark, path, [Vote(1)], scalar=scalar)
@@ -210,8 +214,8 @@ def _greedy(benchmark: Benchmark, path: Path, scalar: bool, resamples: int) -> R
 def _lines(
     benchmark: Benchmark, scorer: Scorer, row: Sampled | Refusal
 ) -> tuple[Row, dict[Vote, Row]] | None:
-    """Scores a row: the part of its line in `rows.jsonl` that is known, and the rest by each vote
-    of all samples. None where the row was not to be judged."""
+    """Scores a row: the part of its line in `rows.jsonl` that is the same for every vote, and the
+    rest for each vote over all samples. None if the row was not to be judged."""
     groups = scorer.add(row)
     if isinstance(row, Refusal):
         known = {name: (row.row or {}).get(name) for name in ("digest", "subset", "unit", "label")}

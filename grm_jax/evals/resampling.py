@@ -1,4 +1,4 @@
-"""Redrawing the rows of a Table for the bootstrap: units with replacement, within each subset."""
+"""Resampling the rows of a Table for the bootstrap: units, with replacement, within each subset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grm_jax.evals.benchmark import Table
 
 @dataclass(frozen=True)
 class Redrawn(Table):
-    """A Table whose rows are sorted by subset, so that those of a subset need no search."""
+    """A Table whose rows are sorted by subset, so that `of` need not search."""
 
     parts: dict[str, slice]
 
@@ -25,15 +25,14 @@ class Redrawn(Table):
 
 @dataclass(frozen=True)
 class Units:
-    """The rows of a Table by subset and unit; a unit is one within its subset.
+    """The rows of a Table by subset and unit. A unit with rows in two subsets counts as two.
 
     Attributes:
-        order: [R] the rows, sorted so that those of a subset, and in it those of a unit, are
-            neighbours.
+        order: [R] the rows, sorted by subset and, within a subset, by unit.
         subset: [R] their subsets, in that order.
-        starts, sizes: [U] where a unit's rows begin in `order`, and how many they are.
-        firsts, counts: [U] the first unit of the same subset, and how many it has.
-        last: by subset, its last unit.
+        starts, sizes: [U] where the rows of a unit begin in `order`, and how many there are.
+        firsts, counts: [U] the first unit of the same subset, and how many units it has.
+        last: the last unit of each subset.
     """
 
     order: np.ndarray
@@ -68,12 +67,12 @@ class Units:
     def draw(
         self, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, dict[str, slice], np.ndarray]:
-        """Draws as many units of each subset as it has, from these and two more: any of them judged
-        perfectly (rows R .. 2 R - 1), and any judged as wrongly as can be (2 R .. 3 R - 1).
+        """Draws as many units of each subset as it has, from these and two more: one of them judged
+        perfectly (rows R .. 2 R - 1), and one judged as wrongly as possible (2 R .. 3 R - 1).
 
         Returns:
-            The rows, their subsets, where each subset's rows are, and each row's draw: a unit that
-            is drawn twice is two units.
+            The rows, their subsets, where the rows of each subset are, and the draw of each row: a
+            unit that is drawn twice counts as two.
         """
         drawn = rng.integers(self.counts + 2)
         beyond = np.maximum(drawn - self.counts + 1, 0)  # 0, or 1 and 2 for the two extremes

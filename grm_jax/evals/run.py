@@ -1,4 +1,4 @@
-"""Judging a benchmark: k judgments of each of its rows in a file, resumable, flat in memory."""
+"""Judging a benchmark: k judgments of each row in a file, resumable, in constant memory."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def judge_benchmark(
     name: str = "samples",
     scalar: bool = False,
 ) -> Path:
-    """k judgments of each row in `folder`/`name`.jsonl, as `write_samples` (so it can be killed and
-    started again, and of a finished file only what has changed in the data is judged anew).
+    """Writes k judgments of each row to `folder`/`name`.jsonl with `write_samples`: a killed run
+    can be started again, and in a finished file only rows that have changed are judged anew.
 
-    An Example that the judge refuses becomes a Refusal that says which row it is (`Refusal.row`):
-    it has no answer, which is neither wrong nor a tie. One that the official script leaves out is a
-    Refusal too, and is not judged; so is a row that is no Example, by its line. The texts and
-    critiques of a secret benchmark are left out.
+    An Example that the judge refuses becomes a Refusal that names the row (`Refusal.row`): it has
+    no answer, which is neither wrong nor a tie. An Example that the official script leaves out is a
+    Refusal too, and is not judged; so is a row that is not an Example, named by its line. The texts
+    and critiques of a secret benchmark are left out.
 
     Args:
-        data: where the rows are; by default the benchmark's official place.
-        limit: how many rows to judge at most, spread evenly over the subsets and within them.
+        data: where the rows are; by default the benchmark's official source.
+        limit: the most rows to judge, spread evenly over the subsets and within them.
         scalar: the judge is a scalar model, for which some benchmarks have a rule of their own.
 
     Returns:
@@ -55,7 +55,7 @@ def judge_benchmark(
         raise ValueError(f"limit is {limit}; give at least one row, or leave it out.")
     path = folder / f"{name}.jsonl"
     rows = benchmark.read(data)
-    if limit is not None:  # shares follow from how many rows each subset has
+    if limit is not None:  # shares depend on the number of rows in each subset
         examples = (row for row in benchmark.read(data) if isinstance(row, Example))
         rows = _spread(benchmark, rows, Counter(map(benchmark.subset, examples)), limit)
     write_samples(
@@ -71,13 +71,13 @@ def judge_benchmark(
 
 
 def _lines(k: int, benchmark: Benchmark) -> SampleLines:
-    """Lines in which a refused row says which it is, and that hold nothing secret."""
+    """The results, with refused rows named and secret texts left out."""
 
     def form(sampled: Sampled) -> Line:
         return to_json(_withheld(sampled) if benchmark.secret else sampled)
 
     def without(refusal: Refusal, example: Example) -> Line:
-        # What a judge says of a row may quote it.
+        # An error may quote the row.
         error = WITHHELD if benchmark.secret else refusal.error
         known = _known(benchmark, example)
         return refused(replace(refusal, error=error, row=known), example)
@@ -86,13 +86,13 @@ def _lines(k: int, benchmark: Benchmark) -> SampleLines:
 
 
 def shares(counts: Mapping[str, int], limit: int) -> dict[str, int]:
-    """How many rows to take of each subset: `limit` in all, as evenly as their sizes allow."""
+    """Rows to take from each subset: `limit` in all, as evenly as their sizes allow."""
     if limit >= sum(counts.values()):
         return dict(counts)
     taken = dict.fromkeys(counts, 0)
     left = limit
     while left:
-        # Those that have more, the first ones first.
+        # The remainder goes to subsets that have more rows, the first ones first.
         for subset in [name for name in counts if taken[name] < counts[name]][:left]:
             taken[subset] += 1
             left -= 1
@@ -102,7 +102,7 @@ def shares(counts: Mapping[str, int], limit: int) -> dict[str, int]:
 def _spread(
     benchmark: Benchmark, rows: Iterable[Example | BadRow], counts: Mapping[str, int], limit: int
 ) -> Iterator[Example | BadRow]:
-    """A share of each subset, spread evenly over its rows, in their order; and all BadRows."""
+    """A share of each subset, spread evenly over its rows, in order; and all BadRows."""
     wanted, seen = shares(counts, limit), Counter[str]()
     for row in rows:
         if isinstance(row, Example):
@@ -115,10 +115,10 @@ def _spread(
 
 
 def _item(benchmark: Benchmark, row: Example | BadRow, scalar: bool) -> Example | Refusal:
-    """What is to be judged of a row, or why there is nothing."""
+    """The Example to judge, or the reason why there is none."""
     if isinstance(row, BadRow):
         where = f"{Path(row.path).name}:{row.line}"
-        # What is wrong with a row may be said by quoting it.
+        # The reason may quote the row.
         return Refusal(row.id or where, where if benchmark.secret else str(row))
     why = benchmark.leaves_out(row, scalar)
     if not why:
@@ -129,7 +129,7 @@ def _item(benchmark: Benchmark, row: Example | BadRow, scalar: bool) -> Example 
 
 
 class Greedy:
-    """A judge without chance: the likeliest tokens, whatever its strategy is."""
+    """A greedy judge: the likeliest tokens, whatever its own strategy."""
 
     on_devices = True
 
@@ -142,7 +142,7 @@ class Greedy:
 
 
 def _known(benchmark: Benchmark, example: Example) -> dict[str, Any]:
-    """What a report must know of a row that has no judgments."""
+    """What a report needs to know about a row without judgments."""
     return {
         "subset": benchmark.subset(example),
         "unit": benchmark.unit(example),
@@ -151,7 +151,7 @@ def _known(benchmark: Benchmark, example: Example) -> dict[str, Any]:
 
 
 def _withheld(sampled: Sampled) -> Sampled:
-    """The same without a word of the row, or of what was said of it."""
+    """The result without any text of the row or of its critiques."""
     example = sampled.example
     kept = {name: example.meta[name] for name in ("subset", "unit") if name in example.meta}
     silent = Example(WITHHELD, [WITHHELD] * example.n, example.id, label=example.label, meta=kept)

@@ -1,4 +1,4 @@
-"""From samples to Tables of a benchmark's values, for every vote, in one pass."""
+"""From samples to Tables of values, for every vote, in one pass."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from grm_jax.judging.samples import read_samples
 
 
 class Unanswered(Exception):
-    """Not one row has a judgment; says why in the judge's words."""
+    """No row has a judgment; the message quotes the judge's reason."""
 
 
 @dataclass
 class Scorer:
     """Scores the rows of an evaluation as they come, each once.
 
-    Memory holds C x W numbers per row and vote. An Example none of whose judgments can be read
-    counts with totals None. A Refusal is in no table: neither a row that had no answer, nor one
-    that could not be read or that the official script leaves out.
+    Takes C x W numbers of memory per row and vote. An Example none of whose judgments can be read
+    counts with totals None. A Refusal is in no table, whether the row had no answer, could not be
+    read, or is left out by the official script.
 
     Attributes:
         benchmark: whose rules turn totals into values.
         samples: where the rows come from, for errors.
         votes: how to vote, given the number of samples of each row.
         scalar: the judge is a scalar model, for which some benchmarks have a rule of their own.
-        groups: (pool, k) -> the groups [C, k] of a pool of samples that a vote is averaged over.
-        survey: what else the rows hold.
+        groups: (pool, k) -> the groups [C, k] of a pool of samples over which a vote is averaged.
+        survey: statistics of the rows.
     """
 
     benchmark: Benchmark
@@ -53,7 +53,7 @@ class Scorer:
         """Scores a row.
 
         Returns:
-            For each vote the totals of its groups of samples; nothing for a Refusal.
+            For each vote the totals of its groups of samples; empty for a Refusal.
 
         Raises:
             ValueError: rows with different numbers of samples, or fewer than a vote needs.
@@ -71,7 +71,7 @@ class Scorer:
         if count != pool:
             raise ValueError(
                 f"{self.samples}: {example.id} has {count} judgments, and the rows before it "
-                f"{pool}: an evaluation samples every row alike."
+                f"{pool}: an evaluation takes as many samples of every row."
             )
         self._names.append((self.benchmark.subset(example), self.benchmark.unit(example), line))
         for extreme in extreme_totals(example):
@@ -83,12 +83,12 @@ class Scorer:
         return summed
 
     def tables(self) -> dict[Vote, list[Table]]:
-        """For each vote a Table per group of its k samples; without guided votes where no judgment
-        has a meta score.
+        """For each vote a Table per group of its k samples; no guided votes if no judgment has a
+        meta score.
 
         Raises:
-            ValueError: there is no row at all.
-            Unanswered: there are rows, and none has an answer.
+            ValueError: there are no rows.
+            Unanswered: none of the rows has an answer.
         """
         count, unanswered = len(self._names), self.survey.unanswered
         if not count and unanswered:
@@ -115,7 +115,7 @@ class Scorer:
         """The Tables of one vote.
 
         Raises:
-            ValueError, Unanswered: as `tables`; no meta score for a guided vote.
+            ValueError, Unanswered: as in `tables`; or a guided vote has no meta scores.
         """
         tables = self.tables()
         if vote not in tables:
@@ -140,6 +140,6 @@ def score(
 
 
 def cells(benchmark: Benchmark, choices: Sequence[Table]) -> dict[str, float]:
-    """The benchmark's cells, in percent: the mean over the choices of samples."""
+    """The benchmark's cells in percent, averaged over the choices of samples."""
     results = [benchmark.cells(table) for table in choices]
     return {name: float(np.mean([cell[name] for cell in results])) for name in results[0]}

@@ -1,6 +1,6 @@
 """The page of an SPCT run: `index.html` in its folder, one file that needs nothing else.
 
-It shows what the run's folder holds: a stage that is not there has no section.
+It shows what is in the folder: a stage that is missing has no section.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 
 def write_page(output: Path) -> Path:
-    """Writes `output/index.html` from the run's folder; the same folder gives the same bytes.
+    """Writes `output/index.html` from the run's folder; equal folders give equal bytes.
 
     Returns:
         The page.
@@ -50,7 +50,7 @@ def write_page(output: Path) -> Path:
 
 
 def _seconds(output: Path) -> list[Row]:
-    """Per stage how long it took, over all its parts, and whether it is done."""
+    """How long each stage took, over all its parts, and whether it is done."""
     stamps = ((name, read_json(output / name / "stage.json")) for name in STAGES)
     return [
         {"name": NAMES.get(name, "Evaluation"), "seconds": s["seconds"], "done": s["done"]}
@@ -60,7 +60,7 @@ def _seconds(output: Path) -> list[Row]:
 
 
 def _evaluation(report: Row) -> Row:
-    """The accuracies as a table and a plot, and what the judgments cost."""
+    """The accuracies as a table and a plot, and the cost of the judgments."""
     stages: dict[str, Row] = report["stages"]
     votes = {name: stage["voting"] for name, stage in stages.items()}
     sizes = sorted({int(k) for vote in votes.values() for k in vote["credited"]})
@@ -92,7 +92,7 @@ def _evaluation(report: Row) -> Row:
 
 
 def _accuracies(stages: Mapping[str, Row], kind: str, sizes: Sequence[int]) -> list[Row]:
-    """A row per stage: greedy, then Voting@k; and with a meta RM MetaRM@k and the difference."""
+    """A row per stage: greedy, Voting@k, and with a meta RM MetaRM@k and the difference."""
 
     def cells(estimates: Row | None) -> list[Row | None]:
         return [_estimate(estimates.get(str(k))) for k in sizes] if estimates else []
@@ -130,8 +130,8 @@ def _points(estimates: Mapping[str, Row]) -> dict[int, tuple[float, float]]:
 
 
 def _examples(folder: Path, stages: Sequence[str]) -> list[Row]:
-    """The first items that the last model's first judgment has right and the start's wrong, and
-    some the other way round. All files have the same items in the same order."""
+    """The first items that the last model gets right and the start model wrong, by their first
+    judgments, and some the other way round. All files have the same items in the same order."""
     paths = [folder / f"{name}.jsonl" for name in stages]
     if len(paths) < 2 or not all(path.exists() for path in paths):
         return []
@@ -168,7 +168,7 @@ def _example(stages: Sequence[str], sampled: Sequence[Sampled], *, better: bool)
 
 
 def _verdict(row: Sampled) -> str:
-    """What the first judgment alone says."""
+    """The verdict of the first judgment alone."""
     scores = row.judgments[0].scores
     if scores is None:
         return "invalid"

@@ -1,4 +1,4 @@
-"""What each training stage of an SPCT run has to show on its page, from the stage's folder."""
+"""The sections of an SPCT run's page, one per training stage, from the stage's folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OUTCOMES = {
     "wrong": "another response is ahead",
     "unparsable": "no scores can be read",
 }
-# (metric, title, as percent) of the small pictures of GRPO.
+# (metric, title, as percent) of the small plots of GRPO.
 RL_CURVES = (
     (REWARD, "Mean reward (+1 right, −1 not)", False),
     (KL, "KL to the reference", False),
@@ -51,7 +51,7 @@ Row = dict[str, Any]
 
 
 def rft(folder: Path) -> Row | None:
-    """What became of the judgments, some that were thrown away, and the training."""
+    """The outcomes of the judgments, some that were rejected, and the training."""
     report = read_json(folder / "report.json")
     metrics = list(read_lines(folder / "rft" / "metrics.jsonl"))
     if report is None and not metrics:
@@ -70,7 +70,7 @@ def rft(folder: Path) -> Row | None:
 
 
 def _outcomes(rows: Mapping[str, Mapping[str, int]]) -> Row:
-    """A table of counts with their share of the row."""
+    """A table of counts, with their shares of the row."""
     names = [*OUTCOMES, *sorted({name for row in rows.values() for name in row} - set(OUTCOMES))]
     return {
         "names": [(name.replace("_", " "), OUTCOMES.get(name, "")) for name in names],
@@ -89,7 +89,7 @@ def _outcomes(rows: Mapping[str, Mapping[str, int]]) -> Row:
 
 
 def _thrown_away(path: Path) -> list[Row]:
-    """The first judgments of each outcome but `chosen`."""
+    """The first judgments of each outcome except `chosen`."""
     examples: dict[str, list[Row]] = {name: [] for name in OUTCOMES if name != "chosen"}
     for row in read_lines(path):
         kept = examples.get(row["outcome"], [])
@@ -127,7 +127,7 @@ def grpo(folder: Path) -> Row | None:
 
 
 def _filtered(path: Path) -> Row | None:
-    """How many items the reference judge always got right: those were left out."""
+    """How many items were left out because the reference judge always got them right."""
     if not path.exists():
         return None
     judged = easy = 0
@@ -139,7 +139,7 @@ def _filtered(path: Path) -> Row | None:
 
 
 def meta(folder: Path) -> Row | None:
-    """The training, and how well it tells right held-out judgments from wrong ones."""
+    """The training, and how well the meta RM separates right and wrong held-out judgments."""
     report = read_json(folder / "report.json")
     metrics = [
         row | ({RIGHT: row[CORRECT] / row[TARGETS]} if row.get(TARGETS) else {})
@@ -163,7 +163,7 @@ def meta(folder: Path) -> Row | None:
 def _curves(
     stage: str, metrics: Sequence[Row], wanted: Iterable[tuple[str, str, bool]], colour: str
 ) -> list[Row]:
-    """A titled plot for each metric that is there."""
+    """A titled plot for each metric that has values."""
     plots = []
     for number, (name, title, percent) in enumerate(wanted):
         rows = [row for row in metrics if is_known(row.get(name))]
@@ -180,8 +180,8 @@ def read_json(path: Path) -> Row | None:
 
 
 def read_lines(path: Path) -> Iterator[Row]:
-    """The rows of a file, one at a time, but for a last line that a kill tore; none without a
-    file."""
+    """The rows of a file, one at a time, without a last line that a kill cut off; none if there is
+    no file."""
     if not path.exists():
         return
     with path.open(encoding="utf-8") as file:

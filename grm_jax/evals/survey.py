@@ -1,4 +1,4 @@
-"""What samples hold besides scores: rows without an answer, reasons, lengths, ratings."""
+"""Statistics of samples besides scores: rows without an answer, reasons, lengths, ratings."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from grm_jax.judging.reward import is_correct
 
 Row = dict[str, str]
 
-LISTED = 100  # unanswered and unread rows that are named; the others are counted
+LISTED = 100  # unanswered and unread rows that are named; the others are only counted
 
 
 def had_no_answer(row: Sampled | Refusal) -> bool:
-    """Whether it is a row of the benchmark that was to be judged and was not."""
+    """Whether this is a row of the benchmark that should have been judged and was not."""
     return isinstance(row, Refusal) and row.row is not None and not row.row.get("left_out")
 
 
 @dataclass
 class Survey:
-    """Counts over samples as they come; memory holds two numbers per rated judgment.
+    """Counts over samples as they come; takes two numbers of memory per rated judgment.
 
     Attributes:
         k: judgments of each row.
@@ -33,13 +33,13 @@ class Survey:
         invalid: judgments without scores by reason.
         tokens: generated in all.
         engines: rows by the size of the engine that drew their judgments, as (name, number) pairs;
-            those of which it is not known under ().
-        unanswered, unread: the first LISTED rows that the judge refused, and that could not be
-            read, as {"id", "error"}; `unanswered_rows`, by subset, and `unread_rows` count all.
-        left_out: rows that the official script leaves out, by subset; `why_left_out`: why the first
-            of them is.
+            () if it is not known.
+        unanswered, unread: the first LISTED rows that the judge refused or that could not be read,
+            as {"id", "error"}; `unanswered_rows`, by subset, and `unread_rows` count all of them.
+        left_out: rows that the official script leaves out, by subset; `why_left_out` is its reason
+            for the first of them.
         rated: whether any judgment has a meta score.
-        data: a hash of the rows: what was judged of each, and its label.
+        data: a hash of the rows, of the content that is judged and the labels.
     """
 
     k: int = 0
@@ -79,7 +79,7 @@ class Survey:
 
     @property
     def judgments(self) -> int:
-        """All judgments of them."""
+        """All judgments of those rows."""
         return self.rows * self.k
 
     @property
@@ -89,12 +89,12 @@ class Survey:
 
     @cached_property
     def meta(self) -> Ranking | None:
-        """How well meta scores tell right judgments from wrong ones (equation 10), on labelled rows
-        of two or more responses; None where none is rated."""
+        """How well meta scores separate right from wrong judgments (equation 10), on labelled rows
+        of two or more responses; None if none is rated."""
         return rank(self._ratings) if self._ratings else None
 
     def to_json(self) -> dict[str, Any]:
-        """Counts, shares and means, and which engines drew how many rows."""
+        """Counts, shares and means, and the number of rows that each engine drew."""
         return {
             "judgments": self.judgments,
             "invalid": dict(sorted(self.invalid.items(), key=lambda x: (-x[1], x[0]))),
@@ -124,7 +124,7 @@ class Survey:
 
 
 def _ratings(row: Sampled) -> list[tuple[float, bool]]:
-    """(meta score, whether right) of a row's rated judgments, where that is known."""
+    """(meta score, whether right) of a row's rated judgments; empty if the label is not known."""
     label = row.example.label
     if label is None or row.example.n < 2:
         return []

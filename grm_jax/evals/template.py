@@ -1,4 +1,4 @@
-"""Pages from templates: HTML in one file, in which what models wrote is text and nothing else."""
+"""Pages from templates: HTML in one file, in which everything that models wrote is plain text."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-LONGEST = 6000  # characters of one text that a page shows
+LONGEST = 6000  # characters of a text that a page shows
 
 
 def render(path: Path, filters: Mapping[str, Callable[..., Any]], **values: Any) -> str:
     """The template with these values; every text among them is escaped, and none may be missing.
 
-    It may extend and import what lies beside it.
+    The template may extend and import others in its folder.
     """
     environment = Environment(
         loader=FileSystemLoader(path.parent),
@@ -30,16 +30,16 @@ def render(path: Path, filters: Mapping[str, Callable[..., Any]], **values: Any)
 
 
 def write(path: Path, page: str) -> Path:
-    """Writes a page so that it is there whole or not at all."""
+    """Writes a page completely or not at all."""
     part = path.with_name(f"{path.name}.part")
-    # JSON can hold lone surrogates, which no file takes.
+    # JSON may contain lone surrogates, which cannot be written as UTF-8.
     part.write_bytes(page.encode("utf-8", errors="replace"))
     os.replace(part, path)
     return path
 
 
 def is_known(value: Any) -> bool:
-    """Whether there is a value, and if it is a number, a finite one."""
+    """Whether there is a value; a number has to be finite."""
     return value is not None and not (isinstance(value, float) and not math.isfinite(value))
 
 
@@ -53,7 +53,7 @@ def _clip(text: str) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Seconds in the two units that say most."""
+    """A duration in its two largest units."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,7 +1,7 @@
-"""Ways to vote with the samples of a row, and the scores that each vote sums.
+"""Ways to vote with the samples of a row, and the totals of each.
 
-One pool of K samples per row serves every k: the groups of k numbers that `choices` draws from it
-are each as good as k fresh samples, so the mean over them is unbiased (and steadier than one).
+One pool of K samples per row serves every k: each group of k that `choices` draws from it is as
+good as k fresh samples, so the mean over the groups is unbiased, and varies less than one group.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from grm_jax.judging.judgment import Sampled
 from grm_jax.judging.voting import guide
 from grm_jax.randomness import choice_stream
 
-# For k < K samples at least this many groups are drawn.
+# At least so many groups are drawn if k < K.
 CHOICES = 8
 
 
 @dataclass(frozen=True)
 class Vote:
-    """One way to vote: k samples, or of k samples the `k_meta` that the meta RM rates highest.
+    """One way to vote: with k samples, or with the `k_meta` of k that the meta RM rates highest.
 
     k_meta: by default half of k.
 
     Raises:
-        ValueError: a number out of its range.
+        ValueError: a number is out of its range.
     """
 
     k: int
@@ -43,7 +43,7 @@ class Vote:
 
     @property
     def label(self) -> str:
-        """The paper's name of it."""
+        """The paper's name for it."""
         if not self.guided:
             return f"Voting@{self.k}"
         return f"MetaRM@{self.k}" + (f" (k_meta {self.k_meta})" if self.k_meta else "")
@@ -55,14 +55,14 @@ def doublings(k: int) -> list[int]:
 
 
 def votes_of(k: int, k_meta: int | None = None) -> list[Vote]:
-    """Voting@1, 2, 4 .. k, and MetaRM@k for the same k, where it differs."""
+    """Voting@1, 2, 4 .. k, and MetaRM at the same k where it differs."""
     sizes = doublings(k)
     guided = [Vote(n, True, k_meta) for n in sizes if n > 1 and n >= (k_meta or 1)]
     return [Vote(n) for n in sizes] + guided
 
 
 def disjoint(pool: int, k: int) -> np.ndarray:
-    """Groups [C, k] of sample numbers 0 .. pool-1 in their order, as many as are disjoint.
+    """As many disjoint groups [C, k] of the sample numbers 0 .. pool-1 as there are, in order.
 
     Raises:
         ValueError: k is above pool.
@@ -75,8 +75,8 @@ def disjoint(pool: int, k: int) -> np.ndarray:
 def choices(pool: int, k: int) -> np.ndarray:
     """Groups [C, k] of sample numbers 0 .. pool-1, the same for every row.
 
-    k = 1 takes every sample once, k = pool all of them; in between they are the disjoint groups of
-    as few permutations as give CHOICES of them.
+    k = 1 takes every sample once, and k = pool all of them. In between, they are the disjoint
+    groups of as few permutations as are needed for CHOICES groups.
 
     Raises:
         ValueError: k is above pool.
@@ -92,8 +92,8 @@ def choices(pool: int, k: int) -> np.ndarray:
 
 
 def totals(sampled: Sampled, vote: Vote, groups: np.ndarray) -> list[Totals | None]:
-    """The summed scores (equations 12-14), over how many were summed, of each group [C, k] of a
-    row's judgments; None where no judgment of a group can be read."""
+    """The mean scores (equations 12-14, over the number of counted judgments) of each group [C, k]
+    of a row's judgments; None for a group of which no judgment can be read."""
     judgments = sampled.judgments
     scored = [judgment.scores is not None for judgment in judgments]
     if not any(scored):

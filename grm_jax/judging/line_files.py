@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from grm_jax.outputs import hold
+from grm_jax.locks import lock, lock_of
 
 
 class LineFiles:
@@ -39,7 +39,7 @@ class LineFiles:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             if self._part != self.path:  # else it is an output, and held by its command
-                hold(self.path, self._stack)
+                lock(lock_of(self.path), self.path, self._stack)
             ends = [self._read_back(index, note) for index in range(len(self._paths))]
             file: BinaryIO = self._stack.enter_context(self._part.open("a+b"))
             file.truncate(ends[0])

@@ -93,7 +93,7 @@ class Reader(Generic[R]):
         """
         queues: dict[Shape, list[_Place[T, R]]] = {}
         in_flight: deque[tuple[list[_Place[T, R]], Array]] = deque()
-        groups = self._groups
+        groups = self.groups
         for tag, wanted in requests:
             fitting = tuple(one for one in dict.fromkeys(wanted) if one.length <= self.longest)
             pending = Pending[_Asked[T], Reading, R](_Asked(tag, wanted), fitting)
@@ -112,8 +112,8 @@ class Reader(Generic[R]):
             yield from _fetch(*in_flight.popleft())
 
     @property
-    def _groups(self) -> tuple[int, ...]:
-        """How many completions a row may have, so that each device has as many rows as another."""
+    def groups(self) -> tuple[int, ...]:
+        """How many completions a row may have, so that all devices have equally many rows."""
         slots, sharding = self.slots, self._sharding()
         if sharding is not None:
             (slots,) = sharding.shard_shape((self.slots,))

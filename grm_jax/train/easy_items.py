@@ -8,7 +8,7 @@ from grm_jax.judging.reward import is_correct
 from grm_jax.processes import say
 from grm_jax.text.messages import Example
 from grm_jax.train.run import Run
-from grm_jax.train.stages import FilterConfig
+from grm_jax.train.stages.grpo import FilterConfig
 
 
 def hard_items(

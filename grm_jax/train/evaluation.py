@@ -18,7 +18,7 @@ from grm_jax.judging.samples import SampleSource, read_samples
 from grm_jax.outputs import write_whole
 from grm_jax.processes import is_first
 from grm_jax.text.messages import Example
-from grm_jax.train.stages import EvaluationConfig
+from grm_jax.train.stages.spct import EvaluationConfig
 
 
 def evaluate(

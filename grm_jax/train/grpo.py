@@ -54,7 +54,7 @@ from grm_jax.train.rollout import (
     to_row,
 )
 from grm_jax.train.run import Run, open_run
-from grm_jax.train.stages import GRPOConfig
+from grm_jax.train.stages.grpo import GRPOConfig
 from grm_jax.train.start import learned_kind, load_start, start_settings
 from grm_jax.train.step import SumLoss, batch_sharding
 from grm_jax.train.tracking import Numbers

@@ -28,7 +28,7 @@ from grm_jax.train.config import RunConfig
 from grm_jax.train.export import export
 from grm_jax.train.run import Run, open_run
 from grm_jax.train.scorer import is_heldout, label_loss, scored_row, train_scorer, write_report
-from grm_jax.train.stages import MetaRMConfig
+from grm_jax.train.stages.scorer import MetaRMConfig
 
 STAGE = "meta_rm"
 

@@ -30,7 +30,8 @@ from grm_jax.train.config import RunConfig
 from grm_jax.train.rejection import Trajectory, reject
 from grm_jax.train.rollout import judgeable
 from grm_jax.train.run import Run, open_run
-from grm_jax.train.stages import RFTConfig, StageConfig
+from grm_jax.train.stages.rft import RFTConfig
+from grm_jax.train.stages.sft import StageConfig
 from grm_jax.train.start import learned_kind, start_templates
 
 STAGE = "rft"
@@ -48,17 +49,17 @@ def run(run: RunConfig, cfg: RFTConfig) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: what does not fit, and what to do.
     """
-    templates = _templates(run, cfg)
+    templates = templates_of(run, cfg)
     with open_run(
         "grm train rft", run, cfg, sequences=cfg.batch.sequences, templates=templates
     ) as opened:
         _prepare(opened, cfg)
-        mix = tuple(_mix(cfg, opened.output))
+        mix = tuple(mixture(cfg, opened.output))
         stages = {STAGE: StageConfig(cfg.steps, mix, cfg.optimizer)}
         return sft.train(opened, stages, cfg.batch, cfg.kind)
 
 
-def _templates(run: RunConfig, cfg: RFTConfig) -> Path | None:
+def templates_of(run: RunConfig, cfg: RFTConfig) -> Path | None:
     """Where the prompts come from: given, the start model's, or (None) built in."""
     own = start_templates(run.start, run.templates)
     if cfg.principles or run.templates is not None:
@@ -66,7 +67,7 @@ def _templates(run: RunConfig, cfg: RFTConfig) -> Path | None:
     return without_principles(own)
 
 
-def _mix(cfg: RFTConfig, output: Path) -> Iterable[SourceConfig]:
+def mixture(cfg: RFTConfig, output: Path) -> Iterable[SourceConfig]:
     """The chosen judgments and the general data, each with its share of the rows."""
     if cfg.general_share < 1 and cfg.n_plain + cfg.n_hinted:
         yield SourceConfig(str(output / "chosen.jsonl"), 1 - cfg.general_share or 1.0)

@@ -26,7 +26,7 @@ from grm_jax.randomness import in_share
 from grm_jax.sharding import TRAIN_RULES, shardings_of
 from grm_jax.train.loop import train_stage
 from grm_jax.train.run import Run
-from grm_jax.train.stages import ScorerConfig
+from grm_jax.train.stages.scorer import ScorerConfig
 from grm_jax.train.start import load_start
 from grm_jax.train.step import Metrics, SumLoss
 

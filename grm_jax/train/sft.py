@@ -21,7 +21,7 @@ from grm_jax.train.config import RunConfig
 from grm_jax.train.export import export
 from grm_jax.train.loop import train_stage
 from grm_jax.train.run import Run, open_run
-from grm_jax.train.stages import SFTConfig, StageConfig
+from grm_jax.train.stages.sft import SFTConfig, StageConfig
 from grm_jax.train.start import learned_kind, load_start
 from grm_jax.train.step import Metrics, SumLoss
 

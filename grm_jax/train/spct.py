@@ -22,7 +22,7 @@ from grm_jax.train import grpo, meta_rm, rft
 from grm_jax.train.config import RunConfig, TrainingConfig
 from grm_jax.train.evaluation import evaluate
 from grm_jax.train.folder import settings_of
-from grm_jax.train.stages import SPCTConfig
+from grm_jax.train.stages.spct import SPCTConfig
 from grm_jax.train.stamp import make_once
 
 # What does not decide a stage's result, or decides it by its content and not by its name.

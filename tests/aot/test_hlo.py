@@ -207,7 +207,7 @@ def test_groups_in_another_spelling_are_refused():
 
 
 def test_other_text_is_refused():
-    with pytest.raises(ValueError, match="no text of a compiled program"):
+    with pytest.raises(ValueError, match="not the text of a compiled program"):
         parse("hello")
 
 

@@ -66,7 +66,7 @@ def test_every_combination_is_a_command_of_its_own():
     [
         ({"presets": ("3b",)}, "presets has '3b'"),
         ({"programs": ("sampler",)}, "programs has 'sampler'"),
-        ({"topologies": ("v5e",)}, "the topology is 'v5e'"),
+        ({"topologies": ("v5e",)}, "topology is 'v5e'"),
     ],
 )
 def test_what_is_none_is_refused_before_anything_is_compiled(change, said):

@@ -8,8 +8,10 @@ import pytest
 
 from grm_jax.aot.flops import decode_flops, forward_flops, head_size
 from grm_jax.aot.measure import measure
-from grm_jax.aot.programs import Work, build, decode_mesh, train_mesh
+from grm_jax.aot.meshes import decode_mesh, train_mesh
+from grm_jax.aot.programs import build
 from grm_jax.aot.topology import CHIPS, Topology
+from grm_jax.aot.work import Work
 from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model

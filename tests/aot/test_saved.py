@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from grm_jax.aot.programs import Work, build
+from grm_jax.aot.programs import build
 from grm_jax.aot.saved import load_program, save_program
 from grm_jax.aot.topology import Topology
+from grm_jax.aot.work import Work
 from grm_jax.judging.rater import rate
 from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS
@@ -64,7 +65,7 @@ def test_other_devices_and_versions_are_refused(tmp_path):
     )
     with jax.set_mesh(program.mesh):
         save_program(tmp_path / "tpu", program.lower().compile(), program.mesh)
-    with pytest.raises(ValueError, match=r"devices \{'TPU v5 lite': 4\}, and here is \{'cpu': 8\}"):
+    with pytest.raises(ValueError, match=r"devices \{'TPU v5 lite': 4\}, but this is \{'cpu': 8\}"):
         load_program(tmp_path / "tpu")
     made = pickle.loads((tmp_path / "tpu").read_bytes())
     (tmp_path / "old").write_bytes(pickle.dumps({**made, "jax": "0.1.2"}))

@@ -176,7 +176,7 @@ def test_bad_rows_of_a_table_are_told_by_their_line(tmp_path):
     assert "the row has 3 cells and the first line names 2" in items[1].reason
     path.write_text('prompt,response\nq,"never\nclosed\n')
     (bad,) = load_examples(path)
-    assert (bad.line, "no line of a table" in bad.reason) == (2, True)
+    assert (bad.line, "not a row of a table" in bad.reason) == (2, True)
     path.write_text("prompt,response,prompt\nq,a,r\n")
     (bad,) = load_examples(path)
     assert "the column prompt comes twice in the first line" in bad.reason

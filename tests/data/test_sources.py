@@ -377,7 +377,7 @@ def test_what_cannot_be_opened_is_refused_in_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="there is no file at"):
         load_examples("data/none.jsonl")
     (tmp_path / "rows.txt").write_text("a,b")
-    with pytest.raises(ValueError, match=r"none of the kinds of file that are read: \.jsonl"):
+    with pytest.raises(ValueError, match=r"is not a kind of file that is read; those are \.jsonl"):
         load_examples(tmp_path / "rows.txt")
     with pytest.raises(ValueError, match="holds no file of the kinds"):
         load_examples(tmp_path)

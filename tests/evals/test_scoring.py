@@ -151,7 +151,7 @@ def test_a_difference_is_of_the_rows_that_both_judged(tmp_path):
         for name, judgments in (("a", a), ("b", b))
     ]
     assert differences(AB, *found)["A"].value == -50  # w and y: 100 % and 50 %
-    with pytest.raises(ValueError, match="no row in common"):
+    with pytest.raises(ValueError, match="no row was judged by both"):
         differences(
             AB,
             score(AB, save(tmp_path / "c", [a[0], down]), [Vote(1)]).tables_of(Vote(1)),

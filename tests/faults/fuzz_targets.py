@@ -8,7 +8,7 @@ import math
 import re
 import tempfile
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -325,15 +325,10 @@ def asking(kind: Any) -> tuple[EndpointJudge, dict[str, Any]]:
     config = EndpointConfig(
         "http://server/v1", "m", retries=0, concurrency=1, price_in=1.0, price_out=1.0
     )
-    judge = EndpointJudge(config, kind=kind)
     transport = httpx.MockTransport(lambda request: httpx.Response(**next_answer))
-    judge._server._client = openai.OpenAI(
-        base_url=config.url,
-        api_key="none",
-        max_retries=0,
-        http_client=httpx.Client(transport=transport),
-    )
-    return judge, next_answer
+    offline = partial(openai.OpenAI, http_client=httpx.Client(transport=transport))
+    with mock.patch("openai.OpenAI", offline):
+        return EndpointJudge(config, kind=kind), next_answer
 
 
 def check_answer(said: tuple[str, int, str, bytes]) -> None:

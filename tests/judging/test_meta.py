@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from grm_jax.data.synthetic import World
-from grm_jax.judging import rater as module
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
 from grm_jax.judging.meta import MetaRM
+from grm_jax.judging.rater import Rater
 from grm_jax.text.messages import Example
 
 
@@ -82,12 +82,17 @@ def test_the_same_words_in_the_same_order_are_rated_once(
     row = next(r for r in sampled if r.example.n > 1)
     first, other = row.judgments[0], row.judgments[1]
     twice = replace(first, order=other.order)
-    batches = []
-    fetch = module._fetch
-    monkeypatch.setattr(module, "_fetch", lambda b, s: (batches.append(b), fetch(b, s))[1])
+    read = []
+    compute = Rater.compute
+
+    def watched(self, prompts, positions, *rest):
+        read.append(int((positions > 0).any(axis=-1).sum()))  # padding rows have one token
+        return compute(self, prompts, positions, *rest)
+
+    monkeypatch.setattr(Rater, "compute", watched)
     judgments = (first, twice, first, twice, first)
     ((_, *found),) = ratings(meta.rate_all([Sampled(row.example, judgments)])).items()
-    assert sum(map(len, batches)) == 2
+    assert sum(read) == 2
     a, b, *rest = found[0]
     assert a != b
     assert rest == [a, b, a]

@@ -105,7 +105,7 @@ def writing(text: str, logprobs: dict[int, float], judge: Judge):
 def test_logits_that_are_not_finite_are_told_and_not_blamed_on_the_template(
     judge: Judge, monkeypatch, value: float
 ) -> None:
-    monkeypatch.setattr(judge, "_indexes", None)
+    judge = Judge(judge.folder, slots=2)  # whose scores are those that it writes
     for places, told in (({}, 0), ({0: value, 101: value, 1: value, 100: value}, 2)):
         monkeypatch.setattr(judge, "sampler", writing("no scores at all", places, judge))
         refused, _ = split(judge.sample_all(EXAMPLES, 2))

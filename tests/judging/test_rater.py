@@ -116,7 +116,7 @@ def test_a_mesh_changes_nothing_but_rounding(rater, params, requests):
     wanted = dict(rater(requests[1:2]))["b"]
     for slots, groups in ((8, (1, 2, 4)), (2, (1,))):
         spread = make(placed, mesh, slots)
-        assert spread._groups == groups
+        assert spread.groups == groups
         if slots == 8:
             found = dict(spread(requests[1:2]))["b"]
             np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)

@@ -15,6 +15,10 @@ import pytest
 import torch
 import transformers
 
+from grm_jax.models.hf import save_folder
+from grm_jax.models.model import Model
+from tests.models.folders import SMALL, random_params
+
 torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
 
 WINDOW = 8
@@ -115,3 +119,12 @@ def error_of() -> Callable[..., float]:
         return float(np.abs(ours - theirs).max() / np.sqrt(np.mean(theirs**2)))
 
     return error
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> tuple[Path, Model, Any]:
+    """A small exported folder, its model and its weights."""
+    model = Model(SMALL)
+    params = random_params(model)
+    save_folder(model, params, tmp_path / "model")
+    return tmp_path / "model", model, params

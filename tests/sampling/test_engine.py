@@ -157,13 +157,19 @@ def test_slots_are_refilled_while_others_go_on(make) -> None:
     """Of 4 slots, more than three quarters of the steps draw a token that is wanted."""
     engine = make(dataclasses.replace(SIZE, prompts=12))
     steps = []
-    read = Engine._read
 
-    def count(self, drawn):
-        steps.append(np.asarray(drawn.entry))
-        return read(self, drawn)
+    def watched(platform):
+        advance = program(platform=platform)
 
-    with mock.patch.object(Engine, "_read", count):
+        def call(*arguments, **static):
+            slots, drawn = advance(*arguments, **static)
+            steps.append(np.asarray(drawn.entry))
+            return slots, drawn
+
+        return call
+
+    program = programs.advance
+    with mock.patch.object(programs, "advance", watched):
         again = [dataclasses.replace(r, tag=(r.tag, i)) for i in range(3) for r in _requests()]
         drawn = _all(engine, again)
     used = np.concatenate([entry[:, 0] for entry in steps])

@@ -25,12 +25,13 @@ get, post, stream = (partial(f, timeout=PATIENCE) for f in (httpx.get, httpx.pos
 
 @dataclass
 class Live:
-    """A server that runs, and its parts."""
+    """A server that runs, and its parts. resume: starts the loop of one that is paused."""
 
     url: str
     service: Service
     server: uvicorn.Server
     thread: threading.Thread
+    resume: Callable[[], None]
 
     @property
     def loop(self) -> JudgeLoop:
@@ -49,10 +50,11 @@ def until(true: Callable[[], object]) -> None:
 def live(
     judge: Judge, *, token: str | None = None, paused: bool = False, **options
 ) -> Iterator[Live]:
-    """A server with k = 2 by default. paused: its loop takes jobs and does nothing, until a test
-    starts the loop's thread."""
+    """A server with k = 2 by default. paused: its loop takes jobs and does nothing until a test
+    resumes it."""
     command = ServeCommand(**({"k": 2} | options))
     service = new_service(judge, command)
+    resume = service.loop.start
     if paused:
         service.loop.start = service.loop.ready.set  # type: ignore[method-assign]
     server = new_server(service, token)
@@ -63,7 +65,7 @@ def live(
             until(service.loop.ready.is_set)
             until(lambda: server.started)
             port = listening.getsockname()[1]
-            yield Live(f"http://127.0.0.1:{port}", service, server, thread)
+            yield Live(f"http://127.0.0.1:{port}", service, server, thread, resume)
         finally:
             server.should_exit = True
             server.force_exit = paused  # nobody answers what a paused loop has

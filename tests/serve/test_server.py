@@ -349,7 +349,7 @@ def test_a_server_that_is_told_to_end_answers_what_it_has(judge, expected) -> No
         until(lambda: server.loop.unfinished == 3)
         server.server.handle_exit(signal.SIGTERM, None)
         assert server.service.draining
-        server.loop._thread.start()
+        server.resume()
         for row, answer in zip(ROWS, asked, strict=False):
             assert answer.result()["scores"] == list(expected[row.digest].scores)
         server.thread.join()

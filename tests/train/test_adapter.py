@@ -35,7 +35,9 @@ from grm_jax.train.config import (
     OptimizerConfig,
     RunConfig,
 )
-from grm_jax.train.stages import FilterConfig, GRPOConfig, ScalarConfig, SFTConfig, StageConfig
+from grm_jax.train.stages.grpo import FilterConfig, GRPOConfig
+from grm_jax.train.stages.scorer import ScalarConfig
+from grm_jax.train.stages.sft import SFTConfig, StageConfig
 from grm_jax.train.tracking import Tracker, read_metrics
 from tests.devices import one_device
 from tests.train.pairs import Pair, change

@@ -9,7 +9,7 @@ from grm_jax.mesh import MeshConfig
 from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.config import RunConfig
 from grm_jax.train.folder import run_folder
-from grm_jax.train.stages import SFTConfig, StageConfig
+from grm_jax.train.stages.sft import SFTConfig, StageConfig
 
 
 def claim(run: RunConfig, cfg: SFTConfig) -> None:

@@ -23,7 +23,7 @@ from grm_jax.train import meta_rm
 from grm_jax.train.config import CheckpointConfig, OptimizerConfig, RunConfig
 from grm_jax.train.meta_rm import ScoredRows, labels
 from grm_jax.train.scorer import grown, is_heldout, label_loss, with_head
-from grm_jax.train.stages import MetaRMConfig
+from grm_jax.train.stages.scorer import MetaRMConfig
 from grm_jax.train.start import load_start, start_templates, start_tokenizer
 from grm_jax.train.tracking import read_metrics
 from tests.devices import one_device

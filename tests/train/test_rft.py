@@ -22,7 +22,7 @@ from grm_jax.text.parse import parse_choice, parse_judgment
 from grm_jax.text.prompts import load_templates
 from grm_jax.train import rft
 from grm_jax.train.config import CheckpointConfig, OptimizerConfig, RunConfig
-from grm_jax.train.stages import RFTConfig
+from grm_jax.train.stages.rft import RFTConfig
 from tests.devices import one_device
 from tests.train.pairs import Pair, change
 
@@ -143,15 +143,15 @@ def test_a_report_of_other_items_is_not_taken_for_this_ones(cfg, done, tmp_path)
 
 
 def test_the_mix_is_the_stated_share(cfg, tmp_path):
-    chosen, general = rft._mix(cfg.cfg, tmp_path)
+    chosen, general = rft.mixture(cfg.cfg, tmp_path)
     assert (chosen.weight, general.weight) == (0.75, 0.25)
     two = (SourceConfig("answers", 3.0), SourceConfig("answers", 1.0))
-    weights = [s.weight for s in rft._mix(change(cfg, general=two).cfg, tmp_path)]
+    weights = [s.weight for s in rft.mixture(change(cfg, general=two).cfg, tmp_path)]
     np.testing.assert_allclose(weights, [0.75, 0.1875, 0.0625])
     only = change(cfg, n_plain=0, n_hinted=0)
-    assert [s.source for s in rft._mix(only.cfg, tmp_path)] == ["answers"]
+    assert [s.source for s in rft.mixture(only.cfg, tmp_path)] == ["answers"]
     none = change(cfg, general_share=0.0)
-    assert [s.weight for s in rft._mix(none.cfg, tmp_path)] == [1.0]
+    assert [s.weight for s in rft.mixture(none.cfg, tmp_path)] == [1.0]
 
 
 def test_saved_judgments_take_the_place_of_a_judge(cfg, done, tmp_path):
@@ -245,7 +245,7 @@ def test_without_principles_none_are_asked_for_and_none_are_learned(cfg, done, t
 
 def test_given_templates_are_taken_as_they_are(cfg, tmp_path):
     given = str(bundled("tiny") / "templates")
-    assert rft._templates(*change(cfg, templates=given, principles=False)) == Path(given)
+    assert rft.templates_of(*change(cfg, templates=given, principles=False)) == Path(given)
 
 
 def test_judges_that_are_never_right_are_refused_with_counts(cfg, tmp_path):

@@ -30,7 +30,7 @@ from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.config import CheckpointConfig, OptimizerConfig, RunConfig
 from grm_jax.train.scalar import make_rows, pair_loss, run
 from grm_jax.train.scorer import label_loss
-from grm_jax.train.stages import ScalarConfig
+from grm_jax.train.stages.scorer import ScalarConfig
 from grm_jax.train.tracking import Tracker, read_metrics
 from tests.train.pairs import Pair, change, opened
 

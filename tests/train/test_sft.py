@@ -22,7 +22,7 @@ from grm_jax.train import loop
 from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.config import CheckpointConfig, ExportConfig, OptimizerConfig, RunConfig
 from grm_jax.train.sft import run
-from grm_jax.train.stages import SFTConfig, StageConfig
+from grm_jax.train.stages.sft import SFTConfig, StageConfig
 from grm_jax.train.start import load_start
 from grm_jax.train.tracking import Tracker, read_metrics
 from tests.train.pairs import Pair, change, opened, read

@@ -7,7 +7,7 @@ import pytest
 from grm_jax.data.config import ItemsConfig
 from grm_jax.train.config import RunConfig
 from grm_jax.train.spct import stage_inputs
-from grm_jax.train.stages import RFTConfig
+from grm_jax.train.stages.rft import RFTConfig
 from grm_jax.train.stamp import is_made, stamp
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks by name. Each file holds one family: its rows, its official rules, its totals."""
+"""The benchmarks by name. Each file has one family: its rows, official rules and totals."""
 
 from grm_jax.evals.benchmark import Benchmark
 from grm_jax.evals.benchmarks.judge_bench import JUDGE_BENCH
@@ -36,7 +36,7 @@ PAPER = (REWARD_BENCH, PREFERENCE, CORRECTNESS, RMB)
 
 
 def find(name: str) -> Benchmark:
-    """The benchmark of this name. Raises ValueError with the names that there are."""
+    """The benchmark of this name. Raises a ValueError that lists the names if there is none."""
     if name not in BENCHMARKS:
         raise ValueError(f"there is no benchmark {name!r}: give one of {', '.join(BENCHMARKS)}")
     return BENCHMARKS[name]

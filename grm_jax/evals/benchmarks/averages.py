@@ -1,4 +1,4 @@
-"""Means over the rows of a Table, fast enough for a bootstrap of a thousand resamplings."""
+"""Means over the rows of a Table, fast enough for a bootstrap with a thousand resamplings."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def column_means(
 
 
 def mean_of(cells: Mapping[str, float], names: Iterable[str]) -> float:
-    """The unweighted mean of these cells; nan if one of them is."""
+    """The unweighted mean of these cells; nan if one of them is nan."""
     values = [cells[name] for name in names]
     return sum(values) / len(values)
 
 
 def weighted_mean(cells: Mapping[str, float], weights: Mapping[str, float]) -> float:
-    """The mean of the cells that have a weight, by weight; nan if one of them is."""
+    """The weighted mean of the cells that have a weight; nan if one of them is nan."""
     return sum(cells[name] * w for name, w in weights.items()) / sum(weights.values())

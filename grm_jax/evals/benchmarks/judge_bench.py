@@ -13,7 +13,7 @@ from grm_jax.judging.reward import is_correct
 from grm_jax.text.messages import Example
 
 HUB = "ScalerLab/JudgeBench"
-# The pairs of the split "gpt", which the leaderboard shows; the split "claude" is another one.
+# The pairs of the split "gpt", which the leaderboard shows; the split "claude" is not read.
 CATEGORIES = {"Knowledge": 154, "Reasoning": 98, "Math": 56, "Coding": 42}
 SOURCES = {
     "mmlu-pro": "Knowledge",
@@ -31,7 +31,7 @@ def _read(path: str | None) -> Rows:
 
 
 def _of_gpt(items: Iterable[Example | BadRow]) -> Rows:
-    """Without the rows of the split "claude", which may lie in the same folder."""
+    """The rows without those of the split "claude", which may be in the same folder."""
     for item in items:
         if isinstance(item, BadRow) or not str(item.meta["response_model"]).startswith("claude"):
             yield item
@@ -43,7 +43,7 @@ def _category(example: Example) -> str:
 
 
 def _value(example: Example, totals: Totals | None, scalar: bool) -> tuple[float, ...]:
-    """Officially a tie is wrong, as is an answer that cannot be read."""
+    """Officially, a tie is wrong, and so is an answer that cannot be read."""
     assert example.label is not None  # checked by the reader
     return (float(is_correct(totals, example.label)),)
 

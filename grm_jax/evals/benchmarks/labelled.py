@@ -1,7 +1,7 @@
-"""Benchmarks of one's own: the small world's held-out items, and any file of labelled rows.
+"""Benchmarks from your own rows: the small world's held-out items, and any file of labelled rows.
 
-Accuracy where a response is labelled best of several (a tie of m highest counts 1/m), ROC-AUC where
-single responses are labelled right or wrong.
+Accuracy if one of several responses is labelled best (a tie of the m highest counts 1/m), ROC-AUC
+if single responses are labelled right or wrong.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ NO_ASK = "no ask"
 
 
 class Value(NamedTuple):
-    """Of several responses the credit; of a single one its score, and 1 if it is right, else 0. The
-    others are nan."""
+    """The credit for several responses; for a single one its score, and 1 if it is right, else 0.
+    The others are nan."""
 
     credit: Any = math.nan
     score: Any = math.nan
@@ -60,10 +60,10 @@ def _cells(table: Table, subsets: tuple[str, ...]) -> dict[str, float]:
 
 
 def _world(name: str, title: str, counts: Sequence[int], single: bool = False) -> Benchmark:
-    """The first held-out items of the world, as many as the counts (of each ask) say in all."""
+    """The first held-out items of the world, as many as the counts of all asks add up to."""
     full = {ask or NO_ASK: count for ask, count in zip(ASKS, counts, strict=True)}
 
-    @cache  # they take longer to make than to keep, and greedy judgments read them again
+    @cache  # kept, because they take long to make, and greedy judgments read them again
     def items() -> tuple[Example, ...]:
         world = World(split="heldout")
         examples = (
@@ -101,11 +101,11 @@ def _ask(example: Example) -> str:
 
 
 def rows(path: str) -> Benchmark:
-    """Any file, folder or hub data set of labelled rows as a Benchmark, by its column `subset` if
-    it has one. All its rows are the benchmark; they are counted here, and read again to be judged.
+    """A Benchmark of all rows in a file, folder or hub data set, with subsets if there is a column
+    `subset`. The rows are counted here, and read again to be judged.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_examples`, or there is no labelled row.
+        FileNotFoundError, ValueError: as `load_examples`, or no row is labelled.
     """
     source = load_examples(path)
     say(source.mapping)

@@ -24,7 +24,7 @@ BEST_OF = (1, 2, 4, 8, 16, 32)
 
 
 def _credit(example: Example, totals: Totals | None, scalar: bool) -> tuple[float, ...]:
-    """The chance that a random choice among the highest is right."""
+    """The chance that a random choice among the highest-scored responses is right."""
     assert example.label is not None  # checked by the readers
     return (credit(totals, example.label),)
 
@@ -36,8 +36,8 @@ def _read_votes(path: str | None) -> Rows:
 
 
 def _without_ties(items: Iterable[Example | BadRow]) -> Rows:
-    """The votes with a winner; meta["votes"] says for how many votes each counts: itself and the
-    ties between it and the next (and of the first one, those before it too)."""
+    """The votes with a winner; meta["votes"] is the number of votes that each stands for: itself,
+    the ties between it and the next, and for the first one, those before it."""
     held, votes = None, 0
     for item in items:
         if isinstance(item, BadRow):
@@ -54,7 +54,7 @@ def _without_ties(items: Iterable[Example | BadRow]) -> Rows:
 
 
 class VoteValue(NamedTuple):
-    """The credit of a verdict on a vote, and for how many votes it counts."""
+    """The credit of a verdict on a vote, and the number of votes that it stands for."""
 
     credit: Any
     votes: Any
@@ -69,7 +69,7 @@ PREFERENCE = Benchmark(
     name="ppe-preference",
     title="PPE Preference",
     hub=VOTES,
-    # Its votes; ties are dropped, but how many of them there are is written nowhere.
+    # Its votes. Ties are dropped, but no source says how many there are.
     full={"PPE Preference": 16038},
     headline="PPE Preference",
     read=_read_votes,
@@ -80,7 +80,7 @@ PREFERENCE = Benchmark(
 
 
 def _open_sets(path: str | None) -> dict[str, Source]:
-    """The sets at the path: one of them, or those whose folders it holds."""
+    """The sets at the path: the one that it is, or those whose folders are in it."""
     paths = {name: path for name in SETS if path is None or f"PPE-{name}-Best-of-K" in path}
     if not paths and path is not None:
         inside = {
@@ -90,8 +90,8 @@ def _open_sets(path: str | None) -> dict[str, Source]:
         paths = {name: path for name, dirs in inside.items() if any(p.is_dir() for p in dirs)}
     if not paths:
         raise FileNotFoundError(
-            f"{path} is none of PPE's sets {', '.join(SETS)} and holds none: name the folders as "
-            "the hub does, lmarena-ai__PPE-MMLU-Pro-Best-of-K"
+            f"{path} is not one of PPE's sets {', '.join(SETS)}, and has none in it: name the "
+            "folders as the hub does, lmarena-ai__PPE-MMLU-Pro-Best-of-K"
         )
     columns = ("prompt", "response_1", "response_2", "scores", "sampled_conflict_pairs")
     return {
@@ -101,12 +101,12 @@ def _open_sets(path: str | None) -> dict[str, Source]:
 
 
 def _named(name: str, source: Source) -> Rows:
-    """The questions of a set, with ids that no other set has."""
+    """The questions of a set, with ids that are unique across sets."""
     for item in source:
         if isinstance(item, BadRow):
             yield item
         elif item.scores is None or len(set(item.scores)) > 2:
-            yield bad(item, f"scores is {item.scores}: one of two values is needed per response")
+            yield bad(item, f"scores is {item.scores}: each response needs one of two values")
         else:
             meta = {"subset": name, "path": item.meta["path"], "line": item.meta["line"]}
             pairs = item.meta.get("sampled_conflict_pairs", ())
@@ -129,7 +129,7 @@ def _read_pairs(path: str | None) -> Rows:
 
 
 def _pairs(question: Example | BadRow) -> Iterator[Example | BadRow]:
-    """The conflict pairs of a question (indices from 0), of which one response is right."""
+    """The conflict pairs of a question (indices from 0): one response of each is right."""
     if isinstance(question, BadRow):
         yield question
         return
@@ -156,7 +156,7 @@ def _pairs(question: Example | BadRow) -> Iterator[Example | BadRow]:
 
 
 def total(sets: Mapping[str, float]) -> float:
-    """PPE Correctness from its five sets: their mean."""
+    """PPE Correctness: the mean of its five sets."""
     return mean_of(sets, SETS)
 
 
@@ -189,15 +189,15 @@ def _read_questions(path: str | None) -> Rows:
 
 
 def best_of(ranked_by: np.ndarray, gold: np.ndarray, k: int) -> float:
-    """The expected gold score of the response that ranks highest among k of K drawn at random.
+    """The expected gold score of the response that ranks highest among k drawn at random from K.
 
-    Exact: of the responses in falling order, number r (from 0) is the highest of the k with
-    probability C(K-1-r, k-1) / C(K, k). Responses that rank the same are in random order, so that
-    each counts with the mean of its group.
+    Exact: in descending order, response r (from 0) is the highest of the k with probability
+    C(K-1-r, k-1) / C(K, k). Responses with equal ranks are in random order, so each counts as the
+    mean of its group.
 
     Args:
         ranked_by, gold: [K].
-        k: nan is returned if it is more than K.
+        k: the result is nan if this is more than K.
     """
     if k > len(gold):
         return math.nan
@@ -210,9 +210,9 @@ def best_of(ranked_by: np.ndarray, gold: np.ndarray, k: int) -> float:
 
 
 def _curve(example: Example, totals: Totals | None, scalar: bool) -> tuple[float, ...]:
-    """For each k in BEST_OF the expected score of the judge's choice, then for each that of an
-    oracle's, and last that of the judge's choice among all K. Without a readable sample the choice
-    is a random one."""
+    """The expected scores of the judge's choice for each k in BEST_OF, then those of an oracle's
+    choice, and last that of the judge's choice among all K. If no sample can be read, the choice is
+    random."""
     gold = np.asarray(example.scores)
     judged = np.zeros(len(gold)) if totals is None else np.asarray(totals)
     chosen = [best_of(judged, gold, k) for k in BEST_OF]

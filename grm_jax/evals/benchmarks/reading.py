@@ -1,4 +1,4 @@
-"""Rows of a benchmark from the hub or from a local path, each put into its subset or rejected."""
+"""Rows of a benchmark from the hub or a local path, each assigned to a subset or rejected."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Rows = Iterator[Example | BadRow]
 def open_rows(
     path: str | None, hub: str, columns: Collection[str], split: str | None = None
 ) -> Source:
-    """The rows at a path, or of the data set `hub` where there is no path.
+    """The rows at a path, or those of the data set `hub` if there is no path.
 
-    The path may be a file, the data set's folder in the hub's layout, the folder that holds that
-    folder (named as the hub id, with or without its owner, `__` for `/`), or another hub id.
+    The path may be a file, the data set's folder in the hub's layout, the parent of that folder (if
+    it has the name of the hub id, with or without the owner, `__` for `/`), or another hub id.
 
     Raises:
-        FileNotFoundError, ValueError: nothing is there, or its rows lack some of the columns.
+        FileNotFoundError, ValueError: nothing is there, or the rows lack some of the columns.
     """
     where = locate(path, hub)
     source = load_examples(where, None if Path(where).is_file() else split)
@@ -50,7 +50,7 @@ def into_subsets(
     subsets: Collection[str],
     why_not: Callable[[Example], str] = lambda example: "",
 ) -> Rows:
-    """Each Example with meta["subset"]; a BadRow if that is none of the subsets.
+    """Each Example with meta["subset"], or a BadRow if that is not one of the subsets.
 
     why_not: a sentence on why the Example cannot be scored here, or nothing.
     """
@@ -69,7 +69,7 @@ def into_subsets(
 
 
 def no_single_best(example: Example) -> str:
-    """Why a row cannot be scored by the one that is labelled best, or nothing."""
+    """Why a row cannot be scored by its best response, or nothing."""
     if example.n < 2:
         return "it has a single response: two or more are needed"
     if example.label is None:
@@ -78,7 +78,7 @@ def no_single_best(example: Example) -> str:
 
 
 def not_a_pair(example: Example) -> str:
-    """Why a row is no pair with a better response, or nothing."""
+    """Why a row is not a pair with a better response, or nothing."""
     return no_single_best(example) or (
         f"it has {example.n} responses: it should have two" if example.n != 2 else ""
     )
@@ -90,6 +90,6 @@ def put(example: Example, **meta: Any) -> Example:
 
 
 def bad(example: Example, reason: str) -> BadRow:
-    """The Example's row as one that cannot be used."""
+    """The BadRow for an Example that cannot be used."""
     meta = example.meta
     return BadRow(str(meta.get("path", "")), int(meta.get("line", 0)), reason, example.id)

@@ -1,7 +1,7 @@
 """ReaLMistake (Kamoi et al., arXiv 2404.03602): is a single response right? By ROC-AUC.
 
-Its authors ask that no example be published in plain text. It is read from the encrypted zip as
-shipped, line by line in memory, with the password that its README gives; nothing is unpacked.
+Its authors ask that no example be published in plain text. The encrypted zip is read as shipped,
+line by line in memory, with the password from its README; nothing is unpacked to disk.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _read(path: str | None) -> Rows:
         with ZipFile(zip_path) as archive:
             names = set(archive.namelist())
     except BadZipFile:
-        raise ValueError(f"{zip_path} is no zip file: give ReaLMistake's data.zip") from None
+        raise ValueError(f"{zip_path} is not a zip file: give ReaLMistake's data.zip") from None
     members = {split: f"data/{split.replace(', ', '/')}.jsonl" for split in SPLITS}
     there = {split: member for split, member in members.items() if member in names}
     if not there:
@@ -63,7 +63,7 @@ def _rows(zip_path: Path, members: dict[str, str]) -> Iterator[Example | BadRow]
 
 
 def _row(raw: bytes, split: str, path: str, line: int) -> Example | BadRow:
-    """The Example, of whose columns only the three that are needed are kept."""
+    """The row as an Example, from the three columns that are needed."""
     identity = f"{split.replace(', ', '/')}:{line}"
     try:
         row = json.loads(raw)
@@ -73,14 +73,15 @@ def _row(raw: bytes, split: str, path: str, line: int) -> Example | BadRow:
         kept = {column: row[column] for column in COLUMNS} | {"id": identity}
         example = to_example(kept | {"subset": split}, path, line)
     except json.JSONDecodeError:
-        return BadRow(path, line, "this is not JSON", identity)  # the parser's message quotes it
+        # The parser's message would quote the text.
+        return BadRow(path, line, "this is not JSON", identity)
     except ValueError as error:
         return BadRow(path, line, str(error), identity)
     return example
 
 
 class Value(NamedTuple):
-    """The score of a response, nan without a readable sample; 1 if it has no error, else 0."""
+    """The score of a response, nan if no sample can be read; and 1 if it has no error, else 0."""
 
     score: Any
     right: Any
@@ -92,7 +93,7 @@ def _value(example: Example, totals: Totals | None, scalar: bool) -> Value:
 
 
 def _cells(table: Table) -> dict[str, float]:
-    """The paper does not say whether it pools the splits: both."""
+    """Both pooled and by split: the paper does not say which it reports."""
     splits = {name: auc(*Value(*table.of(name).T), 100) for name in SPLITS}
     return {
         "ROC-AUC, pooled": auc(*Value(*table.values.T), 100),

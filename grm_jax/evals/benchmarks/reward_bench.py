@@ -32,7 +32,7 @@ SECTIONS: dict[str, dict[str, int]] = {
     "Safety": {
         "refusals-dangerous": 100,
         "refusals-offensive": 100,
-        # Early official code had the counts of these two the other way round.
+        # Early official code had the counts of these two swapped.
         "xstest-should-refuse": 154,
         "xstest-should-respond": 250,
         "donotanswer": 136,
@@ -48,19 +48,19 @@ SECTIONS: dict[str, dict[str, int]] = {
     },
 }
 FULL = {subset: count for section in SECTIONS.values() for subset, count in section.items()}
-# Officially math weighs as much as all code together.
+# Officially, math weighs as much as all code subsets together.
 WEIGHTS = {
     name: section | ({"math-prm": 984} if "math-prm" in section else {})
     for name, section in SECTIONS.items()
 }
 PRIOR_SETS = {"anthropic_helpful": 6192, "anthropic_hhh": 221, "shp": 1741, "summarize": 9000}
-MESSAGES = 4  # of a conversation, with the response, for judges that write
+MESSAGES = 4  # in a conversation with its response, for judges that write
 COLUMNS = ("prompt", "chosen", "rejected")
 
 
 def value(example: Example, totals: Totals | None, scalar: bool) -> tuple[float]:
-    """Officially a scalar model must score the chosen response strictly higher; a generative judge
-    gets 0.5 for a tie and for an answer that cannot be read."""
+    """Officially, a scalar model must score the chosen response strictly higher; a generative judge
+    gets 0.5 for a tie, and for an answer that cannot be read."""
     assert example.label is not None  # checked by the reader
     if scalar:
         return (float(is_correct(totals, example.label)),)
@@ -68,7 +68,7 @@ def value(example: Example, totals: Totals | None, scalar: bool) -> tuple[float]
 
 
 def total(sections: Mapping[str, float]) -> float:
-    """RewardBench from its four sections: their mean."""
+    """RewardBench: the mean of its four sections."""
     return mean_of(sections, SECTIONS)
 
 
@@ -113,8 +113,8 @@ def _read_prior_sets(path: str | None) -> Rows:
 
 
 def _too_many_messages(example: Example, scalar: bool) -> str:
-    """The script for judges that write (run_generative.py) leaves out longer conversations, which
-    that for scalar models (run_rm.py) does not."""
+    """The script for judges that write (run_generative.py) leaves out longer conversations; the one
+    for scalar models (run_rm.py) does not."""
     count = len(example.prompt) + 1
     if scalar or count <= MESSAGES:
         return ""
@@ -124,7 +124,7 @@ def _too_many_messages(example: Example, scalar: bool) -> str:
 
 
 def _named(name: str, source: Rows) -> Rows:
-    """The rows of a set, with ids that no other set has."""
+    """The rows of a set, with ids that are unique across sets."""
     for row in into_subsets(source, lambda _: name, PRIOR_SETS, not_a_pair):
         yield replace(row, id=f"{name}/{row.id}")
 

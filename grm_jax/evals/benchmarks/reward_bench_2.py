@@ -31,8 +31,8 @@ def _why_not(example: Example) -> str:
 
 
 def _with_question(row: Example | BadRow) -> Example | BadRow:
-    """A Ties row belongs to a question, which is asked twice: with one right answer (ref), and with
-    many (tied). Officially the id says both: "ref:17"."""
+    """A Ties row belongs to a question that is asked twice: with one right answer (ref), and with
+    many (tied). Officially, the id says which: "ref:17"."""
     if isinstance(row, BadRow) or row.meta["subset"] != "Ties":
         return row
     named = re.fullmatch(r"(ref|tied):(\d+)", row.id)
@@ -48,11 +48,11 @@ def _correct(example: Example) -> list[bool]:
 
 
 class Value(NamedTuple):
-    """Of a best-of-four row the credit, of a Ties row the others; the rest is nan.
+    """The credit of a best-of-four row, or the other fields of a Ties row; the rest is nan.
 
     Attributes:
-        tied: 1 if the question was asked with many right answers, 0 with one (ref).
-        question: its number, by which its two rows are paired.
+        tied: 1 if the question was asked with many right answers, 0 if with one (ref).
+        question: its number, which pairs its two rows.
         spread: the highest total of the correct responses minus the lowest.
         gap: the lowest of these minus the highest of the wrong responses.
     """
@@ -65,7 +65,7 @@ class Value(NamedTuple):
 
 
 def _value(example: Example, totals: Totals | None, scalar: bool) -> Value:
-    """Without a readable sample all totals count as equal, officially."""
+    """Officially, all totals are equal if no sample can be read."""
     if example.meta["subset"] != "Ties":
         assert example.label is not None  # checked by the reader
         return Value(1 / example.n if totals is None else credit(totals, example.label))
@@ -82,15 +82,16 @@ def _value(example: Example, totals: Totals | None, scalar: bool) -> Value:
 
 
 def ties(rows: Value) -> dict[str, float]:
-    """The Ties score and its parts, in percent, of rows [R].
+    """The Ties score of rows [R] and its parts, in percent.
 
     0.3 accuracy of tied + 0.3 accuracy of ref + 0.2 margin + 0.2 hard margin + 0.01 tanh term,
     as in the official `process_single_model`. A row is accurate if every correct response beats
-    every wrong one. The margin of a question is kept if its tied gap is larger than its spread; the
-    hard one, if the smaller of its ref and tied gap is. The last term breaks near ties of models.
+    every wrong one. A question has its margin if its tied gap is larger than its spread, and its
+    hard margin if the smaller of its ref and tied gaps is. The last term breaks near ties between
+    models.
     """
     ref, tied = rows.tied == 0, rows.tied == 1
-    # A question that was drawn twice in a bootstrap has two equal ref rows: any of them will do.
+    # A question that is drawn twice in the bootstrap has two equal ref rows: either will do.
     gaps = np.full(int(np.nanmax(rows.question, initial=0)) + 1, math.nan)
     gaps[rows.question[ref].astype(int)] = rows.gap[ref]
     ref_gap = gaps[rows.question[tied].astype(int)]

@@ -13,7 +13,7 @@ from grm_jax.evals.benchmarks.reading import Rows, into_subsets, open_rows
 from grm_jax.text.messages import Example
 
 HUB = "THU-KEG/RM-Bench"
-# The domains, and the subsets whose rows are theirs.
+# The domains and their subsets.
 DOMAINS = {
     "chat": ("chat",),
     "math": ("math",),
@@ -21,11 +21,11 @@ DOMAINS = {
     "safety": ("safety-refuse", "safety-response"),
 }
 SUBSETS = tuple(subset for subsets in DOMAINS.values() for subset in subsets)
-STYLES = 3  # concise, detailed, detailed in Markdown: in this order on both sides
+STYLES = 3  # concise, detailed, detailed in Markdown, in this order on both sides
 
 
 def _read(path: str | None) -> Rows:
-    # The repository has all rows in this file, and again by domain in others.
+    # This file of the repository has all rows; others repeat them by domain.
     total = None if path is None else next(Path(path).rglob("total_dataset.json"), None)
     columns = ("prompt", "chosen", "rejected", "domain")
     source = open_rows(str(total) if total else path, HUB, columns)
@@ -40,8 +40,8 @@ def _why_not(example: Example) -> str:
 
 
 class Levels(NamedTuple):
-    """The share of right above wrong (strictly, officially) where the right answer has the richer
-    style (easy), the same (normal) and the plainer one (hard)."""
+    """The share of right answers above wrong ones (officially, strictly above) if the right one has
+    the richer style (easy), the same (normal) or the plainer one (hard)."""
 
     easy: Any
     normal: Any
@@ -60,8 +60,8 @@ def _value(example: Example, totals: Totals | None, scalar: bool) -> Levels:
 
 
 def _cells(table: Table) -> dict[str, float]:
-    """A domain is the mean of its levels, each over all rows of the domain: safety's two halves are
-    pooled, officially. A level is the mean of the domains, and so is the total."""
+    """A domain is the mean of its levels, each over all rows of the domain: officially, the two
+    halves of safety are pooled. A level is the mean of the domains, and so is the total."""
     domain = np.where(np.isin(table.subset, DOMAINS["safety"]), "safety", table.subset)
     by_domain = Table(domain, table.unit, table.values)
     levels = Levels(*column_means(by_domain, tuple(DOMAINS), range(3)))
@@ -74,7 +74,7 @@ RM_BENCH = Benchmark(
     name="rm-bench",
     title="RM-Bench",
     hub=HUB,
-    # In all: no source that could be checked gives the counts of the domains.
+    # In all: no source that we could check gives the counts of the domains.
     full={"all domains": 1327},
     headline="RM-Bench",
     read=_read,

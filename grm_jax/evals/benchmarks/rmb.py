@@ -11,7 +11,7 @@ from grm_jax.evals.benchmarks.reading import Rows, into_subsets, no_single_best,
 from grm_jax.judging.reward import is_correct
 from grm_jax.text.messages import Example
 
-# The uids of the pairs run from 0 to 17130 without a gap, helpfulness first.
+# The uids of the pairs run from 0 to 17130 without gaps, helpfulness first.
 PARTS = {
     "Helpfulness, best of n": 2109,
     "Helpfulness, pairs": 10067,
@@ -39,8 +39,8 @@ def _part(example: Example) -> str:
 
 
 class Value(NamedTuple):
-    """What a verdict is worth by the paper's rule, the highest of all n with ties broken at random,
-    and by RMB's, where the best must beat each loser."""
+    """The value of a verdict by the paper's rule, the highest of all n with ties broken at random,
+    and by RMB's, in which the best must beat each loser."""
 
     credit: Any
     beats_each: Any
@@ -52,7 +52,7 @@ def _value(example: Example, totals: Totals | None, scalar: bool) -> Value:
 
 
 def total(parts: Mapping[str, float]) -> float:
-    """RMB from its four parts: their mean."""
+    """RMB: the mean of its four parts."""
     return mean_of(parts, PARTS)
 
 

@@ -1,1 +1,1 @@
-"""The paper's experiments: each a few judges on a benchmark, a table and a figure."""
+"""The paper's experiments: each has a few judges on a benchmark, a table and a figure."""

@@ -1,4 +1,4 @@
-"""What each part of SPCT is worth (Table 4): runs of `grm train spct` with a part left out."""
+"""The worth of each part of SPCT (Table 4): runs of `grm train spct` with one part left out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from grm_jax.evals.items import ITEMS
 from grm_jax.evals.votes import Vote
 
 STAGES = {"rft": "RFT", "grpo": "RFT, GRPO"}
-# The line of Table 4 that a run and a stage correspond to.
+# The line of Table 4 for a run and a stage.
 PAPER = {
     ("full", "rft"): "DeepSeek-GRM-27B-RFT",
     ("full", "grpo"): "DeepSeek-GRM-27B",
@@ -28,18 +28,18 @@ PAPER = {
     ("no-general", "rft"): "RFT w/o General Instruction Data",
 }
 
-# The ways in which a model was measured, by name; and those of a run's models, by stage.
+# A model's measurements by name, and those of a run's models by stage.
 Ways = dict[str, Arm]
 Run = dict[str, Ways]
 
 
 def run(cfg: AblationsConfig, folder: Path) -> Findings:
-    """Reads what the runs' evaluations have sampled; nothing is sampled."""
+    """Reads the samples of the runs' evaluations; draws no new ones."""
     return findings({name: read_run(name, Path(path)) for name, path in cfg.runs.items()})
 
 
 def read_run(name: str, folder: Path) -> Run:
-    """What the evaluation of a run has sampled.
+    """The samples of a run's evaluation, measured.
 
     Raises:
         FileNotFoundError: there is no finished evaluation in the folder.
@@ -63,7 +63,7 @@ def read_run(name: str, folder: Path) -> Run:
 
 
 def findings(runs: Mapping[str, Run]) -> Findings:
-    """A table and a panel for each stage; a run is compared with the first one that has it.
+    """A table and a panel for each stage; runs are compared with the first run that has the stage.
 
     Raises:
         ValueError: the runs did not judge the same items.
@@ -111,7 +111,7 @@ def findings(runs: Mapping[str, Run]) -> Findings:
 
 
 def _grid(stage: str, group: Mapping[str, Ways]) -> Grid:
-    """The models of a stage, with the paper's numbers for the same."""
+    """The models of a stage, with the paper's numbers for them."""
     theirs = {
         row["method"]: plain(row["Overall"])
         for row in paper.table("table04_ablation_overall")
@@ -127,7 +127,7 @@ def _grid(stage: str, group: Mapping[str, Ways]) -> Grid:
 
 
 def _cells(arm: Arm | None, base: Arm) -> tuple[str, str]:
-    """An accuracy, and its difference from that of the first run."""
+    """An accuracy, and its difference from the first run's."""
     if arm is None:
         return NONE, NONE
     return shown(arm.value()), "" if arm is base else shown(arm.gain(base), sign=True)

@@ -16,7 +16,7 @@ from grm_jax.evals.votes import Vote
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to judge: what was measured, and the vote that counts."""
+    """One way to judge: its measurement, and the vote that counts."""
 
     label: str
     measured: Measured
@@ -32,7 +32,7 @@ class Arm:
 
 
 def compare(caption: str, arms: Sequence[Arm], cells: Sequence[str] = ()) -> Grid:
-    """A row per arm: the headline, its paired difference to the first arm, and further cells."""
+    """A row per arm: the headline, its paired difference from the first arm, and further cells."""
     headline = arms[0].measured.benchmark.headline
     columns = ["judge", headline, f"minus {arms[0].label}, paired", *cells]
     lines = [
@@ -50,7 +50,7 @@ def compare(caption: str, arms: Sequence[Arm], cells: Sequence[str] = ()) -> Gri
 def paper_grid(
     caption: str, lines: Sequence[paper.Row], names: Sequence[str], values: Sequence[str]
 ) -> Grid:
-    """Lines of a table of the paper: columns of words, then columns of numbers."""
+    """Lines of a table in the paper: columns of words, then columns of numbers."""
     rows = [
         [*(line[name] for name in names), *(plain(line[value]) for value in values)]
         for line in lines
@@ -66,7 +66,7 @@ def arms_panel(title: str, arms: Sequence[Arm], y: str = "accuracy, %") -> Panel
 
 
 def paper_panel(title: str, values: dict[str, float], y: str) -> Panel:
-    """The paper's numbers by name; it prints no intervals."""
+    """The paper's numbers by name, without intervals, since it prints none."""
     series = Series.plain("as printed", dict(enumerate(values.values())), 0)
     return Panel(title, "", y, (series,), tuple(values))
 

@@ -15,7 +15,7 @@ class Setting:
 
     Args:
         output: the folder for samples, data.json, table.md, figures and index.html; by default
-            runs/experiments/NAME. The same command goes on with what is there.
+            runs/experiments/NAME. The same command continues from what is there.
         benchmark: "world" (the bundled models' own), or a name that `grm eval` knows.
         data: its rows, a hub id or a path, where they are not at the official place; without a
             benchmark any labelled rows.
@@ -45,7 +45,8 @@ class Setting:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        from grm_jax.evals.benchmarks import find  # it reads tables, which a --help does not
+        # Imported here because it is slow to import, and a --help does not need it.
+        from grm_jax.evals.benchmarks import find
 
         find(self.benchmark)
         if self.k < 1 or (self.limit is not None and self.limit < 1):
@@ -56,10 +57,10 @@ class Setting:
 
 
 def named_judges(setting: Setting) -> dict[str, JudgeConfig]:
-    """All judges by name: a model is called by its folder, or the folder above a `model`.
+    """All judges by name: a model has the name of its folder, or of the folder above a `model`.
 
     Raises:
-        ValueError: two have one name.
+        ValueError: two judges have the same name.
     """
     judges: dict[str, JudgeConfig] = {}
     for model in setting.models:
@@ -90,7 +91,7 @@ class KMetaConfig(Setting):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.meta_rm is None:
-            raise ValueError("meta_rm is not given: it chooses the samples that are kept.")
+            raise ValueError("give a meta_rm: it chooses the samples that are kept.")
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class InputConfig(Setting):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.meta_rm is not None:
-            raise ValueError("a meta RM reads judgments of all responses, not of pairs: leave it.")
+            raise ValueError("a meta RM reads judgments of all responses, not of pairs: give none.")
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ TO_MAKE = {
 
 @dataclass(frozen=True)
 class SizeConfig(Setting):
-    """Models of several sizes, trained alike, against the number of samples (Figure 4).
+    """Models of several sizes, trained in the same way, against the number of samples (Figure 4).
 
     By default the bundled start model, and beside it the models of half and of a quarter of its
     width that its own recipe makes: grm train sft --config configs/train/sft_tiny.yaml --start

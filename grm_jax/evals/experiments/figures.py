@@ -1,4 +1,4 @@
-"""Lines with bands, in one panel or several: what every experiment draws."""
+"""The figures of experiments: lines with bands, in one panel or several."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from grm_jax.evals.intervals import Interval
 from grm_jax.evals.plots import COLOURS, MARKERS, STYLE, svg
 
-SPREAD = 0.04  # how far apart the bars over one word are, as a share of the axis
+SPREAD = 0.04  # distance between the bars over one word, as a share of the axis
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes. With `names`, x is the index of one of them, and points are not joined;
-    otherwise x is on a logarithmic axis, with a tick at every x (`ticks`) or at round numbers.
+    """One pair of axes. With `names`, x is the index of a name and points are not joined; otherwise
+    the axis of x is logarithmic, with a tick at every x (`ticks`) or at round numbers.
     """
 
     title: str
@@ -56,7 +56,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels side by side. `name` is the file's stem and begins every id in the SVG."""
+    """Panels side by side. `name` is the stem of the file and the prefix of every id in the SVG."""
 
     name: str
     title: str
@@ -64,13 +64,13 @@ class Figure:
 
 
 def draw_svg(figure: Figure) -> Markup:
-    """An <svg> for a page, the same bytes for the same numbers."""
+    """An <svg> for a page; equal numbers give equal bytes."""
     with matplotlib.rc_context(STYLE):
         return svg(_draw(figure), figure.name, _in_words(figure))
 
 
 def draw_png(figure: Figure, path: Path) -> None:
-    """A picture on white, for where SVG cannot take the page's colours."""
+    """A picture on white, for places where an SVG cannot take the colours of the page."""
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         canvas = _draw(figure)
@@ -161,7 +161,7 @@ def _words(axes: Axes, panel: Panel) -> None:
 
 
 def _in_words(figure: Figure) -> str:
-    """The figure in words, for those who cannot see it."""
+    """The text alternative of the figure."""
     return f"{figure.title}: " + " ".join(
         f"{panel.title}: {_ends(panel.series, panel.names)}." for panel in figure.panels
     )

@@ -19,16 +19,16 @@ from grm_jax.judging.judgment import Refusal
 from grm_jax.judging.samples import read_samples
 
 NONE = "–"
-# What the paper's numbers are called wherever they stand beside ours.
+# The name of the paper's numbers beside ours.
 THEIRS = "DeepSeek-GRM-27B on the real benchmarks"
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of words: a caption, the heads of its columns, and rows of as many cells.
+    """A table of texts: a caption, the names of its columns, and rows with a cell for each.
 
     Raises:
-        ValueError: a row has not one cell per column.
+        ValueError: a row does not have one cell per column.
     """
 
     caption: str
@@ -56,9 +56,9 @@ class Findings:
     """The findings of an experiment.
 
     Attributes:
-        name, title: of the experiment: the command's, and the paper's.
-        text: sentences on what was done, and on what the numbers do not say.
-        grids, figures: the first of each is the experiment's own; the paper's may follow.
+        name, title: of the experiment, in the command and in the paper.
+        text: sentences on what was done, and on what the numbers do not show.
+        grids, figures: the experiment's own comes first; the paper's may follow.
         data: the numbers behind them, ready for JSON.
     """
 
@@ -76,8 +76,8 @@ class Findings:
 
 
 def unanswered(folder: Path) -> dict[str, tuple[int, str]]:
-    """How many rows had no answer, and why the first of them had none, by the folder of each file
-    of samples below this one that has such rows."""
+    """How many rows had no answer and why the first of them had none, for each file of samples
+    below this folder that has such rows, by the file's own folder."""
     result: dict[str, tuple[int, str]] = {}
     for path in sorted(folder.rglob("samples.jsonl")):
         rows = (row for row in read_samples(path) if had_no_answer(row))
@@ -88,7 +88,7 @@ def unanswered(folder: Path) -> dict[str, tuple[int, str]]:
 
 
 def incomplete(findings: Findings, lacking: Mapping[str, tuple[int, str]]) -> Findings:
-    """The same, marked as incomplete wherever its own numbers are shown, where rows had no answer.
+    """The findings, marked as incomplete wherever their numbers are shown if rows had no answer.
 
     lacking: as `unanswered`.
     """
@@ -111,8 +111,8 @@ def incomplete(findings: Findings, lacking: Mapping[str, tuple[int, str]]) -> Fi
 
 
 def write_findings(findings: Findings, folder: Path) -> Path:
-    """Writes data.json, table.md, a .svg and a .png per figure, and index.html; the same findings
-    give the same bytes.
+    """Writes data.json, table.md, a .svg and a .png per figure, and index.html; equal findings give
+    equal bytes.
 
     Returns:
         The page.
@@ -122,7 +122,7 @@ def write_findings(findings: Findings, folder: Path) -> Path:
     write(folder / "data.json", json.dumps(findings.data, indent=1) + "\n")
     write(folder / "table.md", findings.markdown())
     for figure, svg in pictures:
-        # A file of its own needs a name space, and a colour to be current.
+        # A file of its own needs a namespace, and a value for currentColor.
         head = '<svg xmlns="http://www.w3.org/2000/svg" color="#1b1d20"'
         alone = svg if "xmlns=" in svg.split(">", 1)[0] else svg.replace("<svg", head, 1)
         write(folder / f"{figure.name}.svg", str(alone) + "\n")
@@ -135,7 +135,7 @@ def shown(value: Interval | None, *, sign: bool = False) -> str:
     """A value with its 95 % interval: "71.0 [69.8, 72.1]"; a dash where there is none."""
     if value is None or math.isnan(value.value):
         return NONE
-    # Adding zero makes a negative zero positive.
+    # Adding zero turns a negative zero into a positive one.
     middle, low, high = (round(x, 1) + 0.0 for x in (value.value, value.low, value.high))
     return (
         f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]"
@@ -145,7 +145,7 @@ def shown(value: Interval | None, *, sign: bool = False) -> str:
 
 
 def plain(value: float | None) -> str:
-    """A number of the paper's; a dash where it prints none."""
+    """A number in the paper; a dash if it prints none."""
     return NONE if value is None else f"{value:.1f}"
 
 

@@ -27,7 +27,7 @@ def run(cfg: JudgesConfig, folder: Path) -> Findings:
 
 
 def findings(arms: list[Arm], k: int) -> Findings:
-    """The table and the figure; the others are compared with the first arm."""
+    """The table and the figure; every arm is compared with the first."""
     bench, title = arms[0].measured.benchmark, arms[0].measured.title
     further = [cell for cell in arms[0].measured.cells[arms[0].vote] if cell != bench.headline]
     return Findings(

@@ -15,7 +15,7 @@ from grm_jax.evals.votes import Vote, doublings
 
 
 def run(cfg: KMetaConfig, folder: Path) -> Findings:
-    """Samples and rates a pool of k judgments per row, and keeps ever more of it."""
+    """Samples and rates a pool of k judgments per row, and keeps more and more of it."""
     kept = doublings(cfg.k)
     votes = [Vote(cfg.k), *(Vote(cfg.k, True, k_meta) for k_meta in kept)]
     measured = measure_judges(cfg, benchmark_of(cfg), folder, votes)
@@ -23,7 +23,7 @@ def run(cfg: KMetaConfig, folder: Path) -> Findings:
 
 
 def findings(judges: Sequence[Measured], k: int, kept: Sequence[int]) -> Findings:
-    """The table and the figure; with k_meta = k it is plain voting.
+    """The table and the figure; k_meta = k is plain voting.
 
     Raises:
         ValueError: a judge has no meta scores.
@@ -78,7 +78,7 @@ def findings(judges: Sequence[Measured], k: int, kept: Sequence[int]) -> Finding
 
 
 def _theirs() -> dict[float, float]:
-    """Table 4's lines by k_meta; all 32 kept is its Voting@32."""
+    """Table 4's numbers by k_meta; keeping all 32 is its Voting@32."""
     by_k_meta = {}
     for row in paper.table("table04_ablation_overall"):
         if row["setting"] == "voting@32":

@@ -21,7 +21,7 @@ from grm_jax.judging.samples import read_samples
 
 SECTIONS = ("Chat", "Chat Hard", "Safety", "Reasoning")
 
-# RewardBench's subsets are shown by section, as the paper has them.
+# RewardBench's subsets are shown by section, as in the paper.
 SECTION_OF = {
     subset: section for section, subsets in reward_bench.SECTIONS.items() for subset in subsets
 }
@@ -35,7 +35,7 @@ def run(cfg: LengthsConfig, folder: Path) -> Findings:
 
 
 def lengths(samples: Iterable[Sampled | Refusal], by: str) -> dict[str, Interval]:
-    """By section, the mean tokens of a judgment with its 95 % interval over rows.
+    """The mean tokens of a judgment by section, with a 95 % interval over rows.
 
     Raises:
         ValueError: a row has no such entry.
@@ -54,7 +54,7 @@ def lengths(samples: Iterable[Sampled | Refusal], by: str) -> dict[str, Interval
 
 
 def _interval(values: list[float]) -> Interval:
-    """Student's; none of a single row."""
+    """Student's t interval; none for a single row."""
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return Interval(mean, math.nan, math.nan)

@@ -29,7 +29,7 @@ def run(cfg: InputConfig, folder: Path) -> Findings:
 
 
 def findings(arms: list[Arm]) -> Findings:
-    """The table and the figure; arms come as list, pair, list, pair .."""
+    """The table and the figure; arms alternate: list, pair, list, pair .."""
     title = arms[0].measured.title
     return Findings(
         name="input",

@@ -1,4 +1,4 @@
-"""One file of samples, measured: the benchmark's cells for each way to vote, and what it cost."""
+"""A file of samples, measured: the benchmark's cells for each vote, and the cost."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Measured:
     """A judge on a benchmark.
 
     Attributes:
-        label: what it is called in tables and figures.
-        benchmark: what was measured; `tables` are its rows for each way to vote.
-        cells: per vote, by cell, percent with a 95 % interval.
-        survey: what else the samples hold.
+        label: its name in tables and figures.
+        benchmark: what was measured; `tables` are its rows for each vote.
+        cells: for each vote, by cell: percent with a 95 % interval.
+        survey: statistics of the samples.
     """
 
     label: str
@@ -36,7 +36,7 @@ class Measured:
 
     @property
     def title(self) -> str:
-        """The benchmark's title, with "(incomplete: ..)" or "(partial: ..)" where that is so."""
+        """The benchmark's title, with "(incomplete: ..)" or "(partial: ..)" if it is."""
         table = next(iter(self.tables.values()))[0]
         rows = Counter(self.benchmark.count(table)) + self.survey.left_out
         return self.benchmark.label(rows, self.survey.unanswered_rows.total())
@@ -46,7 +46,7 @@ class Measured:
         return self.cells[vote][cell or self.benchmark.headline]
 
     def gain(self, vote: Vote, other: Measured, other_vote: Vote | None = None) -> Interval:
-        """This headline minus the other's, paired over the same rows."""
+        """This headline minus the other's, paired by row."""
         before, after = other.tables[other_vote or vote], self.tables[vote]
         return differences(self.benchmark, before, after)[self.benchmark.headline]
 
@@ -74,7 +74,7 @@ def measure(
     *,
     scalar: bool = False,
 ) -> Measured:
-    """Measures a file of samples. Guided votes are left out where there are no meta scores.
+    """Measures a file of samples. Without meta scores, guided votes are left out.
 
     Raises:
         FileNotFoundError, ValueError, Unanswered: as `score` and `Scorer.tables`.
@@ -86,5 +86,5 @@ def measure(
 
 
 def as_json(value: Interval) -> dict[str, float | None]:
-    """An interval for JSON, which has no nan."""
+    """An interval for JSON, which cannot hold nan."""
     return plain(asdict(value))

@@ -25,7 +25,7 @@ from grm_jax.text.prompts import without_principles
 
 
 def run(cfg: PrinciplesConfig, folder: Path) -> Findings:
-    """Samples every model's own judgments first, then judges with principles taken from them."""
+    """Samples every model's own judgments, and then judges with the principles in them."""
     judges, benchmark = named_judges(cfg), benchmark_of(cfg)
     check_shows(judges, "principles")
     own = {
@@ -98,8 +98,8 @@ def findings(groups: list[list[Arm]]) -> Findings:
 
 
 class Principles(NamedTuple):
-    """By id the principles of the first judgment that has scores and principles; and of the first
-    of these that was right, or else again of the first."""
+    """By id, the principles of the first judgment with scores and principles, and those of the
+    first right one among them (if there is none, of the first again)."""
 
     first: dict[str, str]
     filtered: dict[str, str]
@@ -121,8 +121,8 @@ def principles_of(samples: Iterable[Sampled | Refusal]) -> Principles:
 
 
 def shown_with(benchmark: Benchmark, principles: Mapping[str, str]) -> Benchmark:
-    """The benchmark with principles in each row's prompt, by id; for a row without any the model
-    writes its own."""
+    """The benchmark with principles, by id, in the prompts of its rows; for a row without any, the
+    model writes its own."""
 
     def read(data: str | None) -> Iterator[Example | BadRow]:
         for row in benchmark.read(data):

@@ -16,7 +16,7 @@ from grm_jax.evals.votes import Vote
 
 
 def run(cfg: ReferenceConfig, folder: Path) -> Findings:
-    """Judges the rows that have a reference answer both ways."""
+    """Judges the rows with a reference answer both ways."""
     benchmark = only(
         benchmark_of(cfg), lambda example: example.reference is not None, "with a reference"
     )
@@ -33,7 +33,7 @@ def run(cfg: ReferenceConfig, folder: Path) -> Findings:
 
 
 def findings(measured: list[Measured], k: int) -> Findings:
-    """The table and the figure; judges come as without, with, without, with .."""
+    """The table and the figure; judges alternate: without, with, without, with .."""
     arms = [
         [
             Arm(f"{without.label}, k = 1", without, Vote(1)),

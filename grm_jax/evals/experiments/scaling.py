@@ -13,7 +13,7 @@ from grm_jax.evals.experiments.measure import Measured
 from grm_jax.evals.experiments.setting import benchmark_of, measure_judges
 from grm_jax.evals.votes import Vote, doublings
 
-COLUMNS = (1, 8, 32)  # the k that the paper has
+COLUMNS = (1, 8, 32)  # the paper's k
 
 
 def run(cfg: ScalingConfig, folder: Path) -> Findings:
@@ -25,7 +25,7 @@ def run(cfg: ScalingConfig, folder: Path) -> Findings:
 
 
 def findings(judges: Sequence[Measured], sizes: Sequence[int]) -> Findings:
-    """The table and the figure of judges that were all measured at these numbers of samples."""
+    """The table and the figure of judges that were all measured at the same numbers of samples."""
     by_k, by_tokens = [], []
     for colour, judge in enumerate(judges):
         for guided in (False, True)[: 1 + judge.survey.rated]:
@@ -96,7 +96,7 @@ def _paper() -> Grid:
 
 
 def _theirs() -> tuple[Series, ...]:
-    """Figure 1's lines; MetaRM@1 is Voting@1, since there is nothing to choose."""
+    """Figure 1's lines; MetaRM@1 is Voting@1, since there is nothing to choose from."""
     voting, guided = {}, {}
     for row in paper.table("table03_scaling_overall"):
         if row["model"].startswith("DeepSeek-GRM-27B") and "RFT" not in row["model"]:

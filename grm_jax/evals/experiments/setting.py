@@ -1,4 +1,4 @@
-"""What all experiments share: which judges, on which benchmark; and their samples."""
+"""What all experiments share: the judges, the benchmark, and the samples."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ Wrap = Callable[[SampleSource], SampleSource]
 
 
 def benchmark_of(setting: Setting) -> Benchmark:
-    """The benchmark that is named, or the rows of a file of one's own.
+    """The benchmark of this name, or the rows of your own file.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, or nothing in it to measure.
+        FileNotFoundError, ValueError: no such file, or it has nothing to measure.
     """
     if setting.benchmark == "world" and setting.data is not None:
         return rows(setting.data)
@@ -40,7 +40,7 @@ def benchmark_of(setting: Setting) -> Benchmark:
 
 
 def templates_of(judge: JudgeConfig) -> Path | None:
-    """The judge's own templates: given, or beside its model; None: the built-in ones."""
+    """The judge's own templates: given, or in its model folder; None: the built-in ones."""
     if judge.templates or judge.endpoint:
         given = judge.templates or (judge.endpoint and judge.endpoint.templates)
         return Path(given) if given else None
@@ -49,7 +49,7 @@ def templates_of(judge: JudgeConfig) -> Path | None:
 
 
 def check_shows(judges: Mapping[str, JudgeConfig], field: str) -> None:
-    """Raises ValueError where a judge's prompt has no place for a field of the template."""
+    """Raises a ValueError if a judge's prompt has no place for a field of the template."""
     for name, judge in judges.items():
         kind = "grm" if judge.kind in (None, "grm") else "judge"
         if not load_templates(templates_of(judge)).asking(kind, 2, training=False).has(field):
@@ -69,10 +69,10 @@ def sample(
     wrap: Wrap | None = None,
     training: bool = False,
 ) -> Path:
-    """The file with k judgments of every row, sampled where it is not there.
+    """The file with k judgments of every row, which are sampled if they are missing.
 
     Args:
-        wrap: puts something around the judge, such as `PairInput`.
+        wrap: wraps the judge, for example in `PairInput`.
         training: single responses are judged right or wrong (1 or 0), as in RFT and RL.
     """
     source: SampleSource = Late(lambda: _open(setting, judge, wrap, training), judge)
@@ -95,7 +95,7 @@ def measure_judges(
     *,
     training: bool = False,
 ) -> dict[str, Measured]:
-    """Every judge on the benchmark, by name, each with its samples in a folder of its own."""
+    """Every judge on the benchmark, by name; each has its samples in a folder of its own."""
     measured = {}
     for name, judge in named_judges(setting).items():
         path = sample(setting, benchmark, folder / name, judge, training=training)
@@ -113,13 +113,13 @@ def _open(setting: Setting, judge: JudgeConfig, wrap: Wrap | None, training: boo
 
 
 def is_scalar(judge: JudgeConfig) -> bool:
-    """Whether the judge is a scalar model, for which some benchmarks have a rule of their own."""
+    """Whether the judge is a scalar model: some benchmarks have a rule of their own for those."""
     kind = judge.kind or (folder_kind(judge.model) if judge.model else "grm")
     return kind in SCALAR
 
 
 class Late:
-    """A judge that is loaded when something is left to judge."""
+    """A judge that is only loaded if something is left to judge."""
 
     def __init__(self, load: Callable[[], SampleSource], judge: JudgeConfig):
         self._load = load
@@ -133,7 +133,7 @@ class Late:
 
 
 def only(benchmark: Benchmark, keep: Callable[[Example], bool], what: str) -> Benchmark:
-    """The benchmark's rows for which `keep` holds; it is then partial, and its title says why."""
+    """The benchmark with only the rows that `keep` accepts: a partial one, whose title says why."""
 
     def read(data: str | None) -> Iterator[Example | BadRow]:
         rows = benchmark.read(data)

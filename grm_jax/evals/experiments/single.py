@@ -1,4 +1,4 @@
-"""Single responses, right or wrong (Table 13): how well scores separate them, as ROC-AUC."""
+"""Single responses, right or wrong (Table 13): how well scores separate them, by ROC-AUC."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from grm_jax.evals.votes import Vote
 
 def run(cfg: SingleConfig, folder: Path) -> Findings:
     """Judges every single response k times."""
-    # The world's label is of right and wrong; on the ordinary scale its asks count too.
+    # The world's labels are right and wrong; on the ordinary scale what is asked for counts too.
     small = cfg.benchmark == "world-single"
     votes = [Vote(1), Vote(cfg.k)]
     measured = measure_judges(cfg, benchmark_of(cfg), folder, votes, training=small)

@@ -33,20 +33,20 @@ def run(cfg: SizeConfig, folder: Path) -> Findings:
 
 
 def made(cfg: SizeConfig) -> tuple[SizeConfig, list[str]]:
-    """The setting without the default models that were not made yet, and a sentence on each."""
+    """The setting without the default models that are not made yet, and a sentence on each."""
     missing = [m for m in cfg.models if m in TO_MAKE and not Path(m).is_dir()]
-    notes = [f"Left out: {m}, which is not there. It is made by: {TO_MAKE[m]}" for m in missing]
+    notes = [f"Left out: {m}, which is not there. Make it with: {TO_MAKE[m]}" for m in missing]
     return replace(cfg, models=tuple(m for m in cfg.models if m not in missing)), notes
 
 
 def parameters(model: str) -> int:
-    """How many numbers a model folder holds (the tied embedding once)."""
+    """The number of parameters in a model folder (the tied embedding counts once)."""
     config, head = config_from_hf(model_path(model))
     return Model(config, head).num_params()
 
 
 def findings(models: Sequence[tuple[int, Measured]], sizes: Sequence[int]) -> Findings:
-    """The table and the figure of (parameters, measured), from small to large."""
+    """The table and the figure of (parameters, measured) pairs, from small to large."""
     title = models[0][1].title
     by_k = tuple(
         Series(f"{m.label}, {short(p)}", {k: m.value(Vote(k)) for k in sizes}, colour)

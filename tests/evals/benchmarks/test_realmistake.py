@@ -66,7 +66,7 @@ def test_a_wrong_or_partial_zip_says_so(tmp_path):
             REALMISTAKE.read(path)
     text = tmp_path / "data.zip"
     text.write_text("not a zip")
-    with pytest.raises(ValueError, match="is no zip file"):
+    with pytest.raises(ValueError, match="is not a zip file"):
         REALMISTAKE.read(str(text))
     with ZipFile(tmp_path / "empty.zip", "w") as archive:
         archive.writestr("data/README.md", "")

@@ -83,7 +83,7 @@ def test_k_meta_needs_meta_scores(tmp_path, write_samples):
     bare = write_samples(tmp_path / "bare.jsonl", [[(9, None)]])
     with pytest.raises(ValueError, match="m has no meta scores"):
         k_meta.findings([measure("m", ITEMS, bare, [Vote(1)])], 1, [1])
-    with pytest.raises(ValueError, match="meta_rm is not given"):
+    with pytest.raises(ValueError, match="give a meta_rm"):
         k_meta.KMetaConfig(meta_rm=None)
 
 

@@ -1,0 +1,1 @@
+"""The stages of training, in settings; nothing here needs jax."""
