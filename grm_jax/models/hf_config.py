@@ -8,21 +8,24 @@ from typing import Any
 
 from grm_jax.models.config import FAMILIES, Config
 from grm_jax.models.family import Family, Number
+from grm_jax.models.gguf import read_config
 from grm_jax.models.spec import Head
 from grm_jax.text.files import read_object
+from grm_jax.text.gguf_file import find_gguf
 
 
 def config_from_hf(folder: str | Path) -> tuple[Config, Head]:
-    """Reads `folder`/config.json: the numbers, and which head its weights have.
+    """Reads `folder`/config.json, or the metadata of a GGUF file: the numbers, and which head its
+    weights have.
 
     Raises:
         FileNotFoundError: no config.json.
         ValueError: no family of ours, or one of it that this code does not compute; says which key.
     """
-    path = Path(folder) / "config.json"
+    path = find_gguf(Path(folder)) or Path(folder) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: a model folder holds a config.json.")
-    raw = read_object(path)
+    raw = read_object(path) if path.name == "config.json" else read_config(path)
     family = _family(raw, path)
     _check_precision(raw, path)
     text = raw

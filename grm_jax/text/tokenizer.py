@@ -10,6 +10,8 @@ import tokenizers
 
 from grm_jax import presets
 from grm_jax.text.files import is_hub_id, refuse_pointer
+from grm_jax.text.gguf_file import find_gguf
+from grm_jax.text.gguf_tokenizer import read_gguf_tokenizer
 from grm_jax.text.messages import Message, fold_system, repair_surrogates
 
 PAD, EOS, BOS, START, END = "<pad>", "<eos>", "<bos>", "<start_of_turn>", "<end_of_turn>"
@@ -80,13 +82,16 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path_or_hub_id: str | Path) -> "Tokenizer":
-        """The tokenizer of a model folder, bundled or not, of a tokenizer.json, or of a hub id.
+        """The tokenizer of a model folder, bundled or not, of a tokenizer.json, of a GGUF file, or
+        of a hub id.
 
         Raises FileNotFoundError or ValueError with a sentence that says what to do.
         """
         name = str(path_or_hub_id)
         own = presets.bundled(name) if name in presets.BUNDLED else Path(path_or_hub_id)
         path = own.expanduser()
+        if not (path / "tokenizer.json").is_file() and (file := find_gguf(path)):
+            return cls(read_gguf_tokenizer(file).json, source=str(file))
         if path.is_dir():
             path = path / "tokenizer.json"
             if not path.is_file():
