@@ -4,8 +4,10 @@ to Gemma's norms, and tensors in any of the types that there are."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import gguf
 import numpy as np
@@ -141,9 +143,11 @@ def tokens_of(
 def by_transformers(path: Path) -> Any:
     """The model that transformers makes of a file. Its `from_pretrained` does it in these steps, if
     accelerate is installed."""
-    config = transformers.AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-    module = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    read = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=module)
+    # For the config and for the weights: half a minute each time where a vocabulary is large.
+    with mock.patch.object(gguf, "GGUFReader", cache(gguf.GGUFReader)):
+        config = transformers.AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+        module = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+        read = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=module)
     missing, unknown = module.load_state_dict(read["tensors"], strict=False)
     assert missing in ([], ["lm_head.weight"])
     assert not unknown

@@ -97,7 +97,7 @@ def _byte_pairs(path: Path, metadata: Mapping[str, Any], tokens: Sequence[str]) 
             f"{path}: its tokenizer splits text as {split!r} does, but only {', '.join(_SPLITS)} "
             "are known here. Give the tokenizer of the model, a folder (--tokenizer)."
         )
-    pairs = [merge.split(" ") for merge in merges] if _texts(merges) else []
+    pairs = [merge.split(" ") for merge in merges] if merges and _texts(merges) else []
     if not pairs or any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"{path} is damaged: its tokenizer's merges are not pairs of tokens.")
     return {

@@ -46,7 +46,7 @@ def test_the_same_fifty_greedy_tokens(name):
         prompts = [[encode(words.config["bos_token"]).ids[0], *ids] for ids in prompts]
     theirs = continued_by_transformers(path, prompts)
     model, params = load_folder(path)
-    greedy = Strategy(temperature=0)
+    greedy = Strategy(temperature=0.0)
     sampler = Sampler(model, params, [], greedy, max_new_tokens=NEW, slots=len(prompts))
     asked = [Request(ids, i, (0,), i) for i, ids in enumerate(prompts)]
     ours = {done.request.tag: done.tokens for done in sampler(asked)}
