@@ -30,7 +30,7 @@ class JudgeOptions:
     """Which judge is asked, and how.
 
     Args:
-        model: "tiny" (bundled), a folder in Hugging Face's layout, or a hub id.
+        model: "tiny" (bundled), a folder in Hugging Face's layout, a GGUF file, or a hub id.
         judge_kind: What the model is; by default what its grm.json says, else a pointwise GRM.
         samples: A file of judgments (an evaluation's samples.jsonl) instead of a model.
         endpoint: An OpenAI-compatible server instead of a model.

@@ -71,7 +71,7 @@ def load_model_folder(
     mesh: MeshConfig | None = None,
     chat: Mapping[str, Any] | None = None,
 ) -> ModelFolder:
-    """Loads the bundled "tiny", a local folder, or a hub id.
+    """Loads the bundled "tiny", a local folder, a GGUF file, or a hub id.
 
     Args:
         tokenizer: a folder or hub id to take the tokenizer from instead.

@@ -152,7 +152,7 @@ class Judge:
         meta_rm: str | Path | MetaRM | None = None,
         **settings: Any,
     ) -> Judge:
-        """Loads "tiny" (bundled), a model folder, or a hub id; `settings` as for `Judge`.
+        """Loads "tiny" (bundled), a folder, a GGUF file, or a hub id; `settings` as for `Judge`.
 
         meta_rm: the meta RM, or where it is: "tiny-meta" (bundled), a folder, or a hub id.
         tokenizer, templates, dtype, weights, mesh, chat: as for `load_model_folder`.

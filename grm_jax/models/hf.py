@@ -1,4 +1,5 @@
-"""Hugging Face folders in and out: weights, config.json, and what a judge needs beside them.
+"""Hugging Face folders in and out: weights, config.json, and what a judge needs beside them; GGUF
+files in.
 
 Weights come in leaf by leaf, each device's slice straight from the file, and go out tensor by
 tensor, so the host never holds much more than one copy.
@@ -19,6 +20,8 @@ from jax.sharding import Mesh, SingleDeviceSharding
 
 from grm_jax.models.adapter_files import merge_folder
 from grm_jax.models.config import FAMILIES
+from grm_jax.models.family import Family
+from grm_jax.models.gguf import Packed, survey_gguf
 from grm_jax.models.hf_config import config_from_hf, config_to_hf
 from grm_jax.models.hf_folder import base_folder, find_folder, is_adapter
 from grm_jax.models.hf_layout import EMBEDDING, HEAD, Place, places, text_tensors, with_shapes
@@ -35,11 +38,14 @@ from grm_jax.models.hf_words import new_folder, write_json, write_words
 from grm_jax.models.model import Model
 from grm_jax.models.transformer import Params
 from grm_jax.sharding import DECODE_RULES, Rules, check_divisible, shardings_of
+from grm_jax.text.gguf_file import find_gguf
 from grm_jax.text.tokenizer import Tokenizer
 
 # safetensors' dtypes -> what we keep. float16 is widened, since bfloat16 would round it.
 STORED_DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float32"}
 WRITTEN_DTYPES = {"float32": "F32", "bfloat16": "BF16"}
+
+Tensors = Mapping[str, Stored | Packed]
 
 MOST_FAULTS = 10  # of tensors that do not fit: one sentence of config.json may make hundreds
 ROWS_BYTES = 1 << 26  # of a table that is compared, at a time
@@ -52,13 +58,13 @@ def load_folder(
     dtype: str | None = None,
     param_dtype: str | None = None,
 ) -> tuple[Model, Params]:
-    """Reads a folder of one of our families, or a hub id, into a Model and its weights.
+    """Reads a folder of one of our families, a GGUF file or a hub id into a Model and its weights.
 
     Where it is an adapter, its model is read, and the adapter merged into that one's weights.
 
     With `mesh` each weight is laid out by `rules`, otherwise all are on the default device.
-    `param_dtype` is what they are kept in (None: as stored), `dtype` what activations are
-    computed in (None: `param_dtype`).
+    `param_dtype` is what they are kept in (None: as stored, and float32 where a GGUF file has them
+    in blocks of few bits), `dtype` what activations are computed in (None: `param_dtype`).
 
     Raises:
         FileNotFoundError: no such folder, no config.json or weights, or the hub did not give it.
@@ -71,7 +77,7 @@ def load_folder(
         whole = load_folder(base_folder(folder), mesh, rules, dtype, param_dtype)
         return merge_folder(folder, *whole, mesh, rules)
     config, head = config_from_hf(folder)
-    tensors = text_tensors(FAMILIES[config.family], survey(folder))
+    tensors = _survey(folder, FAMILIES[config.family])
     param_dtype = param_dtype or _stored_dtype(tensors)
     model = Model(config, head, dtype or param_dtype, param_dtype)
     abstract, where = model.abstract(), places(config, head)
@@ -102,19 +108,23 @@ def load_folder(
 def stored_dtype(folder: Path) -> str:
     """What the weights of a folder are kept in where nothing else is asked for."""
     config, _ = config_from_hf(folder)
-    return _stored_dtype(text_tensors(FAMILIES[config.family], survey(folder)))
+    return _stored_dtype(_survey(folder, FAMILIES[config.family]))
 
 
-def _stored_dtype(tensors: Mapping[str, Stored]) -> str:
+def _stored_dtype(tensors: Tensors) -> str:
     stored = tensors[EMBEDDING].dtype if EMBEDDING in tensors else ""
     return STORED_DTYPES.get(stored, "float32")
 
 
-def _check_tensors(
-    folder: Path, tensors: Mapping[str, Stored], where: Params, abstract: Params
-) -> None:
+def _survey(folder: Path, family: Family) -> Tensors:
+    file = find_gguf(folder)
+    return text_tensors(family, survey(folder)) if file is None else survey_gguf(file)
+
+
+def _check_tensors(folder: Path, tensors: Tensors, where: Params, abstract: Params) -> None:
     """Compares the files' tensors with those that the config needs; names all that differ."""
     needed = {name: shape for place, shape in with_shapes(where, abstract) for name in place.names}
+    config = "config.json" if find_gguf(folder) is None else "the metadata"
     faults = [f"{name} is missing" for name in needed if name not in tensors]
     for name, tensor in tensors.items():
         found, shape = tensor.shape, needed.get(name)
@@ -123,7 +133,7 @@ def _check_tensors(
         if shape is None and name != HEAD:  # tied files may repeat the table as head
             faults.append(f"{name} is in the files, but not in this model")
         elif shape is not None and found != shape:
-            faults.append(f"{name} is {list(found)}, but config.json says {list(shape)}")
+            faults.append(f"{name} is {list(found)}, but {config} says {list(shape)}")
         elif tensor.dtype not in STORED_DTYPES:
             faults.append(f"{name} is {tensor.dtype}, but only {', '.join(STORED_DTYPES)} are read")
     if faults:
@@ -132,7 +142,7 @@ def _check_tensors(
         raise ValueError(f"{folder}: the weights do not fit.\n  " + "\n  ".join(faults))
 
 
-def _check_tied(folder: Path, tensors: Mapping[str, Stored]) -> None:
+def _check_tied(folder: Path, tensors: Tensors) -> None:
     """Refuses an output layer of its own, which other readers would use (transformers 5 does)."""
     head, table = tensors.get(HEAD), tensors[EMBEDDING]
     if head is None:
@@ -149,7 +159,7 @@ def _check_tied(folder: Path, tensors: Mapping[str, Stored]) -> None:
 
 
 def _read(
-    tensors: Mapping[str, Stored],
+    tensors: Tensors,
     place: Place,
     leaf: jax.ShapeDtypeStruct,
     index: Any,

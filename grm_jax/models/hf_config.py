@@ -8,13 +8,16 @@ from typing import Any
 
 from grm_jax.models.config import FAMILIES, Config
 from grm_jax.models.family import Family, Number
+from grm_jax.models.gguf import read_config
 from grm_jax.models.hf_folder import adapter_head, base_folder, is_adapter
 from grm_jax.models.spec import Head
 from grm_jax.text.files import read_object
+from grm_jax.text.gguf_file import find_gguf
 
 
 def config_from_hf(folder: str | Path) -> tuple[Config, Head]:
-    """Reads `folder`/config.json: the numbers, and which head its weights have.
+    """Reads `folder`/config.json, or the metadata of a GGUF file: the numbers, and which head its
+    weights have.
 
     Of an adapter those of its model; a scalar head may be its own.
 
@@ -25,10 +28,10 @@ def config_from_hf(folder: str | Path) -> tuple[Config, Head]:
     if is_adapter(folder := Path(folder)):
         config, head = config_from_hf(base_folder(folder))
         return config, adapter_head(folder) or head
-    path = folder / "config.json"
+    path = find_gguf(folder) or folder / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: a model folder holds a config.json.")
-    raw = read_object(path)
+    raw = read_object(path) if path.name == "config.json" else read_config(path)
     family = _family(raw, path)
     _check_precision(raw, path)
     text = raw

@@ -7,6 +7,7 @@ from typing import Any
 
 from grm_jax.models.spec import Head
 from grm_jax.text.files import is_hub_id, read_object
+from grm_jax.text.gguf_file import SUFFIX, find_gguf
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -35,18 +36,21 @@ HUB_PATTERNS = [
 
 def find_folder(source: str | Path) -> Path:
     """The folder that `source` names: itself, or the download of a hub id (cached by its client).
+    A GGUF file is as good as a folder.
 
     Raises:
         FileNotFoundError: neither a folder nor a hub id, or the hub did not give it.
-        ValueError: it is a file.
+        ValueError: it is another file.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
+    if path.is_dir() or find_gguf(path):
         return path
     if path.exists():
         raise ValueError(
             f"{path} is a file: give the folder of the model, which holds config.json."
         )
+    if path.suffix == SUFFIX:
+        raise FileNotFoundError(f"There is no file {path} (looked from {Path.cwd()}).")
     if not is_hub_id(str(source)):
         raise FileNotFoundError(
             f"There is no model folder {path} (looked from {Path.cwd()}), and it is no hub id "

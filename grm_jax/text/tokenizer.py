@@ -15,9 +15,19 @@ from grm_jax.text.chat import ChatTemplate, Parts, Refused
 from grm_jax.text.control_tokens import Names, control_tokens
 from grm_jax.text.files import refuse_pointer
 from grm_jax.text.gemma import BOS, CHAT_TEMPLATE, END, EOS, NAMES, PAD, START
+from grm_jax.text.gguf_file import find_gguf
+from grm_jax.text.gguf_tokenizer import read_gguf_tokenizer
 from grm_jax.text.messages import Message, fold_system, repair_surrogates
 from grm_jax.text.reasoning import CLOSE, OPEN, SKIPPED, answer_start
-from grm_jax.text.tokenizer_files import SETTINGS, Words, convert, find, read_words, words_of
+from grm_jax.text.tokenizer_files import (
+    SETTINGS,
+    Words,
+    convert,
+    find,
+    read_words,
+    words_in,
+    words_of,
+)
 
 # What pads where nothing says it: scalar heads of transformers look for it.
 PADS = (PAD, "<|finetune_right_pad_id|>", "<|pad|>", "[PAD]")
@@ -97,13 +107,18 @@ class Tokenizer:
     def load(
         cls, path_or_hub_id: str | Path, arguments: Mapping[str, Any] | None = None
     ) -> Tokenizer:
-        """The tokenizer of a model folder, bundled or not, of a tokenizer.json, or of a hub id.
+        """The tokenizer of a model folder, bundled or not, of a tokenizer.json, of a GGUF file, or
+        of a hub id.
 
         arguments: of the chat template.
 
         Raises FileNotFoundError or ValueError with a sentence that says what to do.
         """
         path = find(path_or_hub_id)
+        if not (path / "tokenizer.json").is_file() and (gguf := find_gguf(path)):
+            read = read_gguf_tokenizer(gguf)
+            words = words_in(read.config, read.stop_ids)
+            return cls(read.json, source=str(gguf), words=words, arguments=arguments)
         file = path / "tokenizer.json" if path.is_dir() else path
         words = read_words(file.parent)
         if not file.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,12 @@ def read_words(folder: Path) -> Words:
         stops=_stops(folder / GENERATION),
         files={path.name: path.read_bytes() for path in kept},
     )
+
+
+def words_in(settings: Mapping[str, Any], stops: tuple[int, ...]) -> Words:
+    """The same of settings that are in no file of their own."""
+    template = settings.get("chat_template")
+    return Words(template, _names(settings), stops, {SETTINGS: json.dumps(settings).encode()})
 
 
 def words_of(theirs: Any) -> Words:
