@@ -29,6 +29,7 @@ from grm_jax.models.transformer import Params
 from grm_jax.sampling.request import Completion
 from grm_jax.text.answer_format import YES_NO
 from grm_jax.text.parse import answer_place, choice_place
+from grm_jax.text.reasoning import answer_start
 
 MOST = 9
 DIGITS = tuple(str(i) for i in range(1, MOST + 1))

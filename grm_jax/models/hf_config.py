@@ -150,7 +150,7 @@ def config_to_hf(
     dtype: str,
     *,
     pad_id: int | None = 0,
-    eos_id: int = 1,
+    eos_id: int | None = 1,
     bos_id: int | None = 2,
 ) -> dict[str, Any]:
     """The content of a config.json that transformers 4 and 5 and vLLM read the same way."""

@@ -83,8 +83,11 @@ def options(settings: dict[str, Any], path: Path) -> list[str]:
     return ["--config", str(path)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS)
+# A minute of a core each: CI runs one, `-m big` all.
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(x, marks=pytest.mark.slow if x == "qwen3" else pytest.mark.big) for x in MODELS],
+)
 def test_a_family_judges_and_is_trained(name, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     family = FAMILIES[name]

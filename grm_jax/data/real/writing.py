@@ -125,7 +125,7 @@ def _demonstrations(cfg: RealDataConfig, items: Sequence[Item], templates: Templ
     return rows
 
 
-def _agrees(scores: Sequence[int], label: int, best: int) -> bool:
+def _agrees(scores: Sequence[float], label: int, best: int) -> bool:
     """Whether the scores say what the label does; a single response is good if it has the best."""
     if len(scores) == 1:
         return (scores[0] == best) == bool(label)
