@@ -92,7 +92,7 @@ def test_what_is_done_is_not_done_again_and_what_failed_is(tmp_path, monkeypatch
     assert [r["program"] for r in again] == ["rft-step", "decode"] * 4
     assert sorted(r["command"] for r in read(data)) == sorted(r["command"] for r in again)
     data.write_text(data.read_text() + "cut o")
-    with pytest.raises(ValueError, match=r"data\.jsonl:13: this is no line"):
+    with pytest.raises(ValueError, match=r"data\.jsonl:13: this is not a line"):
         fill([GROUP], data, lambda text: None)
 
 

@@ -94,7 +94,7 @@ def test_the_shared_set_is_one_of_five(shared_data, table_of):
 
 def test_what_is_none_of_the_sets_says_so(write_rows, tmp_path):
     path = write_rows("x.jsonl", question())
-    with pytest.raises(FileNotFoundError, match="none of PPE's sets MMLU-Pro, MATH"):
+    with pytest.raises(FileNotFoundError, match="not one of PPE's sets MMLU-Pro, MATH"):
         PAIRS.read(path)
     lacking = write_rows("PPE-MATH-Best-of-K/train.jsonl", {"prompt": "q", "response_1": "a"})
     with pytest.raises(ValueError, match="lacks the columns response_2, scores, sampled_conflict"):
