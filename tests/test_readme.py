@@ -38,6 +38,8 @@ RUNS = {
     "--config math_pairs --input problems.jsonl --model path/to/chat-model",
     "grm aot --preset 27b --topology v5p:4x4x4 --program grpo-step": "aot --preset tiny "
     "--topology v5e:2x2 --program grpo-step --sequences 16 --length 320 --mesh.fsdp 4",
+    "grm export --model runs/rft/model --output my-grm": "export --model path/to/folder "
+    "--output my-grm",
     "grm experiment scaling --limit 1000 --strategy.temperature 1": "experiment scaling --limit 4 "
     "--strategy.temperature 1 --k 2 --models '[tiny]'",
 }
@@ -47,6 +49,7 @@ OTHERS = {
     "make test-faults": "tests/faults",
     "make docs": "a part of `make test-all`",
     "make demo": "see test_the_demo",
+    "grm data real --config real_data": "tests/data/real; the rows are from the hub",
     "grm serve --model path/to/folder --k 8": "tests/serve/test_process.py",
 }
 
