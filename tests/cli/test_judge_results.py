@@ -23,7 +23,7 @@ class Scripted:
 
     def __init__(self):
         self.asked, self.source = [], self
-        self.engine = None
+        self.engine = self.given = None
 
     def sample_all(self, examples, k):
         held = []

@@ -20,9 +20,9 @@ def test_what_looks_like_a_path_is_never_asked_of_the_hub(tmp_path, monkeypatch)
             load_folder(name)
         with pytest.raises(FileNotFoundError, match="there is no tokenizer at"):
             Tokenizer.load(name)
-    (tmp_path / "model.gguf").write_text("x")
-    with pytest.raises(ValueError, match=r"model\.gguf is a file: give the folder"):
-        load_folder(tmp_path / "model.gguf")
+    (tmp_path / "model.bin").write_text("x")
+    with pytest.raises(ValueError, match=r"model\.bin is a file: give the folder"):
+        load_folder(tmp_path / "model.bin")
 
 
 def test_a_name_that_may_be_both_is_told_what_lies_beside_it(tmp_path, monkeypatch):
