@@ -77,7 +77,8 @@ class RowFile:
             except (OSError, EOFError, UnicodeError, zlib.error, lzma.LZMAError) as error:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 if isinstance(error, UnicodeDecodeError):
-                    reason = f"it is not {error.encoding} text ({error.reason}); save it as UTF-8"
+                    why = error.reason.replace("illegal UTF-16 surrogate", "half a character")
+                    reason = f"it is not {error.encoding} text ({why}); save it as UTF-8"
                 yield line + 1, ValueError(f"the file cannot be read from here on: {reason}")
 
 

@@ -32,7 +32,7 @@ def shape_of(row: Mapping[str, Any]) -> Shape:
     for shape in SHAPES:
         if all(row.get(column) is not None for column in shape.columns):
             return shape
-    columns = ", ".join(list(row)[:12]) or "none"
+    columns = ", ".join(name[:40] for name in list(row)[:12]) or "none"
     raise ValueError(
         f"no known shape of row fits the columns {columns}: give prompt with chosen and rejected, "
         "with responses (a list), or with response"

@@ -54,3 +54,13 @@ def test_an_id_that_is_no_number_is_none(tmp_path):
     path.write_text('{"id": NaN, "uid": 7, "prompt": "q", "response": "a"}\n')
     (item,) = load_examples(path)
     assert (item.id, item.own_id) == ("7", 7)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("half.csv", b"\xff\xfet\xdb\x17J"), ("wide.tsv", b"x" * 2000 + b"\tb\n1\t2\n")],
+    ids=["half a character of UTF-16", "a long name of a column"],
+)
+def test_what_fuzzing_found_is_a_sentence(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    check_file(content, tmp_path / name)
