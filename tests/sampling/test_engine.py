@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from grm_jax.models import decoding
+from grm_jax.models.cache import KeysValues
 from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model
 from grm_jax.sampling import programs
 from grm_jax.sampling.engine import Engine, EngineSize
 from grm_jax.sampling.request import Completion, Request
+from tests.devices import one_device
 
 CONFIG = dataclasses.replace(
     PRESETS["tiny"], vocab_size=64, embed_dim=32, sliding_window=200, max_position=700
@@ -185,3 +187,11 @@ def test_what_decoding_takes_as_training_has_it_is_not_copied() -> None:
     where = [p["embed"].unsafe_buffer_pointer() for p in (params, taken)]
     assert where[0] == where[1]
     assert programs.split(params, "bfloat16")["embed"].dtype == "bfloat16"
+
+
+def test_how_a_cache_is_read_does_not_depend_on_the_crowd() -> None:
+    """Blocks and the whole sum in different orders, and a crowd makes more rows and positions."""
+    shapes = [(1, rows, 2, length, 8) for rows in (1, 24, 384) for length in (16, 512)]
+    caches = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
+    with one_device():
+        assert {decoding.by_blocks(KeysValues(cache, cache)) for cache in caches} == {True}
