@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from grm_jax.models.attention import MASKED, soft_cap
 from grm_jax.models.cache import KeysValues, block_of
 
-A_TURN = 131_072  # numbers of the keys that a loop over blocks reads at a time
+A_TURN = 16_384  # numbers of the keys that a loop over blocks reads at a time, or one block's
 
 
 class Part(NamedTuple):

@@ -33,9 +33,7 @@ from grm_jax.sampling.state import Drawn, Queue
 from grm_jax.sampling.strategy import Strategy
 from grm_jax.sharding import DECODE_RULES, spec_for
 
-# Rows for prompts, in a lane, at first. A CPU reads the blocks that are in use, in a loop that pays
-# only where there are many rows.
-FEW_ROWS = {"cpu": 96, "other": 24}
+FEW_ROWS = 24  # for prompts, in a lane, at first
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Engine:
         mesh: Mesh | None = None,
     ):
         self.model, self.size, self.mesh = model, size, mesh
-        self._platform = jax.default_backend()
+        self._platform = programs.options_for(params, model.dtype)
         self._made_for = (params, tuple(stop_ids), max_new_tokens, size, mesh)
         self.strategy, self.seed = Strategy(), 0
         self._limit, self._stops = max_new_tokens, frozenset(map(int, stop_ids))
@@ -85,8 +83,7 @@ class Engine:
         self._longest = model.config.max_position - max_new_tokens
         lanes = mesh.shape["data"] * mesh.shape["fsdp"] if mesh else 1
         self._most_rows = -(-(size.prompts or -(-size.slots * 3 // 2)) // lanes)
-        few = FEW_ROWS.get(self._platform, FEW_ROWS["other"])
-        self.rows = min(few, self._most_rows)
+        self.rows = min(FEW_ROWS, self._most_rows)
         # Lanes prefill together; one that has nothing to do writes into row 0, which nobody reads.
         spare = int(lanes > 1)
         self._length = min(kv.FIRST_LENGTH, kv.in_blocks(self._longest))

@@ -1,6 +1,7 @@
 """The engine: slots are refilled and prompts shared, and no bit of a sample depends on it."""
 
 import dataclasses
+from types import SimpleNamespace
 from unittest import mock
 
 import jax
@@ -131,7 +132,7 @@ def test_room_for_long_prompts_is_made_when_one_comes(make) -> None:
 def test_room_for_more_prompts_is_made_when_they_come(make) -> None:
     requests = _requests()
     expected = _all(make(), requests)
-    with mock.patch.dict("grm_jax.sampling.engine.FEW_ROWS", cpu=1):
+    with mock.patch("grm_jax.sampling.engine.FEW_ROWS", 1):
         engine = make()
     alone = _all(engine, requests[:1])
     assert engine.rows == 4
@@ -187,6 +188,14 @@ def test_what_decoding_takes_as_training_has_it_is_not_copied() -> None:
     where = [p["embed"].unsafe_buffer_pointer() for p in (params, taken)]
     assert where[0] == where[1]
     assert programs.split(params, "bfloat16")["embed"].dtype == "bfloat16"
+
+
+def test_only_weights_that_are_converted_are_compiled_for_that() -> None:
+    params = Model(CONFIG).init(jax.random.key(0))
+    found = [programs.options_for(params, dtype) for dtype in ("float32", "bfloat16")]
+    assert found == ["cpu", programs.CONVERTING]
+    in_int8 = {**params, "q": SimpleNamespace(qvalue=0)}
+    assert programs.options_for(in_int8, "float32") == programs.CONVERTING
 
 
 def test_how_a_cache_is_read_does_not_depend_on_the_crowd() -> None:
