@@ -162,7 +162,10 @@ def test_what_is_no_record_or_no_table_is_refused(evaluations, verdicts, tmp_pat
     assert "there is nothing at" in refused(tmp_path / "none.jsonl", tmp_path / "v.csv")
     told = refused(evaluations / "one" / "rows.jsonl", tmp_path / "v.csv")
     assert "rows.jsonl:1 is no line of `grm judge --output`" in told
-    assert "holds no evaluation" in refused(evaluations / "train", tmp_path / "v.csv")
+    told = refused(evaluations / "train", tmp_path / "v.csv")
+    assert "is no report of `grm eval`" in told
+    (tmp_path / "empty").mkdir()
+    assert "holds no evaluation" in refused(tmp_path / "empty", tmp_path / "v.csv")
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n")
     assert "is there and is not a table of grm table" in refused(verdicts, other)
