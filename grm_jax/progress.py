@@ -71,7 +71,7 @@ class _Lines:
         now = monotonic()
         line = tqdm.format_meter(
             self._done,
-            self._total,
+            self._total or 0,  # of 0 it shows no share
             now - self._began,
             ncols=0,
             prefix=self._name,
