@@ -36,7 +36,7 @@ class EnvCommand:
     """Say what is installed, which devices there are, and what would run where.
 
     Args:
-        json: Print it as JSON, for a script or a bug report.
+        json: Print it as JSON, for a script or a bug report; --json alone is true.
     """
 
     json: bool = False
