@@ -75,7 +75,7 @@ class _Lines:
             now - self._began,
             ncols=0,
             prefix=self._name,
-            unit=f" {self._unit}",
+            unit=self._unit,
             rate=(self._done - self._told) / max(now - self._last, 1e-9),
         )
         self._told, self._last = self._done, now

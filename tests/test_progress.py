@@ -29,14 +29,14 @@ def test_a_line_every_half_minute_with_the_total_and_the_speed_since_the_last(cl
         "RewardBench:  60% 60/100",
     ]
     assert "01:00<01:40" in lines[1]
-    assert "2.00s/ item" in lines[1]
+    assert "2.00s/item" in lines[1]
 
 
 def test_without_a_total_it_counts(clock, capsys):
     with progress("judged", "row") as advance:
         clock[0] += 31
         advance(62)
-    assert capsys.readouterr().err == "judged: 62 row [00:31,  2.00 row/s]\n"
+    assert capsys.readouterr().err == "judged: 62row [00:31,  2.00row/s]\n"
 
 
 def test_what_is_over_at_once_and_what_others_print_is_silent(clock, capsys):
