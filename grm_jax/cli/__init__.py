@@ -20,12 +20,14 @@ SUMMARY = {
     "serve": "judge over HTTP, in the forms that trainers ask for; with a page to try it",
     "eval": "measure a judge on a benchmark, or on rows with known answers",
     "compare": "compare two evaluations of the same rows: grm compare FOLDER FOLDER",
+    "table": "verdicts, or evaluations, as CSV or Parquet: grm table SOURCE FILE",
     "train": "train a model: grm train sft, rft, grpo, meta-rm, scalar, or spct (all of it)",
     "export": "write a model, or an adapter, as a folder to publish, with a model card",
     "data": "make rows to train on: grm data math-pairs, grm data real",
     "experiment": "one of the paper's experiments: data, a table, a figure and a page",
     "aot": "compile for a TPU slice without having one; what it costs (many: grm aot matrix FILE)",
     "bench": "measure speed here: grm bench sampler, judge or train",
+    "env": "what is installed, which devices there are, and what would run where",
 }
 # The module with the `run` of each command. It imports jax, so it is imported only once the
 # options are known to be right: a --help and a typo are answered at once.
@@ -34,6 +36,7 @@ RUN = {
     "serve": "grm_jax.cli.serve",
     "eval": "grm_jax.cli.evaluate",
     "compare": "grm_jax.cli.compare",
+    "table": "grm_jax.cli.table",
     "train": "grm_jax.cli.train",
     "export": "grm_jax.cli.export",
     "data": "grm_jax.cli.data",
@@ -41,11 +44,15 @@ RUN = {
     "aot": "grm_jax.cli.aot",
     "aot matrix": "grm_jax.cli.aot_matrix",
     "bench": "grm_jax.cli.bench",
+    "env": "grm_jax.cli.env",
 }
 # Commands that all processes of a job run together; the others run on one machine.
 TOGETHER = ("judge", "eval", "train", "experiment")
-# What compiles for its users; `aot` and `bench` are there to compile, and `compare` never does.
+# What compiles for its users; `aot` and `bench` are there to compile, and others never do.
 KEEPING = (*TOGETHER, "data", "serve")
+COMPILES_NOTHING = ("compare", "table", "env")
+# Options that may be given without their names, as the first arguments.
+POSITIONAL = {"compare": ("a", "b"), "table": ("source", "output")}
 CLOSED = 141  # what a shell says of a process that SIGPIPE ended
 # The last line after the traceback of an error that nobody expected.
 BUG = "this is a bug in grm_jax {}, not a mistake of yours: please report it, with the lines above."
@@ -86,8 +93,11 @@ def _run(arguments: list[str]) -> int:
         command, rest = "aot matrix", rest[1:]
         if rest and not rest[0].startswith("-"):
             rest = ["--config", *rest]
-    if command == "compare" and len(rest) > 1 and not any(r.startswith("-") for r in rest[:2]):
-        rest = ["--a", rest[0], "--b", *rest[1:]]
+    first, second = POSITIONAL.get(command, ("", ""))
+    if first and len(rest) > 1 and not any(r.startswith("-") for r in rest[:2]):
+        rest = [f"--{first}", rest[0], f"--{second}", *rest[1:]]
+    if command == "env" and rest[-1:] == ["--json"]:
+        rest = [*rest[:-1], "--json=true"]
     if command == "bench" and not {"sampler", "judge", "train", "-h", "--help"}.intersection(rest):
         rest = ["sampler", *rest]
     _skip_tpu_search()
@@ -95,7 +105,7 @@ def _run(arguments: list[str]) -> int:
         given = by_name(command, [*map(_field, rest)])
         settings = read_options(OPTIONS[command], given, command)
         run = import_module(RUN[command]).run
-        if command != "compare":
+        if command not in COMPILES_NOTHING:
             from grm_jax.cli.programs import forget_programs, keep_programs
 
             keep_programs() if command in KEEPING else forget_programs()

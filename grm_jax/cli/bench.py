@@ -7,6 +7,7 @@ from typing import Any
 
 from grm_jax.bench import decode, judging, training
 from grm_jax.bench.config import JudgeBench, SamplerBench, TrainBench
+from grm_jax.devices import say_devices
 
 _RUN: dict[type, Callable[[Any], None]] = {
     SamplerBench: decode.run,
@@ -17,4 +18,5 @@ _RUN: dict[type, Callable[[Any], None]] = {
 
 def run(command: SamplerBench | JudgeBench | TrainBench) -> None:
     """Measures, shows the table, writes the JSON."""
+    say_devices(None)
     _RUN[type(command)](command)

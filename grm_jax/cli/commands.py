@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from grm_jax.aot.config import AotCommand, AotMatrixCommand
 from grm_jax.bench.config import JudgeBench, SamplerBench, TrainBench
+from grm_jax.cli.config import TABLES, EnvCommand, TableCommand
 from grm_jax.data.config import WORLD, ItemsConfig
 from grm_jax.data.real.config import RealDataConfig
 from grm_jax.evals.experiments import config as configs
@@ -149,6 +150,12 @@ class JudgeCommand(JudgeOptions):
             raise ValueError(f"limit is {self.limit}; give at least one row, or leave it out.")
         if self.output is not None and self.input is None:
             raise ValueError("there is an --output but no --input: name the rows to judge.")
+        if self.output is not None and self.output.endswith(TABLES):
+            raise ValueError(
+                f"output is {self.output}, and verdicts are written as JSON lines, which can be "
+                "continued: give a name such as verdicts.jsonl, and make a table of them with "
+                f"`grm table verdicts.jsonl {self.output}`."
+            )
 
 
 @dataclass(frozen=True)
@@ -310,6 +317,7 @@ OPTIONS: dict[str, Any] = {
     "eval": EvalCommand,
     "serve": ServeCommand,
     "compare": CompareCommand,
+    "table": TableCommand,
     "train": STAGES,
     "export": ExportCommand,
     "data": {"math-pairs": MathPairsConfig, "real": RealDataConfig},
@@ -317,4 +325,5 @@ OPTIONS: dict[str, Any] = {
     "aot": AotCommand,
     "aot matrix": AotMatrixCommand,
     "bench": {"sampler": SamplerBench, "judge": JudgeBench, "train": TrainBench},
+    "env": EnvCommand,
 }

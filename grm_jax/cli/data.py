@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from grm_jax.data.math_pairs import Problem, pairs_of, to_problem
 from grm_jax.data.real.config import RealDataConfig
 from grm_jax.data.real.writing import write_real_data
 from grm_jax.data.sources import load_examples
+from grm_jax.devices import say_devices
 from grm_jax.judging.answers import EndpointAnswers, ModelAnswers, Question
 from grm_jax.judging.folder import load_model_folder
 from grm_jax.judging.judgment import Refusal
 from grm_jax.outputs import write_whole
+from grm_jax.progress import counted, progress
 from grm_jax.text.json_line import json_line
 from grm_jax.train.folder import run_folder
 
@@ -49,7 +51,7 @@ def _run(cfg: MathPairsConfig, folder: Path) -> int:
     left = [problem for problem in open_ones if problem.id not in answered.places]
     if left:
         _answer(cfg, left, answered, counts)
-    _write(folder / "pairs.jsonl", _pairs(cfg, problems.values(), answered, counts))
+    _write(folder / "pairs.jsonl", _pairs(cfg, [*problems.values()], answered, counts))
     write_whole(folder / "report.json", json.dumps(dict(counts), indent=2) + "\n")
     print(f"{folder / 'pairs.jsonl'}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
     return 0 if counts["pairs"] and not counts["problems without answers"] else 1
@@ -90,9 +92,10 @@ def _answer(
 ) -> None:
     """Asks for the missing answers; counts the problems that get none."""
     questions = (Question(p.id, f"{p.text}\n\n{cfg.instruction}".strip()) for p in left)
-    with tqdm(total=len(left), unit="problem", mininterval=1) as bar:
-        for result in open_answers(cfg).answer_all(questions, cfg.answers):
-            bar.update()
+    source = open_answers(cfg)
+    with progress("answers", "problem", len(left)) as advance:
+        for result in source.answer_all(questions, cfg.answers):
+            advance(1)
             if isinstance(result, Refusal):
                 counts["problems without answers"] += 1
                 if counts["problems without answers"] <= SHOWN:
@@ -114,6 +117,7 @@ def open_answers(cfg: MathPairsConfig) -> ModelAnswers | EndpointAnswers:
             "the rows hold no answers: name a --model or an --endpoint.url that answers, or give "
             "rows with answers in a column of that name."
         )
+    say_devices(cfg.mesh)
     return ModelAnswers(
         load_model_folder(cfg.model, mesh=cfg.mesh),
         strategy=cfg.strategy,
@@ -124,10 +128,10 @@ def open_answers(cfg: MathPairsConfig) -> ModelAnswers | EndpointAnswers:
 
 
 def _pairs(
-    cfg: MathPairsConfig, problems: Iterable[Problem], answered: _Answers, counts: Counter[str]
+    cfg: MathPairsConfig, problems: Sequence[Problem], answered: _Answers, counts: Counter[str]
 ) -> Iterator[dict[str, Any]]:
     """The pairs, in the order of the problems."""
-    for problem in tqdm(problems, unit="problem", desc="matching", mininterval=1):
+    for problem in counted(problems, "matching", "problem"):
         answers = problem.answers or answered.of(problem.id)
         for pair in pairs_of(problem, answers, cfg.pairs, cfg.seed, counts):
             counts["pairs"] += 1

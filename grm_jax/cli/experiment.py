@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from grm_jax.cli.commands import EXPERIMENTS
+from grm_jax.devices import say_devices
 from grm_jax.evals.experiments import (
     ablations,
     judges,
@@ -23,6 +24,7 @@ from grm_jax.evals.experiments import (
     single,
     size,
 )
+from grm_jax.evals.experiments.config import Setting, named_judges
 from grm_jax.evals.experiments.findings import (
     Findings,
     Grid,
@@ -55,12 +57,22 @@ def run(config: Any) -> int:
     conduct = _RUN[name]
     output = config.output or f"runs/experiments/{name}"
     with run_folder(f"grm experiment {name}", output, config, reads_rows_again=True) as folder:
+        if isinstance(config, Setting) and _computes(config):
+            say_devices(None)
         try:
             findings = conduct(config, folder)
         except Unanswered as error:
             print(f"grm experiment: {error}", file=sys.stderr)
             return 1
         return _report(findings, folder) if is_first() else 0
+
+
+def _computes(setting: Setting) -> bool:
+    """Whether a model is asked here, and not only a server, or a file of samples."""
+    judges = named_judges(setting).values()
+    return setting.meta_rm is not None or any(
+        judge.endpoint is None and judge.samples is None for judge in judges
+    )
 
 
 def _report(findings: Findings, folder: Path) -> int:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from importlib import resources
 from itertools import islice
 
 from rich.console import Console
-from tqdm import tqdm
 
 from grm_jax.cli.commands import JudgeCommand
 from grm_jax.cli.judge_options import CommandJudge, asks_about_one
@@ -23,6 +21,7 @@ from grm_jax.judging.voting import conclude
 from grm_jax.outputs import Made, claimed_file
 from grm_jax.paths import expanded
 from grm_jax.processes import from_first, is_first, say
+from grm_jax.progress import progress
 from grm_jax.sharding import make_mesh
 
 # Options that may differ when a file is continued. The last two change log-probabilities by
@@ -67,14 +66,8 @@ def _drive(command: JudgeCommand, examples: Source, sink: Showcase | VerdictFile
     judge = CommandJudge(command, pairs=command.shown == "pair", **loading)
     source = judge.source
     verdicts = 0
-    terminal = sys.stderr.isatty()
-    with tqdm(
-        unit="row",
-        disable=True if not is_first() else None if sink.is_for_people else False,
-        leave=False,
-        mininterval=0.2 if terminal else 10,
-        file=sys.stderr,
-    ) as bar:
+    with progress("judged", "row", _total(command, examples), shown=is_first()) as advance:
+        sink.on_row = advance
         rows = sink.left(islice(examples, command.limit))
         asking = is_first() or source.on_devices
         if not command.adaptive:
@@ -94,9 +87,14 @@ def _drive(command: JudgeCommand, examples: Source, sink: Showcase | VerdictFile
                 guided=command.meta_rm is not None,
             )
             sink.write(verdict)
-            bar.update()
             verdicts += isinstance(verdict, Verdict)
         sink.finish(limited=command.limit is not None)
     if judge.given is not None:
         say(judge.given.usage.summary())
     return verdicts
+
+
+def _total(command: JudgeCommand, examples: Source) -> int | None:
+    """How many rows there are to judge; None if only reading them would tell."""
+    count = examples.count() if is_first() else None
+    return count if count is None or command.limit is None else min(count, command.limit)

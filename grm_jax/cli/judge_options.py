@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from grm_jax.cli.commands import JudgeOptions
+from grm_jax.devices import say_devices
 from grm_jax.judging.collect import Rated
 from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.each import EachInput
@@ -73,7 +74,10 @@ class CommandJudge:
         Raises:
             ValueError: there is one, and the judge sees one response at a time.
         """
-        options, source = self._options, self.shown(self.judge)
+        options = self._options
+        if self._config.model is not None or options.meta_rm is not None:
+            say_devices(options.mesh)
+        source = self.shown(self.judge)
         if options.meta_rm is None:
             return source
         if asks_about_one(self.judge):

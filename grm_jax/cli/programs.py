@@ -24,14 +24,12 @@ def keep_programs() -> None:
     JAX's own variables win: JAX_COMPILATION_CACHE_DIR is the folder, and
     JAX_ENABLE_COMPILATION_CACHE=0 keeps nothing.
     """
-    if not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
+    folder = programs_folder()
+    if folder is None:
         return
     # A damaged entry, or a disk that has just filled up: the program is compiled, and that is all.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    folder = chosen or _folder()
-    if folder is None:
-        return
     if not chosen:
         _trim(folder)
         jax.config.update("jax_compilation_cache_dir", folder)
@@ -41,6 +39,13 @@ def keep_programs() -> None:
     elif LEAST not in os.environ:
         # A small model's programs take less than JAX's second each, and there are dozens of them.
         jax.config.update(LEAST.lower(), 0.0)
+
+
+def programs_folder() -> str | None:
+    """Where programs are kept: in JAX's own variable's folder, or the user's; None: nowhere."""
+    if not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
+        return None
+    return jax.config.jax_compilation_cache_dir or _folder()  # type: ignore[attr-defined]
 
 
 def forget_programs() -> None:

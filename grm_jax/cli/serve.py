@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from grm_jax.devices import say_devices
 from grm_jax.serve.config import ServeCommand
 
 _EXTRA = ("fastapi", "prometheus_client", "uvicorn")
@@ -20,4 +21,5 @@ def run(command: ServeCommand) -> int:
             raise
         message = f"serving needs {error.name}: pip install 'grm-jax[serve]'."
         raise ValueError(message) from None
+    say_devices(command.mesh)
     return serve(command)

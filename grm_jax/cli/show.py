@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console, Group
 from rich.markup import escape
@@ -18,13 +18,12 @@ BAR = 20  # characters of the longest bar
 
 
 class Showcase:
-    """Prints each verdict as a panel."""
-
-    is_for_people = True
+    """Prints each verdict as a panel; then calls `on_row` with 1."""
 
     def __init__(self, console: Console | None = None):
         self._console = console or Console()
         self._under_way: dict[str, Example] = {}
+        self.on_row: Callable[[int], object] = lambda count: None
 
     def __enter__(self) -> Showcase:
         return self
@@ -49,18 +48,21 @@ class Showcase:
         """Nothing is left to do."""
 
     def _print(self, result: Verdict | Refusal, example: Example | None) -> None:
+        self._console.print(self._panel(result, example))
+        self.on_row(1)
+
+    def _panel(self, result: Verdict | Refusal, example: Example | None) -> Panel:
         title = escape(_plain(result.id if example is None else example.prompt[-1].content))
         if isinstance(result, Refusal) or example is None:
             body = Text(result.error if isinstance(result, Refusal) else "", style="red")
-            self._console.print(Panel(body, title=title, title_align="left", border_style="red"))
-            return
+            return Panel(body, title=title, title_align="left", border_style="red")
         parts = [_scores(result, example), Text(_summary(result), style="dim")]
         if example.label is not None and example.n > 1:
             parts.append(_gold(result, example.label))
         shown = _most_typical(result)
         if shown is not None and shown.text:
             parts.append(_critique(shown))
-        self._console.print(Panel(Group(*parts), title=f"[bold]{title}", title_align="left"))
+        return Panel(Group(*parts), title=f"[bold]{title}", title_align="left")
 
 
 def _scores(verdict: Verdict, example: Example) -> Table:

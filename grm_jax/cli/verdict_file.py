@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,16 @@ class VerdictFile:
         path: the file, which is claimed.
         folder: the input, if it is a folder: each line then names its row's file.
 
+    Attributes:
+        on_row: is called with 1 when a row has its line.
+
     Raises:
         ValueError: the file holds a line that is not ours.
     """
 
-    is_for_people = False
-
     def __init__(self, path: Path, folder: Path | None = None):
         self.path = path
+        self.on_row: Callable[[int], object] = lambda count: None
         self._counts: Counter[str] = Counter()
         self._engines: Counter[str] = Counter()
         self._kept = 0
@@ -92,6 +94,7 @@ class VerdictFile:
             self._engines[", ".join(f"{name} {count}".strip() for name, count in size.items())] += 1
         self._counts["samples"] += line.get("k", 0)
         self._counts["valid"] += line.get("valid", 0)
+        self.on_row(1)
 
 
 class VerdictLines:

@@ -21,6 +21,11 @@ OUTPUTS = {
     "trajectories.jsonl",
 }  # fmt: skip
 
+# The columns by which a table of `grm table` is known.
+TABLES = (
+    {"response", "mean_score", "rank", "tied", "counted", "status"},
+    {"benchmark", "cell", "vote", "k_meta", "unanswered", "partial"},
+)
 ERROR = {"id", "error", "passing", "line", "path", "digest", "row"}  # a row without a verdict
 
 
@@ -85,14 +90,17 @@ def _why_not(file: RowFile, inside: Path) -> str:
     beside = any(path.with_name(name).exists() for name in SETTINGS)
     if (beside and path.name in OUTPUTS) or path.with_name(f"{path.name}.yaml").exists():
         return "written by grm"
-    return "written by grm" if file.form == ".jsonl" and _is_ours(file) else ""
+    ours = file.form in (".jsonl", ".csv", ".parquet") and _is_ours(file)
+    return "written by grm" if ours else ""
 
 
 def _is_ours(file: RowFile) -> bool:
-    """Whether the first line is one that our commands write."""
+    """Whether the first row is one that our commands write."""
     _, row = next(file.rows(), (0, None))
     if not isinstance(row, Mapping):
         return False
+    if file.form != ".jsonl":
+        return any(columns <= set(row) for columns in TABLES)
     judgments = row.get("judgments")
     first = judgments[0] if isinstance(judgments, list) and judgments else None
     is_judged = isinstance(first, Mapping) and {"order", "sample", "scores"} <= set(first)

@@ -20,7 +20,7 @@ from shutil import copyfileobj
 from typing import Any, BinaryIO, cast
 
 from grm_jax.data.json_rows import BLANK, encoding_of, json_lines, json_values
-from grm_jax.data.tables import csv_rows, parquet_rows
+from grm_jax.data.tables import csv_rows, parquet_count, parquet_rows
 
 Rows = Iterator[tuple[int, Any]]
 
@@ -80,6 +80,18 @@ class RowFile:
                     why = error.reason.replace("illegal UTF-16 surrogate", "half a character")
                     reason = f"it is not {error.encoding} text ({why}); save it as UTF-8"
                 yield line + 1, ValueError(f"the file cannot be read from here on: {reason}")
+
+    def count(self) -> int | None:
+        """How many rows it holds, where that is known without decoding them: JSON lines, of which
+        blank ones do not count, and Parquet, unpacked; else None."""
+        if self.packed:
+            return None
+        if self.form == ".parquet":
+            return parquet_count(self.path)
+        if READERS[self.form] is not json_lines:
+            return None
+        with self.path.open("rb") as file:
+            return sum(1 for line in file if line.strip())
 
 
 def row_file(path: Path) -> RowFile | None:

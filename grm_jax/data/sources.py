@@ -140,6 +140,13 @@ class Source:
             parts.append(f"not shown to the judge: {', '.join(names[:12])}{more}")
         return "; ".join(parts)
 
+    def count(self) -> int | None:
+        """How many rows there are; None if only reading them would tell."""
+        if self._dataset is not None:
+            return len(self._dataset)
+        counts = [file.count() for file in self._files]
+        return None if None in counts else sum(filter(None, counts))
+
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns of the first row that has any; empty if none of the first 100 rows has."""

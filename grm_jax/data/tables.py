@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Iterator, Mapping
 from itertools import chain
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from grm_jax.data.json_rows import BOM, text_lines
@@ -110,6 +111,17 @@ def parquet_rows(file: BinaryIO) -> Iterator[tuple[int, Any]]:
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         yield number + 1, ValueError(f"this Parquet file cannot be read from here on: {reason}")
+
+
+def parquet_count(path: Path) -> int | None:
+    """How many rows a Parquet file says that it holds; None if it is damaged."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return pyarrow.parquet.read_metadata(path).num_rows
+    except (pyarrow.ArrowException, OSError):
+        return None
 
 
 def arrow_rows(batch: Any) -> Iterator[dict[str, Any]]:

@@ -54,17 +54,18 @@ def judge_benchmark(
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; give at least one row, or leave it out.")
     path = folder / f"{name}.jsonl"
-    rows = benchmark.read(data)
+    rows, total = benchmark.read(data), sum(benchmark.full.values()) or None
     if limit is not None:  # shares depend on the number of rows in each subset
         examples = (row for row in benchmark.read(data) if isinstance(row, Example))
-        rows = _spread(benchmark, rows, Counter(map(benchmark.subset, examples)), limit)
+        counts = Counter(map(benchmark.subset, examples))
+        rows, total = _spread(benchmark, rows, counts, limit), min(limit, counts.total())
     write_samples(
         source,
         (_item(benchmark, row, scalar) for row in rows),
         k,
         path,
         name=f"{benchmark.title}, {name}",
-        total=sum(benchmark.full.values()) if limit is None else limit,
+        total=total,
         lines=_lines(k, benchmark),
     )
     return path

@@ -10,16 +10,17 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+LAYOUT = Path(__file__).parent / "templates"  # which has layout.html, with the styles of all pages
 LONGEST = 6000  # characters of a text that a page shows
 
 
 def render(path: Path, filters: Mapping[str, Callable[..., Any]], **values: Any) -> str:
     """The template with these values; every text among them is escaped, and none may be missing.
 
-    The template may extend and import others in its folder.
+    The template may extend and import others in its folder, and layout.html.
     """
     environment = Environment(
-        loader=FileSystemLoader(path.parent),
+        loader=FileSystemLoader([path.parent, LAYOUT]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from grm_jax.judging.judgment import Refusal, Sampled
 from grm_jax.judging.meta import MetaRM
 from grm_jax.judging.result_file import Line, ResultFile
 from grm_jax.judging.samples import SampleSource, from_json, read_samples, to_json
 from grm_jax.processes import is_first, say, several
+from grm_jax.progress import progress
 from grm_jax.text.messages import Example
 
 
@@ -99,25 +98,18 @@ def write_samples(
     writes, and the others may read when this returns.
 
     Args:
-        name, total: of the progress bar: what is judged, and how many.
+        name, total: of the progress that is shown: what is judged, and how many.
         lines: another form of them.
     """
     part, old = (path.with_name(path.name + end) for end in (".part", ".old"))
     with (
-        tqdm(
-            total=total,
-            desc=name,
-            unit="item",
-            dynamic_ncols=True,
-            mininterval=1,
-            disable=None if is_first() else True,
-        ) as bar,
+        progress(name, "item", total, shown=is_first()) as advance,
         ResultFile(
             path,
             lines or SampleLines(k),
             part=part,
             others=(path, old),
-            on_line=lambda line: bar.update(),
+            on_line=lambda line: advance(1),
         ) as file,
     ):
         left = file.left(examples)

@@ -19,13 +19,15 @@ from grm_jax.text.json_line import json_line
 
 Numbers = dict[str, float]
 SAMPLES = "rollouts.jsonl"
+SILENT = 60.0  # seconds after which a step has its line, however few there were
 
 
 @dataclass(frozen=True)
 class TrackingConfig:
     """What is reported besides metrics.jsonl.
 
-    `print_every` steps a line is printed where there is no terminal (a terminal has a bar).
+    `print_every` steps, and at the latest after a minute, a line is printed where there is no
+    terminal (a terminal has a bar).
     `tensorboard` writes event files into the output folder; `wandb` names a project.
 
     Raises:
@@ -185,11 +187,14 @@ class _Lines:
     def __init__(self, name: str, start: int, total: int, every: int):
         self.name, self.total, self.every = name, total, every
         self.tally = _Tally(start, total)
+        self.printed = time.monotonic()
 
     def show(self, step: int, numbers: Numbers) -> None:
         self.tally.add(step, numbers)
-        if step % self.every and step != self.total:
+        now = time.monotonic()
+        if step % self.every and step != self.total and now - self.printed < SILENT:
             return
+        self.printed = now
         left = timedelta(seconds=round(self.tally.seconds_left))
         line = f"{self.name}: step {step}/{self.total}, {self.tally.text}, {left} left"
         print(line, file=sys.stderr, flush=True)

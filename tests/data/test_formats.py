@@ -81,6 +81,27 @@ def test_every_form_reads_the_same(tmp_path, form, packed):
     assert contents(tmp_path) == EXPECTED
 
 
+def test_the_number_of_rows_is_known_where_nothing_need_be_decoded(tmp_path):
+    for form, known in {
+        ".jsonl": 2,
+        ".ndjson": 2,
+        ".parquet": 2,
+        ".json": None,
+        ".csv": None,
+    }.items():
+        path = tmp_path / f"rows{form}"
+        path.write_bytes(FORMS[form] + (b"\n \n" if "js" in form else b""))
+        assert load_examples(path).count() == known
+    assert load_examples(tmp_path).count() is None
+    for form in (".json", ".csv"):
+        (tmp_path / f"rows{form}").unlink()
+    assert load_examples(tmp_path).count() == 6
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(FORMS[".jsonl"]))
+    assert load_examples(tmp_path / "rows.jsonl.gz").count() is None
+    (tmp_path / "rows.parquet").write_bytes(FORMS[".parquet"][:-9])
+    assert load_examples(tmp_path / "rows.parquet").count() is None
+
+
 @pytest.mark.parametrize("packed", [".gz", ".zst"])
 def test_parts_that_were_put_together_are_all_read(tmp_path, packed):
     path = tmp_path / f"rows.jsonl{packed}"
@@ -222,6 +243,7 @@ def test_folders_of_save_to_disk(tmp_path):
     rows = datasets.Dataset.from_list(ROWS)
     rows.save_to_disk(tmp_path / "one")
     assert contents(tmp_path / "one") == EXPECTED
+    assert load_examples(tmp_path / "one").count() == 2
     datasets.DatasetDict(train=rows, test=rows.select([1])).save_to_disk(tmp_path / "two")
     (example,) = load_examples(tmp_path / "two", "test")
     assert (example.id, example.line) == ("2", 1)

@@ -76,6 +76,18 @@ def test_lines_tell_loss_speed_and_what_was_left_out(tmp_path, capsys):
     assert lines[1].endswith("0:00:00 left")
 
 
+def test_slow_steps_have_a_line_each_minute(tmp_path, capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    tracker = Tracker(tmp_path, TrackingConfig(print_every=50), start=0, total=9, name="stage")
+    for step in range(1, 9):
+        clock[0] += 25.0
+        tracker.log(step, numbers(step))
+    tracker.close()
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in told] == ["stage: step 3/9", "stage: step 6/9"]
+
+
 def test_other_processes_write_nothing(tmp_path, capsys):
     log(None, range(1, 3), print_every=1)
     assert not list(tmp_path.iterdir())

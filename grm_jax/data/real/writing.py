@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from grm_jax.data.real.config import RealDataConfig
 from grm_jax.data.real.critiques import critique, working
 from grm_jax.data.real.inspection import BEST
@@ -21,6 +19,7 @@ from grm_jax.data.real.materials import Material, read_materials
 from grm_jax.data.real.prompt_groups import sides
 from grm_jax.data.real.shortcuts import baselines
 from grm_jax.outputs import write_whole
+from grm_jax.progress import counted
 from grm_jax.randomness import item_key, real_stream
 from grm_jax.text.json_line import json_line
 from grm_jax.text.messages import Example
@@ -70,7 +69,7 @@ def _made(cfg: RealDataConfig, materials: Sequence[Material], side: str) -> list
     alike = {sort: [i for i, m in enumerate(materials) if (m.gold is None) == sort and good[i]]
              for sort in (True, False)}  # fmt: skip
     items: dict[str, Item] = {}
-    for i, material in enumerate(tqdm(materials, unit="prompt", desc=side, mininterval=1)):
+    for i, material in enumerate(counted(materials, side, "prompt")):
         rng = real_stream(cfg.seed, item_key(material.key))
         others = alike[material.gold is None]
         drawn = rng.integers(len(others), size=DONORS).tolist() if others else []
