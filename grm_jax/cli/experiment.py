@@ -18,6 +18,7 @@ from grm_jax.evals.experiments import (
     lengths,
     list_pair,
     principles,
+    real,
     reference,
     scaling,
     single,
@@ -45,6 +46,7 @@ _RUN: dict[str, Callable[[Any, Path], Findings]] = {
     "lengths": lengths.run,
     "ablations": ablations.run,
     "judges": judges.run,
+    "real": real.run,
 }
 
 
