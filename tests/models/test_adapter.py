@@ -135,7 +135,7 @@ def test_the_backward_pass_ends_at_the_first_layer_that_is_changed(bases, rows):
     """And the gradient is that of an adapter of all layers, whose lower ones change nothing."""
     adapter, params, trained = adapter_of(bases["llama"][1], layers=1)
     whole = Adapter(adapter.model, RANK, ALPHA)
-    tokens, positions = rows([11, 5])
+    tokens, positions = map(jnp.asarray, rows([11, 5]))
 
     def gradient(adapter):
         def loss(trained):

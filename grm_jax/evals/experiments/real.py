@@ -15,6 +15,7 @@ from grm_jax.evals.experiments.real_rows import (
     FAULTS,
     LIKED,
     SINGLE,
+    Arm,
     Estimate,
     RealRows,
     read_rows,
@@ -24,7 +25,7 @@ from grm_jax.evals.experiments.setting import benchmark_of, sample
 from grm_jax.evals.intervals import Interval
 from grm_jax.evals.votes import Vote, doublings, votes_of
 
-Arm = tuple[str, Vote]
+Voted = tuple[str, Vote]
 BASELINES = ("a guess", "the longer response", "nine surface features")
 BAND = 1.96  # standard errors of 95 %
 
@@ -73,11 +74,11 @@ def findings(rows: RealRows, k: int) -> Findings:
     )
 
 
-def _arms(rows: RealRows, judge: str | None = None) -> list[Arm]:
-    return [arm for arm in rows.credits if not isinstance(arm, str) and judge in (None, arm[0])]
+def _arms(rows: RealRows, judge: str) -> list[Voted]:
+    return [arm for arm in rows.credits if not isinstance(arm, str) and arm[0] == judge]
 
 
-def _name(arm: Arm | str) -> str:
+def _name(arm: Arm) -> str:
     return arm if isinstance(arm, str) else f"{arm[0]}, {arm[1].label}"
 
 
@@ -106,7 +107,7 @@ def _paired(rows: RealRows, judges: Sequence[str], k: int) -> Grid:
     one, last = Vote(1), judges[-1]
     best = (last, Vote(k))
     guided = (last, Vote(k, True))
-    asked: list[tuple[Arm, Arm | str]] = [((b, one), (a, one)) for a, b in pairwise(judges)]
+    asked: list[tuple[Arm, Arm]] = [((b, one), (a, one)) for a, b in pairwise(judges)]
     if len(judges) > 2:
         asked.append(((last, one), (judges[0], one)))
     if k > 1:
@@ -124,7 +125,7 @@ def _paired(rows: RealRows, judges: Sequence[str], k: int) -> Grid:
 
 
 def _kinds(rows: RealRows, judges: Sequence[str], k: int) -> Grid:
-    arms: list[Arm | str] = [*BASELINES, *((judge, Vote(1)) for judge in judges)]
+    arms: list[Arm] = [*BASELINES, *((judge, Vote(1)) for judge in judges)]
     arms += [arm for arm in _arms(rows, judges[-1]) if arm[1].k == k > 1]
     lines = [
         [kind, f"{part.sum():,}", *(_shown(rows.mean(arm, part)) for arm in arms)]

@@ -8,7 +8,7 @@ that cannot be read has no credit.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from grm_jax.judging.judgment import Sampled
 from grm_jax.judging.samples import read_samples
 from grm_jax.text.messages import Example
 
+Arm = tuple[str, Vote] | str  # a judge's vote, or a baseline
 FAULTS, PAIRS, FOUR, SINGLE, LIKED = "faults", "pairs", "four", "single", "preference"
 
 
@@ -57,7 +58,7 @@ class RealRows:
     examples: tuple[Example, ...]
     judged: Mapping[str, tuple[Sampled, ...]]
     left_out: int
-    credits: dict[tuple[str, Vote] | str, Float[np.ndarray, " R"]] = field(default_factory=dict)
+    credits: Mapping[Arm, Float[np.ndarray, " R"]]
 
     @property
     def parts(self) -> dict[str, np.ndarray]:
@@ -80,13 +81,11 @@ class RealRows:
         several = np.array([one.n > 1 for one in self.examples])
         return {str(kind): several & (kinds == kind) for kind in sorted(set(kinds.tolist()))}
 
-    def mean(self, arm: tuple[str, Vote] | str, rows: np.ndarray) -> Estimate | None:
+    def mean(self, arm: Arm, rows: np.ndarray) -> Estimate | None:
         """The accuracy of a judge's vote, or of a baseline; None where there are no rows."""
         return self._estimate(self.credits[arm], rows)
 
-    def gain(
-        self, arm: tuple[str, Vote] | str, other: tuple[str, Vote] | str, rows: np.ndarray
-    ) -> Estimate | None:
+    def gain(self, arm: Arm, other: Arm, rows: np.ndarray) -> Estimate | None:
         """The first minus the second, paired by row."""
         return self._estimate(self.credits[arm] - self.credits[other], rows)
 
@@ -127,14 +126,14 @@ def read_rows(
     everything = {name for rows in found.values() for name in rows}
     judged = {judge: tuple(rows[name] for name in names) for judge, rows in found.items()}
     examples = tuple(row.example for row in next(iter(judged.values())))
-    rows = RealRows(examples, judged, len(everything) - len(names))
-    for judge, sampled in judged.items():
-        for vote in votes:
-            if vote.guided and not any(j.meta is not None for s in sampled for j in s.judgments):
-                continue
-            rows.credits[judge, vote] = np.array([_credit(one, vote) for one in sampled])
-    rows.credits |= _baselines(examples, train)
-    return rows
+    credits: dict[Arm, np.ndarray] = {
+        (judge, vote): np.array([_credit(one, vote) for one in sampled])
+        for judge, sampled in judged.items()
+        for vote in votes
+        if not vote.guided or any(j.meta is not None for one in sampled for j in one.judgments)
+    }
+    credits |= _baselines(examples, train)
+    return RealRows(examples, judged, len(everything) - len(names), credits)
 
 
 def train_rows(path: str | Path) -> list[Example]:
@@ -158,9 +157,7 @@ def _credit(row: Sampled, vote: Vote) -> float:
     return float(np.mean([worth(found, row.example) for found in groups]))
 
 
-def _baselines(
-    examples: Sequence[Example], train: Sequence[Example]
-) -> dict[tuple[str, Vote] | str, np.ndarray]:
+def _baselines(examples: Sequence[Example], train: Sequence[Example]) -> dict[Arm, np.ndarray]:
     def of(value: Callable[[str], float]) -> np.ndarray:
         return np.array(
             [
