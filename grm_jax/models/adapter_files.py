@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from grm_jax.models.adapted import Adapted
 from grm_jax.models.adapter import SCORE, Adapter, matrices
@@ -173,7 +173,8 @@ def write_adapter(folder: Path | None, adapter: Adapter, trained: Params, base: 
         "init_lora_weights": True,
         "inference_mode": True,
     }
-    save_file(tensors, folder / ADAPTER_WEIGHTS, {"format": "pt"})
+    # Not save_file, whose files nobody else may read, whatever the umask says.
+    (folder / ADAPTER_WEIGHTS).write_bytes(save(tensors, {"format": "pt"}))
     write_json(folder / ADAPTER, settings)
 
 

@@ -117,6 +117,8 @@ def test_an_adapter_of_the_last_layers_alone(bases, rows, run_hf, error_of, tmp_
     write_adapter(tmp_path, adapter, trained, str(folder))
     assert json.loads((tmp_path / ADAPTER).read_text())["layers_to_transform"] == [2, 3]
     assert len(load_file(tmp_path / ADAPTER_WEIGHTS)) == 2 * 2 * len(ALL)
+    modes = {(tmp_path / name).stat().st_mode for name in (ADAPTER, ADAPTER_WEIGHTS)}
+    assert len(modes) == 1  # who may read the one may read the other
     tokens, positions = rows([11, 5])
     real = positions >= 0
     theirs = run_hf(load_peft(module, tmp_path), tokens, positions).logits[real]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,13 @@ BAND = 1.96  # standard errors of 95 %
 
 def run(cfg: RealConfig, folder: Path) -> Findings:
     """Judges every row k times with every judge, and measures."""
-    benchmark = benchmark_of(cfg)
+    benchmark, judges = benchmark_of(cfg), named_judges(cfg)
+    before = replace(cfg, k=cfg.k_before or cfg.k)
     files = {
-        name: sample(cfg, benchmark, folder / name, judge, training=True)
-        for name, judge in named_judges(cfg).items()
+        name: sample(
+            cfg if name == [*judges][-1] else before, benchmark, folder / name, judge, training=True
+        )
+        for name, judge in judges.items()
     }
     train = cfg.train or Path(str(cfg.data)).with_name("train.jsonl")
     rows = read_rows(files, votes_of(cfg.k), train_rows(train))
@@ -52,9 +56,9 @@ def findings(rows: RealRows, k: int) -> Findings:
         name="real",
         title="Judges of real text",
         text=(
-            f"{len(rows.examples)} held-out rows, {k} judgments of each by every judge; every "
-            "smaller k is drawn from these, over disjoint groups. Percent right, a tie among m "
-            "counted 1/m, a judgment that cannot be read as wrong; ± one standard error, of rows "
+            f"{len(rows.examples)} held-out rows, at most {k} judgments of each by every judge; "
+            "every smaller k is drawn from these, over disjoint groups. Percent right, a tie among "
+            "m counted 1/m, a judgment that cannot be read as wrong; ± one standard error, of rows "
             f"that come in prompts.{left}",
             "The label of a fault is sure, since a rule passes the good response and fails the "
             "others; a preference is what raters liked. A single response is judged right or "
@@ -106,13 +110,13 @@ def _paired(rows: RealRows, judges: Sequence[str], k: int) -> Grid:
     the baselines."""
     one, last = Vote(1), judges[-1]
     best = (last, Vote(k))
-    guided = (last, Vote(k, True))
+    guided, found = (last, Vote(k, True)), rows.credits
     asked: list[tuple[Arm, Arm]] = [((b, one), (a, one)) for a, b in pairwise(judges)]
     if len(judges) > 2:
         asked.append(((last, one), (judges[0], one)))
     if k > 1:
-        asked += [((judge, Vote(k)), (judge, one)) for judge in judges]
-    if guided in rows.credits:
+        asked += [((judge, Vote(k)), (judge, one)) for judge in judges if (judge, Vote(k)) in found]
+    if guided in found:
         asked.append((guided, best))
         best = guided
     asked += [(best, name) for name in BASELINES[1:]]

@@ -130,7 +130,8 @@ def read_rows(
         (judge, vote): np.array([_credit(one, vote) for one in sampled])
         for judge, sampled in judged.items()
         for vote in votes
-        if not vote.guided or any(j.meta is not None for one in sampled for j in one.judgments)
+        if vote.k <= min(len(one.judgments) for one in sampled)
+        and (not vote.guided or any(j.meta is not None for one in sampled for j in one.judgments))
     }
     credits |= _baselines(examples, train)
     return RealRows(examples, judged, len(everything) - len(names), credits)

@@ -143,6 +143,16 @@ def test_the_command_writes_tables_and_figures(tmp_path, files, capsys):
     assert "| cut | 2 |" in table
 
 
+def test_judges_before_the_last_may_have_fewer_samples(tmp_path, files):
+    files["bad"] = write(tmp_path / "few.jsonl", [one[:1] for one in BAD])
+    found = real.findings(read_rows(files, votes_of(2), examples()), 2)
+    names = [row[0] for row in found.grids[0].rows]
+    assert names[-3:] == ["bad, Voting@1", "good, Voting@1", "good, Voting@2"]
+    differences = [row[0] for row in found.grids[1].rows]
+    assert "good, Voting@2 − good, Voting@1" in differences
+    assert "bad, Voting@2 − bad, Voting@1" not in differences
+
+
 def test_rows_of_a_benchmark_are_refused(capsys):
     assert main(["experiment", "real", "--benchmark", "realmistake"]) == 2
     assert "give data, a file of rows that `grm data real` has made" in capsys.readouterr().err
