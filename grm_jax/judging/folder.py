@@ -71,7 +71,7 @@ def load_model_folder(
     mesh: MeshConfig | None = None,
     chat: Mapping[str, Any] | None = None,
 ) -> ModelFolder:
-    """Loads the bundled "tiny", a local folder, a GGUF file, or a hub id.
+    """Loads a bundled model, a local folder, a GGUF file, "smollm2" or a hub id.
 
     Args:
         tokenizer: a folder or hub id to take the tokenizer from instead.
@@ -149,7 +149,16 @@ def model_path(name: str | Path) -> Path:
     Raises:
         FileNotFoundError, ValueError: there is none.
     """
-    return bundled(str(name)) if str(name) in BUNDLED else find_folder(name)
+    if str(name) not in BUNDLED:
+        return find_folder(name)
+    folder = bundled(str(name))
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{name} has not been trained yet, so that this version has no folder {folder}. "
+            "docs/howto/real.md says how it is made; the model of such a run can be given by the "
+            "path of its folder."
+        )
+    return folder
 
 
 def read_settings(path: Path) -> dict[str, Any]:

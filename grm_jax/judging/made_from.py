@@ -9,6 +9,7 @@ from typing import Any
 from grm_jax.fingerprint import fingerprint
 from grm_jax.judging.folder import BUNDLED, bundled, model_path
 from grm_jax.models.hf_folder import base_source, is_adapter
+from grm_jax.models.packaged import PACKAGED
 from grm_jax.paths import expanded
 
 MODELS = ("model", "models", "start", "critic", "meta_rm")
@@ -29,7 +30,11 @@ def made_from(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, 
     for dotted, name, value in _texts(settings):
         if name not in names:
             continue
-        path = bundled(value) if name in MODELS and value in BUNDLED else expanded(value)
+        path = expanded(value)
+        if name in MODELS and value in BUNDLED:
+            path = bundled(value)
+        elif name in MODELS and value in PACKAGED:
+            path = model_path(value)
         if name == "principles" and path.is_dir():  # it grows while it is used
             continue
         if path.exists():

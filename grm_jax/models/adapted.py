@@ -8,7 +8,7 @@ of W is made, as in full training, though one period at a time, too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ class Adapted:
 
     Attributes:
         weight: W, in the order of its dimensions here.
-        a: A [R, I]. b: B [O, R].
+        a: A [R, I]. b: B [O, R]. Stacked, they may be of the last periods alone.
         scale: alpha / rank.
         dims: the dimensions of the weight that make O, and those that make I.
     """
@@ -66,6 +66,27 @@ def adapted_values(weights: Params) -> Params:
     )
 
 
+def changed_apart(stacked: Params) -> tuple[Params, ...]:
+    """The weights of a segment in parts of equal treatment, from below: the periods that no matrix
+    is changed in, if there are such, and the others.
+
+    No gradient goes into the former, where a scan of its own does not ask for one.
+    """
+    leaves = jax.tree.leaves(stacked, is_leaf=is_adapted)
+    counts = {leaf.a.shape[0] for leaf in leaves if is_adapted(leaf)}
+    total = jax.tree.leaves(stacked)[0].shape[0]
+    if not counts or counts == {total}:
+        return (stacked,)
+    (count,) = counts
+    first = total - count
+    below = jax.tree.map(lambda leaf: leaf[:first], frozen_values(stacked))
+
+    def above(leaf: Any) -> Any:
+        return replace(leaf, weight=leaf.weight[first:]) if is_adapted(leaf) else leaf[first:]
+
+    return below, jax.tree.map(above, stacked, is_leaf=is_adapted)
+
+
 def frozen_values(params: Params) -> Params:
     """The weights without their changes; these are the same arrays."""
     return jax.tree.map(
@@ -75,8 +96,12 @@ def frozen_values(params: Params) -> Params:
 
 def merged(params: Params, dtype: str) -> Params:
     """The sums in `dtype` in place of all adapted matrices; to be jitted."""
-    return jax.tree.map(
-        lambda leaf: jax.vmap(Adapted.value)(leaf).astype(dtype) if is_adapted(leaf) else leaf,
-        params,
-        is_leaf=is_adapted,
-    )
+
+    def value(leaf: Any) -> Any:
+        if not is_adapted(leaf):
+            return leaf
+        first = leaf.weight.shape[0] - leaf.a.shape[0]
+        changed = jax.vmap(Adapted.value)(replace(leaf, weight=leaf.weight[first:])).astype(dtype)
+        return jnp.concatenate([leaf.weight[:first].astype(dtype), changed]) if first else changed
+
+    return jax.tree.map(value, params, is_leaf=is_adapted)

@@ -6,7 +6,7 @@ Letters: L periods, R rank, I and O the two sizes of a matrix as its file has it
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -53,22 +53,27 @@ def module_of(place: Place) -> str:
 class Adapter:
     """The changes to a model's matrices, and the head if that is a new one.
 
-    Its parameters are {segment: {layer: {name: {"a": [L, R, I], "b": [L, O, R]}}}}, and the head.
+    Its parameters are {segment: {layer: {name: {"a": [L, R, I], "b": [L, O, R]}}}}, and the head;
+    L are the periods that are changed.
 
     Attributes:
         targets: names of modules, as PEFT has them; None: all projections of attention and of the
             feed-forward.
+        layers: only so many of the last layers are changed, so that the backward pass need not go
+            below them; None: all.
 
     Raises:
-        ValueError: the model has no such module.
+        ValueError: the model has no such module, or not so many layers.
     """
 
     model: Model
     rank: int
     alpha: float
     targets: tuple[str, ...] | None = None
+    layers: int | None = None
 
     def __post_init__(self) -> None:
+        self._periods()
         known = sorted({module_of(place) for *_, place in self._all()})
         unknown = [name for name in self.targets or () if name not in known]
         if unknown or (self.targets is not None and not self.targets):
@@ -83,8 +88,40 @@ class Adapter:
         return tuple(sorted({module_of(place) for *_, place in self.places()}))
 
     def places(self) -> list[tuple[str, str, str, Place]]:
-        """(segment, layer, name, Place) of every matrix that is changed."""
-        return [one for one in self._all() if self._wanted(module_of(one[-1]))]
+        """(segment, layer, name, Place) of every matrix that is changed; a Place names the tensors
+        of the periods that are."""
+        counts = self._periods()
+        return [
+            (segment, layer, name, replace(place, names=place.names[-counts[segment] :]))
+            for segment, layer, name, place in self._all()
+            if counts[segment] and self._wanted(module_of(place))
+        ]
+
+    def changed_layers(self) -> tuple[int, ...]:
+        """The numbers of the layers that are changed."""
+        total = sum(len(s.period) * s.repeats for s in self.model.spec.segments)
+        return tuple(range(total - (self.layers or total), total))
+
+    def _periods(self) -> dict[str, int]:
+        """How many periods of each segment are changed, the last ones.
+
+        Raises:
+            ValueError: `layers` is none of the numbers that can be.
+        """
+        counts, able, left = {}, [], self.layers
+        for segment in reversed(self.model.spec.segments):
+            size = len(segment.period)
+            below = able[-1] if able else 0
+            able += [below + size * (period + 1) for period in range(segment.repeats)]
+            periods = segment.repeats if left is None else min(left // size, segment.repeats)
+            counts[segment.name] = periods
+            left = None if left is None else left - size * periods
+        if self.layers is not None and self.layers not in able:
+            raise ValueError(
+                f"adapter.layers is {self.layers}, but the last layers of this model that can be "
+                f"changed alone are so many: {', '.join(map(str, able))}."
+            )
+        return counts
 
     def _all(self) -> list[tuple[str, str, str, Place]]:
         return [
@@ -114,7 +151,8 @@ class Adapter:
         whole, tree = self.model.abstract(), {}
         array = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)  # noqa: E731
         for segment, layer, name, place in self.places():
-            periods, *own = whole[segment][layer][name].shape
+            _, *own = whole[segment][layer][name].shape
+            periods = len(place.names)
             out, inside = (math.prod(own[dim] for dim in merged) for merged in place.dims)
             sizes = {"a": array(periods, self.rank, inside), "b": array(periods, out, self.rank)}
             _put(tree, (segment, layer, name), sizes)

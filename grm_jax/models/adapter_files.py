@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from grm_jax.models.adapted import Adapted
 from grm_jax.models.adapter import SCORE, Adapter, matrices
@@ -124,15 +124,18 @@ def read_adapter(folder: Path, adapter: Adapter) -> Params:
     """
     settings, tensors = read_settings(folder), _read(folder, adapter.model.as_head("lm"))
     modules = {name.rpartition(".lora_")[0].rpartition(".")[2] for name in tensors}
-    wanted = (adapter.rank, adapter.alpha / adapter.rank, set(adapter.modules))
-    count = 2 * sum(len(place.names) for *_, place in adapter.places())
-    if (settings.rank, settings.scale, modules) != wanted or len(tensors) != count:
+    names = {
+        one + part for *_, place in adapter.places() for one in _modules(place) for part in (A, B)
+    }
+    same = (settings.rank, settings.scale) == (adapter.rank, adapter.alpha / adapter.rank)
+    if not same or set(tensors) != names:
         raise ValueError(
             f"{folder} is an adapter of rank {settings.rank} and alpha {settings.alpha:g} for "
             f"{', '.join(sorted(modules))}, in {len(tensors)} tensors; but this run trains one of "
             f"rank {adapter.rank} and alpha {adapter.alpha:g} for {', '.join(adapter.modules)}, in "
-            f"{count}. Give the same adapter.rank, adapter.alpha and adapter.targets; or merge it "
-            "first (grm export --merge-adapter true), and start from that."
+            f"{len(names)} of {len(adapter.changed_layers())} layers. Give the same adapter.rank, "
+            "adapter.alpha, adapter.targets and adapter.layers; or merge it first (grm export "
+            "--merge-adapter true), and start from that."
         )
     trained = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), adapter.abstract())
     for segment, layer, name, place in adapter.places():
@@ -163,13 +166,15 @@ def write_adapter(folder: Path | None, adapter: Adapter, trained: Params, base: 
         "lora_alpha": int(adapter.alpha) if whole else adapter.alpha,
         "lora_dropout": 0.0,
         "target_modules": list(adapter.modules),
+        **({} if adapter.layers is None else {"layers_to_transform": [*adapter.changed_layers()]}),
         "modules_to_save": [SCORE] if scalar else None,
         "bias": "none",
         "fan_in_fan_out": False,
         "init_lora_weights": True,
         "inference_mode": True,
     }
-    save_file(tensors, folder / ADAPTER_WEIGHTS, {"format": "pt"})
+    # Not save_file, whose files nobody else may read, whatever the umask says.
+    (folder / ADAPTER_WEIGHTS).write_bytes(save(tensors, {"format": "pt"}))
     write_json(folder / ADAPTER, settings)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from grm_jax.models.packaged import PACKAGED, how_to_get, packaged_file
 from grm_jax.models.spec import Head
 from grm_jax.text.files import is_hub_id, read_object
 from grm_jax.text.gguf_file import SUFFIX, find_gguf
@@ -35,7 +36,8 @@ HUB_PATTERNS = [
 
 
 def find_folder(source: str | Path) -> Path:
-    """The folder that `source` names: itself, or the download of a hub id (cached by its client).
+    """The folder that `source` names: itself, or the download of a hub id (cached by its client);
+    or a model that a package carries, by its name, and where that is not installed the hub's.
     A GGUF file is as good as a folder.
 
     Raises:
@@ -51,6 +53,8 @@ def find_folder(source: str | Path) -> Path:
         )
     if path.suffix == SUFFIX:
         raise FileNotFoundError(f"There is no file {path} (looked from {Path.cwd()}).")
+    if str(source) in PACKAGED:
+        return _packaged(str(source))
     if not is_hub_id(str(source)):
         raise FileNotFoundError(
             f"There is no model folder {path} (looked from {Path.cwd()}), and it is no hub id "
@@ -68,6 +72,15 @@ def find_folder(source: str | Path) -> Path:
             "and the network; for a gated model accept its licence and run `hf auth login`; or "
             "download it elsewhere and give the local folder."
         ) from error
+
+
+def _packaged(name: str) -> Path:
+    if (file := packaged_file(name)) is not None:
+        return file
+    try:
+        return find_folder(PACKAGED[name].hub)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{how_to_get(name)}. {error}") from error
 
 
 def _beside(path: Path) -> str:

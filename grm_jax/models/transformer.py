@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from grm_jax.models.adapted import adapted_values
+from grm_jax.models.adapted import adapted_values, changed_apart
 from grm_jax.models.attention import causal_attention, soft_cap
 from grm_jax.models.config import Remat
 from grm_jax.models.group_attention import group_attention
@@ -187,7 +187,8 @@ def _trunk(
                     x = nnx.merge(graph, weights)(x, positions, attend)
             return x, None
 
-        x, _ = jax.lax.scan(rematerialized(body, remat), x, params[segment.name])
+        for periods in changed_apart(params[segment.name]):
+            x, _ = jax.lax.scan(rematerialized(body, remat), x, periods)
     return x
 
 

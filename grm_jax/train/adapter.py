@@ -48,9 +48,11 @@ def adapter_of(config: AdapterConfig, model: Model) -> Adapter | None:
     """The adapter that is trained; None where the model is.
 
     Raises:
-        ValueError: the model has no matrix of that name.
+        ValueError: the model has no matrix of that name, or not so many layers.
     """
-    return Adapter(model, config.rank, config.alpha, config.targets) if config.rank else None
+    if not config.rank:
+        return None
+    return Adapter(model, config.rank, config.alpha, config.targets, config.layers)
 
 
 def trained_part(

@@ -92,6 +92,8 @@ class AdapterConfig:
         alpha: as above.
         targets: which matrices, by the names of their modules, such as [q_proj, v_proj]; by default
             all projections of attention and of the feed-forward.
+        layers: only so many of the last layers, so that the backward pass ends at the first of
+            them; by default all.
 
     Raises:
         ValueError: a number outside its range.
@@ -100,12 +102,15 @@ class AdapterConfig:
     rank: int = 0
     alpha: float = 32.0
     targets: tuple[str, ...] | None = None
+    layers: int | None = None
 
     def __post_init__(self) -> None:
         if self.rank < 0:
             raise ValueError(f"adapter.rank is {self.rank}; give 0 (no adapter) or more.")
         if not 0 < self.alpha < math.inf:
             raise ValueError(f"adapter.alpha is {self.alpha}; give a finite number above 0.")
+        if self.layers is not None and self.layers < 1:
+            raise ValueError(f"adapter.layers is {self.layers}; give 1 or more, or null for all.")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from grm_jax.models.adapter_files import write_adapter
 from grm_jax.models.hf_folder import base_folder, base_source, is_adapter
 from grm_jax.models.hf_words import new_folder, write_words
 from grm_jax.models.model import Model
+from grm_jax.models.packaged import PACKAGED
 from grm_jax.text.files import is_hub_id
 from grm_jax.train.adapter import adapter_of
 from grm_jax.train.finite import check_finite
@@ -58,4 +59,5 @@ def _base(start: str) -> str:
     if is_adapter(folder):
         start = base_source(folder)
         folder = base_folder(folder)
-    return start if is_hub_id(start) and not Path(start).is_dir() else str(folder.absolute())
+    named = start in PACKAGED or is_hub_id(start)
+    return start if named and not Path(start).is_dir() else str(folder.absolute())

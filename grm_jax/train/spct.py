@@ -95,6 +95,8 @@ def stage_inputs(run: RunConfig, stage: TrainingConfig) -> dict[str, Any]:
     config["compute"] = {k: v for k, v in config["compute"].items() if k != "mesh"}
     if not run.adapter.rank:  # as an earlier version wrote it
         del config["adapter"]
+    elif run.adapter.layers is None:  # likewise
+        config["adapter"] = {k: v for k, v in config["adapter"].items() if k != "layers"}
     return {
         "config": config,
         "start": fingerprint(model_path(run.start)),

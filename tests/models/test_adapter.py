@@ -110,6 +110,69 @@ def test_peft_reads_ours_and_the_logits_are_the_same(
 
 
 @pytest.mark.parametrize("family", ["gemma-2", "llama"])
+def test_an_adapter_of_the_last_layers_alone(bases, rows, run_hf, error_of, tmp_path, family):
+    """PEFT reads it, and so do we, to be merged and to be trained on."""
+    module, folder = bases[family]
+    adapter, params, trained = adapter_of(folder, layers=2)
+    write_adapter(tmp_path, adapter, trained, str(folder))
+    assert json.loads((tmp_path / ADAPTER).read_text())["layers_to_transform"] == [2, 3]
+    assert len(load_file(tmp_path / ADAPTER_WEIGHTS)) == 2 * 2 * len(ALL)
+    modes = {(tmp_path / name).stat().st_mode for name in (ADAPTER, ADAPTER_WEIGHTS)}
+    assert len(modes) == 1  # who may read the one may read the other
+    tokens, positions = rows([11, 5])
+    real = positions >= 0
+    theirs = run_hf(load_peft(module, tmp_path), tokens, positions).logits[real]
+    forward = jax.jit(logits, static_argnums=0)
+    joined = adapter.join(params, trained)
+    into = jax.jit(merged, static_argnums=1)(joined, "float32")
+    for weights in (joined, into, hf.load_folder(tmp_path)[1]):
+        ours = forward(adapter.model, weights, tokens, positions)[real]
+        assert error_of(ours, theirs) < TOLERANCE
+    jax.tree.map(np.testing.assert_array_equal, read_adapter(tmp_path, adapter), trained)
+    with pytest.raises(ValueError, match=r"in 28 tensors; but .* in 56 of 4 layers"):
+        read_adapter(tmp_path, Adapter(adapter.model, RANK, ALPHA))
+
+
+def test_the_backward_pass_ends_at_the_first_layer_that_is_changed(bases, rows):
+    """And the gradient is that of an adapter of all layers, whose lower ones change nothing."""
+    adapter, params, trained = adapter_of(bases["llama"][1], layers=1)
+    whole = Adapter(adapter.model, RANK, ALPHA)
+    tokens, positions = map(jnp.asarray, rows([11, 5]))
+
+    def gradient(adapter):
+        def loss(trained):
+            joined = adapter.join(params, trained)
+            return jnp.square(logits(adapter.model, joined, tokens, positions)).mean()
+
+        return jax.grad(loss)
+
+    def scans(adapter, trained):
+        equations = jax.make_jaxpr(gradient(adapter))(trained).eqns
+        return sorted(e.params["length"] for e in equations if e.primitive.name == "scan")
+
+    padded = jax.tree.map(
+        lambda own, like: jnp.concatenate([jnp.zeros_like(like[:-1]), own]),
+        trained,
+        whole.init(jax.random.key(0)),
+    )
+    assert scans(whole, padded) == [4, 4]
+    assert scans(adapter, trained) == [1, 1, 3]
+    expected = jax.tree.map(lambda leaf: leaf[-1:], gradient(whole)(padded))
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-7),
+        gradient(adapter)(trained),
+        expected,
+    )
+
+
+def test_layers_that_cannot_be_changed_alone_are_a_sentence(bases):
+    model, _ = hf.load_folder(bases["gemma-2"][1])
+    for layers in (1, 3, 6):
+        with pytest.raises(ValueError, match=rf"layers is {layers}, but .* so many: 2, 4\."):
+            Adapter(model, RANK, ALPHA, layers=layers)
+
+
+@pytest.mark.parametrize("family", ["gemma-2", "llama"])
 def test_ours_reads_an_adapter_of_peft(bases, rows, run_hf, error_of, tmp_path, family):
     """With a scale of its own (rslora), on two matrices of some layers only."""
     peft = pytest.importorskip("peft")

@@ -208,6 +208,8 @@ def test_what_an_adapter_cannot_be_trained_for_is_a_sentence(whole, cfg, tmp_pat
         replace(cfg.run, start="new:tiny")
     with pytest.raises(ValueError, match=r"adapter\.rank is -1"):
         AdapterConfig(rank=-1)
+    with pytest.raises(ValueError, match=r"adapter\.layers is 0"):
+        AdapterConfig(layers=0)
     output = {"output": str(tmp_path / "run")}
     other = change(cfg, **output, start=str(whole), adapter=AdapterConfig(rank=3))
     with one_device(), pytest.raises(ValueError, match="is an adapter of rank 2 and alpha 4"):

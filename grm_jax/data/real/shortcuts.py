@@ -6,7 +6,8 @@ A judge of real text is worth something where it beats these.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +17,15 @@ from grm_jax.data.real.sentences import LISTED, sentences, words
 
 RIDGE = 1.0
 STEPS = 30
+
+
+class Labelled(Protocol):
+    """Responses, and the number of the best of them."""
+
+    @property
+    def responses(self) -> Sequence[str]: ...
+    @property
+    def label(self) -> int | None: ...
 
 
 def features(text: str) -> list[float]:
@@ -40,17 +50,15 @@ def baselines(train: Sequence[Item], heldout: Sequence[Item]) -> dict[str, dict[
     chance of a guess, and the share in which the longest response, and the one that a logistic
     regression on the train items prefers, is best. Ties count as the share of a guess among them.
     """
-    shown = [item for item in train if len(item.responses) > 1]
-    weights, scale = _fitted(shown)
+    worth = preference(train)
     rows: defaultdict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for item in heldout:
         if len(item.responses) == 1:
             continue
-        found = np.array([features(text) for text in item.responses]) / scale
         row = (
             1 / len(item.responses),
             _won(np.array([float(len(text)) for text in item.responses]), item.label),
-            _won(found @ weights, item.label),
+            _won(np.array([worth(text) for text in item.responses]), item.label),
         )
         for name in ("all", item.kind):
             rows[name].append(row)
@@ -61,12 +69,21 @@ def baselines(train: Sequence[Item], heldout: Sequence[Item]) -> dict[str, dict[
     }
 
 
-def _fitted(items: Sequence[Item]) -> tuple[Float[np.ndarray, " F"], Float[np.ndarray, " F"]]:
+def preference(items: Sequence[Labelled]) -> Callable[[str], float]:
+    """What a logistic regression on the features of these items gives to a text: more is better.
+
+    Items of a single response are left out.
+    """
+    weights, scale = _fitted([item for item in items if len(item.responses) > 1])
+    return lambda text: float(np.array(features(text)) / scale @ weights)
+
+
+def _fitted(items: Sequence[Labelled]) -> tuple[Float[np.ndarray, " F"], Float[np.ndarray, " F"]]:
     """Weights of a logistic regression on differences, good less bad, and the features' scale."""
     differences = []
     for item in items:
-        found = np.array([features(text) for text in item.responses])
-        differences += [found[item.label] - row for i, row in enumerate(found) if i != item.label]
+        found, label = np.array([features(text) for text in item.responses]), item.label or 0
+        differences += [found[label] - row for i, row in enumerate(found) if i != label]
     if not differences:
         return np.zeros(9), np.ones(9)
     x = np.array(differences)

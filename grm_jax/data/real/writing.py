@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -85,6 +86,11 @@ def _good(material: Material) -> str:
     return next((one.text for one in material.answers if one.good), "")
 
 
+def _prompt_name(material: Material) -> str:
+    """A name for a prompt, which all its items share."""
+    return hashlib.sha256(material.key.encode()).hexdigest()[:12]
+
+
 def _row(item: Item) -> Row:
     material = item.material
     return {
@@ -95,6 +101,7 @@ def _row(item: Item) -> Row:
         **({} if item.query.gold is None else {"reference": item.query.gold}),
         "kind": item.kind,
         "kinds": list(item.kinds),
+        "unit": _prompt_name(material),  # intervals draw the items of one prompt together
         "source": material.source,
         "licence": material.licence,
     }

@@ -184,6 +184,39 @@ class SizeConfig(Setting):
 
 
 @dataclass(frozen=True)
+class RealConfig(Setting):
+    """Judges on the held-out rows of `grm data real`: by k, by kind of fault, by position, and
+    beside what length and features of the surface reach. Differences are paired by row.
+
+    Single responses are judged right (1) or wrong (0). List the judges in the order in which one
+    was made from the other.
+
+    Args:
+        train: the rows on which the features of the surface are fitted; by default train.jsonl
+            beside `data`.
+        k_before: samples per row of all judges but the last, by default as many as of that.
+
+    Raises:
+        ValueError: no file of rows, or k_before is not 1 to k.
+    """
+
+    data: str | None = "runs/real_data/heldout.jsonl"
+    models: tuple[str, ...] = ("smol",)
+    train: str | None = None
+    k_before: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.benchmark != "world" or self.data is None:
+            raise ValueError(
+                f"benchmark is {self.benchmark!r} and data is {self.data}: give data, a file of "
+                "rows that `grm data real` has made, and no benchmark."
+            )
+        if self.k_before is not None and not 1 <= self.k_before <= self.k:
+            raise ValueError(f"k_before is {self.k_before} and k is {self.k}: give 1 to k.")
+
+
+@dataclass(frozen=True)
 class LengthsConfig:
     """Mean length of a critique in tokens, by section, from files of samples (Figure 7).
 

@@ -17,6 +17,7 @@ from grm_jax.evals.intervals import Interval
 from grm_jax.evals.plots import COLOURS, MARKERS, STYLE, svg
 
 SPREAD = 0.04  # distance between the bars over one word, as a share of the axis
+ROOM = 0.8  # of the place of a word, which all its bars take at most
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels side by side. `name` is the stem of the file and the prefix of every id in the SVG."""
+    """Panels side by side, each `width` inches wide. `name` is the stem of the file and the prefix
+    of every id in the SVG."""
 
     name: str
     title: str
     panels: tuple[Panel, ...]
+    width: float = 4.3
 
 
 def draw_svg(figure: Figure) -> Markup:
@@ -90,7 +93,7 @@ def short(number: float) -> str:
 
 def _draw(figure: Figure) -> Canvas:
     count = len(figure.panels)
-    canvas = Canvas(figsize=(4.3 * count, 3.4), layout="constrained", facecolor="none")
+    canvas = Canvas(figsize=(figure.width * count, 3.4), layout="constrained", facecolor="none")
     for place, panel in enumerate(figure.panels, 1):
         axes = canvas.add_subplot(1, count, place)
         axes.set_facecolor("none")
@@ -135,11 +138,12 @@ def _lines(axes: Axes, panel: Panel) -> None:
 def _words(axes: Axes, panel: Panel) -> None:
     """Points with error bars over words."""
     middle = (len(panel.series) - 1) / 2
+    apart = min(SPREAD * len(panel.names), ROOM / len(panel.series))
     for number, series in enumerate(panel.series):
         xs = sorted(series.points)
         values = [series.points[x] for x in xs]
         axes.errorbar(
-            [x + SPREAD * len(panel.names) * (number - middle) for x in xs],
+            [x + apart * (number - middle) for x in xs],
             [v.value for v in values],
             yerr=[[v.value - v.low for v in values], [v.high - v.value for v in values]],
             label=series.label,

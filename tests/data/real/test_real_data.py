@@ -82,6 +82,7 @@ def test_items_are_read_back_labelled_and_no_prompt_is_on_both_sides(made):
             assert sum(good) == 1 if one.n > 1 else good == [bool(one.label)]
             assert one.n == 1 or good[one.label]
             assert row["licence"] in ("MIT", "Apache-2.0")
+            assert one.meta["unit"] == row["unit"]
             assert len(set(one.responses)) == one.n
     assert not seen["train"] & seen["heldout"]
 
@@ -178,6 +179,14 @@ def test_rows_that_do_not_serve_are_counted_and_a_source_of_none_is_an_error(tmp
 def test_a_source_that_may_not_be_used_is_an_error(values, said):
     with pytest.raises(ValueError, match=said):
         RealSource(**{"source": "rows.jsonl", "licence": "MIT"} | values)
+
+
+def test_the_items_of_a_prompt_are_one_unit(made):
+    found = rows(made / "train.jsonl")
+    bare = {row["prompt"].partition("\n\n")[0]: row["unit"] for row in found}
+    assert len(set(bare.values())) == len({row["unit"] for row in found})
+    assert len({row["unit"] for row in found}) < len(found)
+    assert all(row["unit"] == bare[row["prompt"].partition("\n\n")[0]] for row in found)
 
 
 def test_neither_direction_of_length_gets_far_ahead():
