@@ -13,7 +13,7 @@ from grm_jax.judging.judgment import Judgment, Refusal, Verdict, check_adaptive
 from grm_jax.judging.principles import GivenPrinciples
 from grm_jax.sampling.request import Completion
 from grm_jax.sampling.strategy import Strategy
-from grm_jax.serve.cohort import Cohorts, Share
+from grm_jax.serve.cohorts import Cohorts, Share
 from grm_jax.serve.config import ServeCommand, seconds
 from grm_jax.serve.errors import UNREADABLE, as_refusals, refused
 from grm_jax.serve.job import Job, Prompt, Question
