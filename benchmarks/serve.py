@@ -1,12 +1,7 @@
-"""`python -m benchmarks.serve`: a live server under load, and what it answers.
+"""`python -m benchmarks.serve`: a live server under load, and whether its answers are right.
 
-load: OpenRLHF-shaped callers, one response each, 1, 8 and 64 at a time; rewards against those of
-`grm judge` on the same rows. mixed: good and bad requests of every kind; status, sentence, memory.
-kill: the server is killed with requests in flight and started again; every answer still comes.
-
-    python -m benchmarks.serve                            # load
-    python -m benchmarks.serve mixed --requests 10000
-    python -m benchmarks.serve kill
+OpenRLHF-shaped callers, one response each, 1, 8 and 64 at a time, in turns; their rewards against
+those of `grm judge` on the same rows.
 """
 
 from __future__ import annotations
@@ -15,7 +10,6 @@ import argparse
 import asyncio
 import json
 import os
-import random
 import re
 import signal
 import statistics
@@ -23,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,12 +26,9 @@ from typing import Any
 import httpx
 
 from grm_jax.bench.judging import held_out
-from grm_jax.client import AsyncClient
-from grm_jax.judging.judgment import Verdict
 from grm_jax.text.messages import Example
 
 CALLERS = (1, 8, 64)
-JSON = {"Content-Type": "application/json"}
 
 
 @dataclass
@@ -66,18 +56,17 @@ class Running:
 def running(*options: str) -> Iterator[Running]:
     """`grm serve` until it is ready, and then until the block ends."""
     command = [sys.executable, "-m", "grm_jax", "serve", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        told = re.search(r"http://\S+?(?=;)", process.stdout.readline())
-        assert told is not None, "the server did not start"
-        while httpx.get(f"{told[0]}/ready").status_code != 200:
-            time.sleep(0.1)
-        yield Running(process, told[0])
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            told = re.search(r"http://\S+?(?=;)", process.stdout.readline())
+            assert told is not None, "the server did not start"
+            while httpx.get(f"{told[0]}/ready", timeout=600).status_code != 200:
+                time.sleep(0.1)
+            yield Running(process, told[0])
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
 
 
 def singles(count: int) -> list[Example]:
@@ -154,7 +143,23 @@ def load(options: argparse.Namespace) -> dict[str, Any]:
                 }  # fmt: skip
                 table.append(line)
                 print(line, flush=True)
+    print(_page(table))
     return {"load": table, "gain": _gain(table)}
+
+
+def _page(table: list[dict[str, Any]]) -> str:
+    """The table for a page: medians over the turns, and the lowest and the highest."""
+    lines = ["| callers | requests per second | p50, s | p95, s |", "|---|---|---|---|"]
+    for callers in CALLERS:
+        turns = [line for line in table if line["callers"] == callers]
+        cells = []
+        for name in ("per_second", "p50", "p95"):
+            values = [line[name] for line in turns]
+            low, high = min(values), max(values)
+            cells.append(f"{statistics.median(values):.2f} ({low:.2f} to {high:.2f})")
+        lines.append(f"| {callers} | {' | '.join(cells)} |")
+    wrong = sum(line["other_than_grm_judge"] for line in table)
+    return "\n".join([*lines, f"{wrong} rewards other than those of `grm judge`"])
 
 
 def _gain(table: list[dict[str, Any]]) -> list[float]:
@@ -165,114 +170,19 @@ def _gain(table: list[dict[str, Any]]) -> list[float]:
     return [turn[max(CALLERS)] / turn[1] for turn in turns.values()]
 
 
-def mixed(options: argparse.Namespace) -> dict[str, Any]:
-    """Good and bad requests at random; nothing may be a 5xx, and nothing bad without a sentence."""
-    found: Counter[str] = Counter()
-    memory: list[float] = []
-    with running("--port", "0", "--k", "1", "--model", options.model) as server:
-        asyncio.run(ask_all(server.url, singles(64), 64))
-        parts = 10
-        for part in range(parts):
-            asyncio.run(_mixed(server.url, options.requests // parts, part, found))
-            memory.append(server.memory)
-            print(f"{(part + 1) * options.requests // parts}: {memory[-1]:.0f} MB", flush=True)
-        assert server.process.poll() is None
-        assert httpx.get(f"{server.url}/ready").status_code == 200
-    bad = {name: count for name, count in found.items() if name.startswith("WRONG")}
-    return {"answers": dict(sorted(found.items())), "wrong": bad, "memory_mb": memory}
-
-
-async def _mixed(url: str, count: int, seed: int, found: Counter[str]) -> None:
-    rng, rows = random.Random(seed), singles(64)
-    left = iter(range(count))
-
-    async def caller(client: httpx.AsyncClient) -> None:
-        for _ in left:
-            name, path, content, statuses = _request(rng, rng.choice(rows))
-            try:
-                answer = await client.post(path, content=content, headers=JSON)
-            except httpx.TransportError as error:
-                found[f"WRONG {name}: {error!r}"] += 1
-                continue
-            sentence = answer.status_code == 200 or answer.json()["error"]["message"][-1] in ".?!"
-            right = answer.status_code in statuses and sentence
-            found[f"{'' if right else 'WRONG '}{name} {answer.status_code}"] += 1
-
-    async with httpx.AsyncClient(base_url=url, timeout=600) as client:
-        await asyncio.gather(*(caller(client) for _ in range(32)))
-
-
-def _request(rng: random.Random, row: Example) -> tuple[str, str, bytes, tuple[int, ...]]:
-    """A kind of request, where it goes, its body, and the answers that are right."""
-    good = {"prompt": row.prompt[-1].content, "responses": list(row.responses)}
-    noise = "".join(chr(rng.randrange(1, 0xD800)) for _ in range(60))
-    kinds: dict[str, tuple[str, Any, tuple[int, ...]]] = {
-        "judge": ("/v1/judge", good, (200, 422)),  # 422: no sample could be read
-        "get_reward": ("/get_reward", get_reward(row), (200, 422)),
-        "noise": ("/v1/judge", good | {"responses": [noise]}, (200, 422)),
-        "not json": ("/v1/judge", noise.encode(), (400, 422)),
-        "not utf-8": ("/v1/judge", rng.randbytes(50), (400, 422)),
-        "deep": ("/v1/judge", b'{"prompt":' + b"[" * 5000, (400,)),
-        "large": ("/v1/judge", b" " * (2**20 + 1), (413,)),
-        "long": ("/v1/judge", good | {"prompt": "word " * 3000}, (422,)),
-        "types": ("/v1/judge", good | {"k": rng.choice(["8", 1.5, None, -1, 10**9])}, (200, 422)),
-        "field": ("/v1/judge", good | {noise[:5]: 1}, (422,)),
-        "model": ("/classify", {"model": "../../etc", "input": "x"}, (404,)),
-        "many": ("/rerank", {"query": "q", "documents": ["a"] * 99}, (422,)),
-        "chat": ("/v1/chat/completions", {"messages": [{"role": noise}]}, (422,)),
-        "path": (f"/{rng.randrange(99)}", good, (404,)),
-    }
-    name = rng.choice(["judge", "get_reward", *kinds])
-    path, body, statuses = kinds[name]
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return name, path, content, statuses
-
-
-def kill(options: argparse.Namespace) -> dict[str, Any]:
-    """Answers before and after a kill in the middle, by the client, which tries again."""
-    rows = singles(options.requests)
-    told = ("--k", str(options.k), "--model", options.model)
-    with running("--port", "0", *told) as server:
-        port = server.url.rpartition(":")[2]
-        first = asyncio.run(_answers(server.url, rows))
-    with running("--port", port, *told) as server:
-        again = asyncio.run(_answers(server.url, rows, server, told))
-    return {"answers": len(again), "different": sum(first[i] != again.get(i) for i in first)}
-
-
-async def _answers(
-    url: str, rows: list[Example], victim: Running | None = None, told: tuple[str, ...] = ()
-) -> dict[str, Verdict | str]:
-    """The answers by id. A victim is killed at a third of them, and started again."""
-    found: dict[str, Verdict | str] = {}
-    second = None
-    async with AsyncClient(url, retries=60, backoff=1.0) as client:
-        async for result in client.judge_all(rows):
-            found[result.id] = result if isinstance(result, Verdict) else result.error
-            if victim is not None and second is None and len(found) * 3 >= len(rows):
-                victim.process.send_signal(signal.SIGKILL)
-                victim.process.wait()
-                second = running("--port", url.rpartition(":")[2], *told)
-                await asyncio.to_thread(second.__enter__)
-    if second is not None:
-        second.__exit__(None, None, None)
-    return found
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(
         "python -m benchmarks.serve", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("what", nargs="?", default="load", choices=("load", "mixed", "kill"))
     parser.add_argument("--requests", type=int, default=256)
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", help="a JSON file; by default it is printed alone")
     options = parser.parse_args(arguments)
-    result = {"load": load, "mixed": mixed, "kill": kill}[options.what](options)
+    result = load(options)
     result |= {"cores": os.cpu_count(), "load_average": os.getloadavg()}
     text = json.dumps(result, indent=1, ensure_ascii=False)
     print(text)

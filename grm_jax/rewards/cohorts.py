@@ -1,7 +1,4 @@
-"""Completions that come one by one, held until the others of their prompt are there.
-
-A cohort is judged in the order of its texts, so that it does not matter which one came first.
-"""
+"""Cohorts of a trainer's threads: completions that come one by one."""
 
 from __future__ import annotations
 
@@ -9,10 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-from grm_jax.rewards.rows import Row, Shown, shown
+from grm_jax.judging.cohort import Cohort, Gathering, Member
+from grm_jax.rewards.rows import Row, shown
 from grm_jax.rewards.scorer import Result
 
-Members = list[tuple[Row, Future[Result]]]
+_Rows = Cohort[Row, Future[Result]]
 
 
 class Cohorts:
@@ -34,49 +32,42 @@ class Cohorts:
             raise ValueError(
                 f"cohort is {size} and wait {wait}: give at least one completion and 0 seconds."
             )
-        self._submit, self._size, self._wait = submit, size, wait
+        self._submit, self._wait = submit, wait
         self._lock = threading.Lock()
-        self._open: dict[Shown, Members] = {}
+        self._gathering = Gathering[Row, Future[Result]](size, text=lambda row: str(row.completion))
+        self._timers: dict[_Rows, threading.Timer] = {}
 
     def submit(self, row: Row) -> Future[Result]:
-        """The result of the row, when its cohort was judged."""
+        """The result of the row, when its cohort was judged. One that is cancelled is not judged;
+        it counts as there, since a trainer's group has a fixed size."""
         future: Future[Result] = Future()
         try:
             key = shown(row)
         except ValueError:  # which becomes the result
-            self._judge([(row, future)])
+            self._judge(Cohort(None, [Member(row, future)]))
             return future
         with self._lock:
-            members = self._open.setdefault(key, [])
-            members.append((row, future))
-            first, full = len(members) == 1, len(members) == self._size
-            if full:
-                del self._open[key]
-        if full:
-            self._judge(members)
-        elif first:
-            timer = threading.Timer(self._wait, self._wait_no_longer, (key, members))
-            timer.daemon = True
-            timer.start()
+            cohort, joined = self._gathering.join(key, row, future)
+            if joined == "begun":
+                timer = threading.Timer(self._wait, self._wait_no_longer, (cohort,))
+                timer.daemon = True
+                self._timers[cohort] = timer
+                timer.start()
+            elif joined == "full" and cohort in self._timers:
+                self._timers.pop(cohort).cancel()
+        if joined == "full":
+            self._judge(cohort)
         return future
 
-    def _wait_no_longer(self, key: Shown, members: Members) -> None:
+    def _wait_no_longer(self, cohort: _Rows) -> None:
         with self._lock:
-            if self._open.get(key) is not members:
-                return
-            del self._open[key]
-        self._judge(members)
+            closed = self._gathering.close(cohort)
+            self._timers.pop(cohort, None)
+        if closed:
+            self._judge(cohort)
 
-    def _judge(self, members: Members) -> None:
-        ordered = sorted(members, key=lambda member: str(member[0].completion))
-        wanted = [(row, future) for row, future in ordered if future.set_running_or_notify_cancel()]
-
-        def finish(judged: Future[list[Result]]) -> None:
-            if error := judged.exception():
-                for _, future in wanted:
-                    future.set_exception(error)
-                return
-            for (_, future), result in zip(wanted, judged.result(), strict=True):
-                future.set_result(result)
-
-        self._submit([row for row, _ in wanted]).add_done_callback(finish)
+    def _judge(self, cohort: _Rows) -> None:
+        wanted = (member.promise.set_running_or_notify_cancel() for member in cohort.members)
+        cohort.members = [m for m, still in zip(cohort.members, wanted, strict=True) if still]
+        judged = self._submit(cohort.responses)
+        judged.add_done_callback(lambda done: cohort.hand_back(done.exception() or done.result()))

@@ -10,6 +10,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.types import ASGIApp
 
 import grm_jax
+from grm_jax.judging.asking import Asking
 from grm_jax.judging.judge import Judge
 from grm_jax.serve import errors
 from grm_jax.serve.config import ServeCommand
@@ -33,13 +34,36 @@ def new_service(judge: Judge, command: ServeCommand) -> Service:
     """A service of a judge, whose loop is not started yet.
 
     Raises:
-        ValueError: the judge is of a kind that cannot be served.
+        ValueError: the judge is of a kind that cannot be served, or not in cohorts.
     """
+    check_templates(judge.asking, command)
     metrics = Metrics()
     limits = command.limits
     loop = JudgeLoop(judge, metrics, queue=limits.queue, longest_prompt=limits.prompt)
     metrics.watch(loop)
     return Service(loop, command, metrics)
+
+
+def check_templates(asking: Asking, command: ServeCommand) -> None:
+    """Refuses templates whose answers a server cannot read.
+
+    Raises:
+        ValueError: scores are the probability of Yes; or one response is asked about at a time, and
+            there are to be cohorts.
+    """
+    template = asking.template(1)
+    if template.answer is None:
+        return
+    if template.answer.words:
+        raise ValueError(
+            f"the scores of {template.name} are the probabilities of Yes, and `grm serve` takes "
+            "scores that are written: give templates that ask for them."
+        )
+    if template.answer.one and command.cohort > 1:
+        raise ValueError(
+            f"cohort is {command.cohort}, and {template.name} asks about one response at a time: "
+            "leave out --cohort."
+        )
 
 
 def new_app(service: Service, token: str | None) -> ASGIApp:

@@ -16,17 +16,25 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from grm_jax.serve.job import Busy, Fault
+from grm_jax.text.messages import repair_surrogates
 
 UNREADABLE = "no_verdict"
 # The folders of a path: where things are on this machine is nobody's business.
 _FOLDERS = re.compile(r"(?<![\w.:/])(?:/[\w.-]+)*/(?=[\w.-]+)")
+# What the framework says in two words.
+_SAID = {
+    "Not Found": "Not Found: there is nothing here under this path; openapi.json has every route.",
+    "Method Not Allowed": "Method Not Allowed: openapi.json has the method of every route.",
+    "There was an error parsing the body": "the body cannot be read: it must be a JSON object.",
+}
 _KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
 def body(status: int, message: str, param: str | None = None, code: str | None = None) -> Any:
     """The JSON of an error."""
     kind = _KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    said = _FOLDERS.sub("", _sentence(message))
+    said = _FOLDERS.sub("", _sentence(_SAID.get(message, repair_surrogates(message))))
+    param = param and repair_surrogates(param)
     return {"error": {"message": said, "type": kind, "param": param, "code": code or status}}
 
 
@@ -87,11 +95,13 @@ def _explain(error: RequestValidationError) -> tuple[int, str, str | None]:
     path = [str(part) for part in first["loc"] if part != "body"]
     if first["type"] == "json_invalid":
         return 400, f"the body is not JSON: {first['ctx']['error']}.", None
+    if not path and first["type"] == "string_unicode":
+        return 422, "the name of a field holds half a character of UTF-16.", None
     if not path:
         return 422, "the body must be a JSON object, with content-type application/json.", None
     where, said = ".".join(path)[:80], first["msg"]
     if first["type"] == "missing":
-        return 422, f"{where} is missing.", where
+        return 422, f"{where} is missing; openapi.json has every field of every route.", where
     if first["type"] == "extra_forbidden":
         return 422, f"there is no field {where}.", where
     message = said.removeprefix("Value error, ")

@@ -42,8 +42,17 @@ class _Tag(NamedTuple):
 class Watcher(Protocol):
     """Is told what a loop does, in its thread."""
 
+    def drawn(self, tokens: int) -> None:
+        """A sample of so many tokens is there, of a judgment or of a continued prompt."""
+        ...
+
     def judgment(self, judgment: Judgment) -> None:
-        """A sample is there."""
+        """It is a judgment, and this is what it says."""
+        ...
+
+    def saved(self, votes: int, tokens: int) -> None:
+        """An example took so many samples fewer, as adaptive voting had decided it, and its
+        judgments so many tokens fewer, as their principles were given."""
         ...
 
     def example(self, result: Verdict | Refusal) -> None:
@@ -80,11 +89,6 @@ class JudgeLoop:
             raise ValueError(
                 f"{judge.folder.path} is a judge of the kind {judge.kind!r}; `grm serve` takes "
                 "those that write scores or a choice: grm, judge."
-            )
-        if judge.odds:
-            raise ValueError(
-                "the scores of these templates are the probabilities of Yes, and `grm serve` takes "
-                "scores that are written: give templates that ask for them."
             )
         self.judge, self.limit = judge, queue
         room = judge.sampler.longest_prompt
@@ -295,6 +299,7 @@ class JudgeLoop:
         return bool(requests)
 
     def _add(self, job: Job, completion: Completion[Any]) -> bool:
+        self._watcher.drawn(len(completion.tokens))
         if isinstance(job.question, Prompt):
             return job.pending.add(completion.sample, completion)
         judgment = job.judge.read(completion)
@@ -310,7 +315,8 @@ class JudgeLoop:
         rated = judge.meta_rm.rate_all(drawn) if judge.meta_rm else drawn
         for sampled in rated:
             number = sampled.id if isinstance(sampled, Refusal) else sampled.example.id
-            self._give(self._open.pop(number), sampled)
+            self._give(self._open[number], sampled)
+            del self._open[number]  # only now: what fails above is told to its caller
 
     def _give(self, job: Job, sampled: Sampled | Refusal) -> None:
         now = time.monotonic()
@@ -319,11 +325,12 @@ class JudgeLoop:
         if isinstance(sampled, Refusal):  # numbers that are not finite: no caller can help that
             self._watcher.fault(Fault(sampled.error))
             return job.settle(Fault(sampled.error))
-        judge = job.judge
+        judge, question, drawn = job.judge, job.question, len(sampled.judgments)
+        assert isinstance(question, Question)
+        self._watcher.saved(question.k - drawn, drawn * len(judge.opening(sampled.example)))
         guided = judge.meta_rm is not None
         found = conclude(sampled, seed=judge.sampler.seed, k_meta=judge.k_meta, guided=guided)
-        assert isinstance(job.question, Question)
-        found = replace(found, id=job.question.example.id)
+        found = replace(found, id=question.example.id)
         self._watcher.example(found)
         return job.settle(found)
 

@@ -37,6 +37,19 @@ class Metrics:
         self._examples = Counter("grm_examples", "Examples judged.", ("outcome",), registry=own)
         self._judgments = Counter("grm_judgments", "Samples drawn.", ("outcome",), registry=own)
         self._tokens = Counter("grm_tokens", "Tokens generated.", registry=own)
+        self._votes_saved = Counter(
+            "grm_votes_saved", "Samples that adaptive voting did not draw.", registry=own
+        )
+        self._principles_saved = Counter(
+            "grm_principles_saved_tokens",
+            "Tokens that judgments did not write, as their principles were given.",
+            registry=own,
+        )
+        self.principles_written = Counter(
+            "grm_principles_written_tokens",
+            "Tokens of the principles that were written once per query.",
+            registry=own,
+        )
         self._faults = Counter("grm_faults", "Failures of the engine.", registry=own)
         self._unfinished = Gauge("grm_unfinished", "Examples waiting or under way.", registry=own)
         self._ready = Gauge("grm_ready", "1 once all programs are compiled.", registry=own)
@@ -46,9 +59,15 @@ class Metrics:
         self._unfinished.set_function(lambda: loop.unfinished)
         self._ready.set_function(lambda: float(loop.ready.is_set()))
 
+    def drawn(self, tokens: int) -> None:
+        self._tokens.inc(tokens)
+
     def judgment(self, judgment: Judgment) -> None:
         self._judgments.labels(judgment.reason or "read").inc()
-        self._tokens.inc(judgment.tokens)
+
+    def saved(self, votes: int, tokens: int) -> None:
+        self._votes_saved.inc(votes)
+        self._principles_saved.inc(tokens)
 
     def example(self, result: Verdict | Refusal) -> None:
         self._examples.labels("refused" if isinstance(result, Refusal) else "judged").inc()

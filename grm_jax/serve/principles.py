@@ -28,6 +28,7 @@ class ServedPrinciples:
         given: a rubric, or a folder.
         judge: writes.
         complete: has the engine continue a prompt.
+        watch: is told how many tokens were written.
     """
 
     def __init__(
@@ -35,8 +36,9 @@ class ServedPrinciples:
         given: GivenPrinciples,
         judge: Judge,
         complete: Callable[[Prompt], Awaitable[tuple[Completion[Any], ...]]],
+        watch: Callable[[int], object],
     ):
-        self._given, self._judge, self._complete = given, judge, complete
+        self._given, self._judge, self._complete, self._watch = given, judge, complete, watch
         self._writing: dict[Path, asyncio.Task[None]] = {}
 
     async def give(self, example: Example) -> Example:
@@ -60,4 +62,5 @@ class ServedPrinciples:
         (completion,) = await self._complete(Prompt(tokens, query_stream(turns)))
         text = tokenizer.decode_completion(completion.tokens)
         principles = principles_in(text, template, cut_off=not completion.finished)
+        self._watch(len(completion.tokens))
         self._given.keep(Written(example, principles, len(completion.tokens)))

@@ -10,20 +10,27 @@ from typing import Any
 
 import uvicorn
 
+from grm_jax.judging.asking import Asking
 from grm_jax.judging.judge import Judge
-from grm_jax.serve.app import new_app, new_service
+from grm_jax.judging.kinds import KINDS
+from grm_jax.serve.app import check_templates, new_app, new_service
 from grm_jax.serve.config import ServeCommand, seconds
 from grm_jax.serve.service import Service
+from grm_jax.text.prompts import load_templates
 
 
 def serve(command: ServeCommand) -> int:
     """Serves; 0 once it was told to end and all is answered.
 
     Raises:
-        ValueError: an address without a token, a port that is taken, a judge that cannot be served.
+        ValueError: an address without a token, a port that is taken, a judge or templates that
+            cannot be served.
         Exception: whatever the warm-up ended with.
     """
     token = _token(command)
+    if command.templates is not None:  # which need not wait for a model
+        kind = KINDS[command.judge_kind or "grm"]
+        check_templates(Asking(load_templates(command.templates), kind.task), command)
     with _listening(command) as listening:
         service = new_service(_judge(command), command)
         host, port = listening.getsockname()[:2]

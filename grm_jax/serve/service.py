@@ -13,14 +13,14 @@ from grm_jax.judging.judgment import Judgment, Refusal, Verdict, check_adaptive
 from grm_jax.judging.principles import GivenPrinciples
 from grm_jax.sampling.request import Completion
 from grm_jax.sampling.strategy import Strategy
-from grm_jax.serve.cohort import Cohorts, Share
+from grm_jax.serve.cohorts import Cohorts, Share
 from grm_jax.serve.config import ServeCommand, seconds
 from grm_jax.serve.errors import UNREADABLE, as_refusals, refused
 from grm_jax.serve.job import Job, Prompt, Question
 from grm_jax.serve.loop import JudgeLoop
 from grm_jax.serve.metrics import Metrics
 from grm_jax.serve.principles import ServedPrinciples
-from grm_jax.text.messages import Example, Message, as_messages
+from grm_jax.text.messages import Example, Message, as_messages, repair_surrogates
 
 T = TypeVar("T")
 
@@ -65,7 +65,9 @@ class Service:
         self._given = None
         if command.principles is not None:
             given = GivenPrinciples(command.principles, loop.judge)
-            self._given = ServedPrinciples(given, loop.judge, self.complete)
+            self._given = ServedPrinciples(
+                given, loop.judge, self.complete, metrics.principles_written.inc
+            )
         wait = seconds("cohort_wait", command.cohort_wait)
         self._cohorts = Cohorts(command.cohort, wait, self._cohort, metrics.cohorts.observe)
 
@@ -86,6 +88,7 @@ class Service:
         k: int | None = None,
         seed: int | None = None,
         temperature: float | None = None,
+        top_p: float | None = None,
         reference: str | None = None,
         show_reference: bool = True,
         principles: str | None = None,
@@ -105,8 +108,9 @@ class Service:
         if not 1 <= k <= limits.k:
             raise refused(f"k is {k}; give 1 to {limits.k}.")
         with as_refusals():
-            example = Example(prompt, responses, id, reference=reference, principles=principles)
-            strategy = self.strategy(temperature)
+            own = repair_surrogates(id)
+            example = Example(prompt, responses, own, reference=reference, principles=principles)
+            strategy = self.strategy(temperature, top_p)
             check_adaptive(adaptive)
         if adaptive and self.command.meta_rm is not None:
             raise refused("adaptive voting counts all its samples, and there is a meta RM here.")
@@ -173,6 +177,27 @@ class Service:
         asked = Asked(example.prompt, question.k, example.reference, example.principles)
         share: Share = await self._cohorts.join(asked, example.responses[0])
         return self.part(share.verdict, share.index)
+
+    async def scores(
+        self,
+        rows: Sequence[tuple[Any, str]],
+        references: Sequence[str | None],
+        principles: Sequence[str | None],
+    ) -> list[Score]:
+        """The scores of the responses to prompts, asked for at the same time; the first that fails
+        ends all. A 422 where there are none, or more than the queue could ever hold."""
+        most = self.command.limits.queue
+        if not 1 <= len(rows) <= most:
+            raise refused(f"there are {len(rows)} rows in the request; send 1 to {most}.")
+        tasks = [
+            asyncio.ensure_future(self.score(*row, reference=reference, principles=given))
+            for row, reference, given in zip(rows, references, principles, strict=True)
+        ]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     def part(self, verdict: Verdict, index: int) -> Score:
         """One response's part of a verdict."""

@@ -89,6 +89,12 @@ class Template:
         """Whether the prompt has the field."""
         return any(match[1] == name for match in FIELD.finditer(self.sections["prompt"]))
 
+    def needs(self, name: str) -> bool:
+        """Whether an optional field stands within a line, which cannot be left out."""
+        lines = self.sections["prompt"].splitlines()
+        within = (line for line in lines if not OPTIONAL.fullmatch(line))
+        return any(match[1] == name for line in within for match in FIELD.finditer(line))
+
     def fill(self, section: str, **values: str) -> str:
         """The section with its fields filled in, in one pass: values are never read for fields.
 
@@ -126,8 +132,25 @@ class Templates:
         return self.single if task == "grm" and training and n == 1 else getattr(self, task)
 
     def ask(self, task: str, example: Example, *, training: bool, **shown: bool) -> list[Message]:
-        """The chat turns that ask about an example; `shown` (hint, reference) as for `render`."""
-        return render(example, self.asking(task, example.n, training=training), **shown)
+        """The chat turns that ask about an example; `shown` (hint, reference) as for `render`.
+
+        Raises:
+            ValueError: a reference or principles are missing that the template cannot leave out; or
+                as `render`.
+        """
+        template = self.asking(task, example.n, training=training)
+        given = {
+            "reference": example.reference if shown.get("reference") else None,
+            "principles": example.principles,
+        }
+        for name, value in given.items():
+            if not value and template.needs(name):
+                raise ValueError(
+                    f"{template.name} has the field {{{name}}} within a line, so that it cannot be "
+                    f"left out, and no {name} is given here: give it, or put the field on a line "
+                    "of its own"
+                )
+        return render(example, template, **shown)
 
 
 def load_templates(path: str | Path | None = None) -> Templates:

@@ -91,6 +91,7 @@ def browser() -> Iterator[Browser]:
                 "--headless=new",
                 "--no-sandbox",
                 "--disable-gpu",
+                "--hide-scrollbars",
                 f"--user-data-dir={profile}",
             ]
             options = {"binary": chromium, "args": flags}

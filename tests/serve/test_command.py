@@ -27,6 +27,23 @@ def test_what_cannot_be_served_is_said_at_once(options, says, capsys, monkeypatc
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--templates", "nemotron"], "probabilities of Yes"),
+        (["--templates", "prometheus", "--cohort", "4"], "one response at a time"),
+        (["--judge_kind", "token-prob"], "token-prob"),
+    ],
+)
+def test_templates_that_cannot_be_served_are_refused_at_start_up(options, says, capsys) -> None:
+    """In one sentence, and before anything is compiled; where it can be, before a model is read."""
+    pytest.importorskip("fastapi")
+    assert main(["serve", "--port", "0", *options]) == 2
+    said = capsys.readouterr()
+    assert says in said.err
+    assert said.out == ""
+
+
 def test_options_are_spelled_as_they_are_typed() -> None:
     given = ["--cohort", "8", "--cohort_wait", "500ms", "--limits.prompt", "100"]
     command = read_options(OPTIONS["serve"], given, "serve")

@@ -103,6 +103,17 @@ def test_a_failure_is_no_score_and_the_next_job_is_answered(loop, expected) -> N
     assert job.result.result() == expected["0"]
 
 
+def test_a_vote_that_fails_is_told_too(loop, expected, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(loops, "conclude", mock.Mock(side_effect=RuntimeError("a bug")))
+        loop.submit(job := loop.job(Question(ROWS[0], 4)))
+        loop.start()
+        with pytest.raises(Fault, match="may be sent again"):
+            job.result.result()
+    loop.submit(job := loop.job(Question(ROWS[0], 4)))
+    assert job.result.result() == expected["0"]
+
+
 def test_a_verdict_has_the_callers_id_and_its_own_example(loop, expected) -> None:
     """Two callers may give two examples the same id."""
     jobs = [loop.job(Question(replace(row, id="mine"), 4)) for row in ROWS[:2]]

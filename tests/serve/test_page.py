@@ -50,7 +50,7 @@ def test_votes_arrive_and_hostile_text_stays_text(monkeypatch) -> None:
         assert text("#headline") == "Best: B"
         assert window.run("return document.documentElement.scrollWidth") <= 400
         picture("narrow")
-        window.size(1000, 1400)
+        window.size(1000, 1338)
         picture("light")
         light = window.run("return getComputedStyle(document.body).backgroundColor")
         window.dark()

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import random
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 
 import httpx
 import pytest
@@ -21,6 +23,8 @@ from grm_jax.judging.principles import GivenPrinciples
 from grm_jax.presets import bundled
 from grm_jax.sampling import programs
 from grm_jax.serve.config import Limits
+from tests.faults.traffic import requests, send, send_raw
+from tests.faults.traffic_requests import Known
 from tests.serve.live import Live, get, live, post, stream, until
 
 ROWS = list(load_examples(str(bundled("tiny").parent / "examples.jsonl")))
@@ -68,6 +72,13 @@ def ask(server: Live, path: str, body: dict) -> dict:
     answer = post(server.url + path, json=body)
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+def counted(server: Live, name: str) -> int:
+    """A counter of /metrics."""
+    lines = get(f"{server.url}/metrics").text.splitlines()
+    (value,) = (line.split()[1] for line in lines if line.startswith(f"{name} "))
+    return int(float(value))
 
 
 def chatml(prompt: str) -> str:
@@ -178,10 +189,13 @@ def test_adaptive_verdicts_are_those_of_the_judge(judge, server, client) -> None
         body = {"prompt": turns, "responses": list(row.responses), "k": 8}
         return ask(server, "/v1/judge", body | {"adaptive": True})
 
+    saved = counted(server, "grm_votes_saved_total")
     with ThreadPoolExecutor(4) as pool:
         full = pool.submit(client, SUM, 8)
         found = list(pool.map(asked, rows))
     assert full.result().k == 8
+    saved = counted(server, "grm_votes_saved_total") - saved
+    assert saved == sum(8 - verdict.k for verdict in known.values())
     for row, verdict in zip(rows, found, strict=True):
         same = known[row.id]
         assert (verdict["scores"], verdict["k"]) == (list(same.scores), same.k)
@@ -219,12 +233,83 @@ def test_principles_are_written_once_for_all_who_ask(judge, tmp_path) -> None:
             found = list(pool.map(asked, ["66", "76", "65", "16"]))
         own = {"prompt": "What is 16+50?", "responses": ["66", "67"], "principles": "brevity (8)"}
         own = ask(server, "/v1/judge", own)
+        took = counted(server, "grm_principles_written_tokens_total")
+        saved = counted(server, "grm_principles_saved_tokens_total")
+        drawn = counted(server, "grm_tokens_total")
     (file,) = folder.iterdir()
-    written = json.loads(file.read_text())["principles"]
+    kept = json.loads(file.read_text())
+    written = kept["principles"]
+    assert took == kept["tokens"]
+    judgments = [judgment for one in (*found, own) for judgment in one["judgments"]]
+    assert drawn == took + sum(judgment["tokens"] for judgment in judgments)
+    assert saved == sum(
+        len(judge.opening(Example("q", ["a"], principles=judgment["principles"])))
+        for judgment in judgments
+    )
     assert {j["principles"] for one in found for j in one["judgments"]} == {written}
     assert {j["principles"] for j in own["judgments"]} == {"brevity (8)"}
     given = GivenPrinciples(tmp_path / "other", judge).give([Example("What is 16+50?", ["66"])])
     assert given[0].principles == written
+
+
+def test_every_form_has_a_place_for_principles_and_a_reference(expected, tmp_path) -> None:
+    """Those that are trainers' own as well, whose rows may each have their own."""
+    # Before the conversation the reference misleads the model, so that scores tell if it was shown.
+    (tmp_path / "grm.txt").write_text(
+        "{reference}\n{conversation}\n{responses}\n=== turn ===\n{content}\n"
+        "=== response ===\n[{i}] {response}\n=== reference ===\n{reference}"
+    )
+    judge = Judge.load("tiny", templates=str(tmp_path), reference=True, slots=8)
+    query, shown = "What is 16+50?", {"principles": "accuracy (9)", "reference": "66"}
+    group, one = Example(query, ["66", "76"], **shown), Example(query, ["66"], **shown)
+    other = Example(query, ["76"], principles="brevity (9)")
+    known = judged(judge, [group, one, other])
+    means, single = list(known[group.digest].mean_scores), known[one.digest].mean_scores[0]
+    rows = [single, known[other.digest].mean_scores[0]]
+    each = {"principles": ["accuracy (9)", "brevity (9)"], "reference": ["66", None]}
+    history, prompt = [{"role": "user", "content": query}], chatml(query)
+    said = [{"output": [{"content": text}]} for text in group.responses]
+    turns = [{"role": f"response_{i}", "content": text} for i, text in enumerate(group.responses)]
+    reward = {"query": [f"{prompt}66", f"{prompt}76"], "prompts": [prompt] * 2}
+    pairs = {"queries": [query] * 2, "documents": ["66", "76"]}
+    documents = {"query": query, "documents": list(group.responses)}
+    compare = {"conversation_history": history, "response_objs": said}
+    with live(judge, limits=LIMITS) as server:
+        for body in (each, {**each, "reference": True, "labels": ["66", 5]}):
+            assert ask(server, "/get_reward", reward | body)["rewards"] == rows
+        slime = {"prompt": query, "response": "66", "label": "66", "principles": "accuracy (9)"}
+        assert ask(server, "/slime", slime | {"reference": True}) == single
+        assert ask(server, "/slime", slime | {"reference": "66", "label": "no"}) == single
+        found = ask(server, "/classify", {"input": reward["query"]} | each)
+        assert [entry["probs"][0] for entry in found["data"]] == rows
+        found = ask(server, "/score", pairs | each)
+        assert [entry["score"] for entry in found["data"]] == rows
+        found = ask(server, "/score", {"queries": query, "documents": ["66", "76"]} | shown)
+        assert [entry["score"] for entry in found["data"]] == means
+        found = ask(server, "/rerank", documents | shown)["results"]
+        assert {entry["index"]: entry["relevance_score"] for entry in found} == dict(
+            enumerate(means)
+        )
+        assert ask(server, "/compare", compare | shown)["rewards"] == means
+        theirs = {"principle": "accuracy (9)", "reference": "66"}
+        assert ask(server, "/compare", compare | theirs)["rewards"] == means
+        chat = {"messages": history + turns, "n": 2}
+        assert ask(server, "/v1/chat/completions", chat | shown)["mean_scores"] == means
+        saved = counted(server, "grm_principles_saved_tokens_total")
+    # In two judgments each: of 11 examples these principles, of 4 the others.
+    assert saved == 2 * (11 * len(judge.opening(group)) + 4 * len(judge.opening(other)))
+    assert single != expected[REPLY.digest].mean_scores[0], "it is seen if no reference is shown"
+
+
+def test_traffic_of_all_kinds(judge, server) -> None:
+    """A share of `python -m tests.faults.traffic`, which sends ten thousand to a process."""
+    known = Known(judge, [ROWS[0], ROWS[1], SUM])
+    asked = islice(requests(0, known), 80)
+    sent, wrong = asyncio.run(send(server.url, asked, 4))
+    assert wrong == []
+    assert len(sent) > 30
+    assert asyncio.run(send_raw(server.url, random.Random(0), 20)) == []
+    until(lambda: server.loop.unfinished == 0)
 
 
 def test_a_cohort_of_single_callers_is_one_example(judge, expected) -> None:
@@ -265,6 +350,7 @@ TURNS = [{"role": "user", "content": "q"}]
         ("/v1/judge", GOOD | {"model": "/etc/passwd"}, 404, "no model 'passwd'"),
         ("/v1/judge", GOOD | {"principles": 5}, 422, "principles"),
         ("/v1/judge", GOOD | {"adaptive": 0.3}, 422, "adaptive is 0.3"),
+        ("/v1/judge", GOOD | {"reference": "r"}, 422, "no field {reference}"),
         ("/v1/completions", {"prompt": ""}, 422, "prompt"),
         ("/v1/completions", {"prompt": ["a"]}, 422, "prompt"),
         ("/v1/completions", {"prompt": "a", "max_tokens": 81}, 422, "draws up to 80"),
@@ -276,6 +362,7 @@ TURNS = [{"role": "user", "content": "q"}]
         ("/classify", {"input": "no turns"}, 422, "no last turn"),
         ("/score", {"queries": ["a", "b"], "documents": ["c"]}, 422, "2 queries and 1"),
         ("/rerank", {"query": "a", "documents": []}, 422, "at least one response"),
+        ("/get_reward", {"query": ["a"], "prompts": ["a"], "principles": []}, 422, "0 entries"),
         ("/compare", {"conversation_history": [], "response_objs": [{}]}, 422, "output"),
         ("/v1/chat/completions", {"messages": TURNS}, 422, "nothing to judge"),
         ("/nowhere", {}, 404, "Not Found"),

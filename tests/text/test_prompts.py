@@ -1,5 +1,7 @@
 """Templates: what a prompt holds, how a user replaces one, and what is refused in which words."""
 
+from dataclasses import replace
+
 import pytest
 
 from grm_jax.text.messages import Example, Message
@@ -211,6 +213,17 @@ def test_a_template_without_a_place_for_what_is_to_be_shown_is_refused(tmp_path,
     settings = {} if field == "principles" else {field: True}
     with pytest.raises(ValueError, match=rf"has no field {{{field}}} in its prompt"):
         render(example, template, **settings)
+
+
+@pytest.mark.parametrize("field", ["reference", "principles"])
+def test_what_a_template_cannot_leave_out_must_be_given(tmp_path, field):
+    (tmp_path / "grm.txt").write_text(f"By {{{field}}}:\n{{conversation}}\n{{responses}}")
+    templates = load_templates(tmp_path)
+    with pytest.raises(ValueError, match=f"no {field} is given"):
+        templates.ask("grm", PAIR, training=False, reference=True)
+    given = replace(PAIR, **{field: "this"})
+    (turn,) = templates.ask("grm", given, training=False, reference=True)
+    assert "this:" in turn.content
 
 
 def test_every_section_has_a_built_in_text():

@@ -5,10 +5,8 @@ The prompt is plain text: the names of control tokens in it are no control token
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -17,18 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from grm_jax.sampling.request import Completion
 from grm_jax.serve.errors import as_refusals, refused
 from grm_jax.serve.job import Prompt
+from grm_jax.serve.routes.form import TopP, check_supported, head
 from grm_jax.serve.routes.judge import Seed, Temperature
 from grm_jax.serve.service import Service, unless_gone
-
-# What would change the text and is not there: leaving it out unsaid would be a wrong answer.
-_NOT_HERE = ("best_of", "echo", "frequency_penalty", "logit_bias", "logprobs", "presence_penalty")
-_NOT_HERE += ("stop", "stream", "suffix")
 
 
 class CompletionRequest(BaseModel):
     """A completion's request. `max_tokens` is OpenAI's 16 where it is not given."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True)
 
     prompt: str = Field(min_length=1)
     model: str | None = None
@@ -36,16 +31,7 @@ class CompletionRequest(BaseModel):
     max_tokens: int = Field(16, ge=1)
     seed: Seed | None = None
     temperature: Temperature | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    best_of: Any = None
-    echo: Any = None
-    frequency_penalty: Any = None
-    logit_bias: Any = None
-    logprobs: Any = None
-    presence_penalty: Any = None
-    stop: Any = None
-    stream: Any = None
-    suffix: Any = None
+    top_p: TopP | None = None
 
 
 def routes(service: Service) -> APIRouter:
@@ -55,9 +41,7 @@ def routes(service: Service) -> APIRouter:
     @router.post("/v1/completions", summary="OpenAI: text in, text out; nothing is judged")
     async def completions(body: CompletionRequest, request: Request) -> JSONResponse:
         service.check_model(body.model)
-        for name in _NOT_HERE:
-            if getattr(body, name):
-                raise refused(f"{name} is not supported here: leave it out.")
+        check_supported(body)
         judge, limits = service.loop.judge, service.command.limits
         most = judge.sampler.max_new_tokens
         if body.max_tokens > most:
@@ -72,28 +56,17 @@ def routes(service: Service) -> APIRouter:
         drawn = await unless_gone(request, service.complete(prompt))
         cut = [_cut(completion, body.max_tokens) for completion in drawn]
         written = sum(len(ids) for ids, _ in cut)
-        return JSONResponse(
+        choices = [
             {
-                "id": f"cmpl-{uuid.uuid4().hex}",
-                "object": "text_completion",
-                "created": int(time.time()),
-                "model": service.command.served_name,
-                "choices": [
-                    {
-                        "index": index,
-                        "text": tokenizer.decode_completion(ids),
-                        "logprobs": None,
-                        "finish_reason": "stop" if finished else "length",
-                    }
-                    for index, (ids, finished) in enumerate(cut)
-                ],
-                "usage": {
-                    "prompt_tokens": len(tokens),
-                    "completion_tokens": written,
-                    "total_tokens": len(tokens) + written,
-                },
+                "index": index,
+                "text": tokenizer.decode_completion(ids),
+                "logprobs": None,
+                "finish_reason": "stop" if finished else "length",
             }
-        )
+            for index, (ids, finished) in enumerate(cut)
+        ]
+        begun = head(service, "cmpl", "text_completion", written, len(tokens))
+        return JSONResponse(begun | {"choices": choices})
 
     return router
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from grm_jax.judging.judgment import Verdict
 from grm_jax.serve.errors import as_refusals
+from grm_jax.serve.routes.shown import either
 from grm_jax.serve.service import Service, unless_gone
 
 # NeMo's scale goes from 1, the first is much better, to 6, the second is.
@@ -19,11 +20,16 @@ _FIRST, _NEITHER, _SECOND = 3.0, 3.5, 4.0
 
 
 class Compare(BaseModel):
-    """A conversation, and what answered it as OpenAI Responses objects."""
+    """A conversation, and what answered it as OpenAI Responses objects.
+
+    `principle` is NeMo Gym's, and the same as `principles`; `reference` is ours.
+    """
 
     conversation_history: list[Any]
     response_objs: list[dict[str, Any]] = Field(min_length=1)
     principle: str | None = None
+    principles: str | None = None
+    reference: str | None = None
 
 
 def routes(service: Service) -> APIRouter:
@@ -35,7 +41,10 @@ def routes(service: Service) -> APIRouter:
         """All responses are judged together; each sample compares every two of them."""
         with as_refusals():
             texts = [_said(response) for response in body.response_objs]
-        question = service.question(body.conversation_history, texts, principles=body.principle)
+            principles = either(principle=body.principle, principles=body.principles)
+        question = service.question(
+            body.conversation_history, texts, principles=principles, reference=body.reference
+        )
         verdict = await unless_gone(request, service.verdict(question))
         return JSONResponse(
             {
@@ -64,7 +73,9 @@ def _said(response: Mapping[str, Any]) -> str:
     for item in output:
         if isinstance(item, Mapping) and item.get("type", "message") == "message":
             content = item.get("content")
-            parts = [{"text": content}] if isinstance(content, str) else content or []
+            parts = [{"text": content}] if isinstance(content, str) else content
+            if not isinstance(parts, list):
+                raise ValueError("a message of a response has no `content`: give text, or parts.")
             texts += [part.get("text", "") for part in parts if isinstance(part, Mapping)]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a response holds a part whose text is no text.")

@@ -8,39 +8,41 @@ for what to judge by. Each of `n` choices is one sampled judgment.
 from __future__ import annotations
 
 import re
-import time
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from grm_jax.judging.judgment import Judgment, Verdict
-from grm_jax.serve.errors import UNREADABLE, as_refusals, refused
+from grm_jax.serve.errors import UNREADABLE, as_refusals
 from grm_jax.serve.job import Question
+from grm_jax.serve.routes.form import TopP, check_supported, head
 from grm_jax.serve.routes.judge import Seed, Temperature
+from grm_jax.serve.routes.shown import either
 from grm_jax.serve.service import Service, unless_gone
 from grm_jax.text.messages import joined_parts
 
 _RESPONSE = re.compile(r"response_?(\d+)")
-# What would change the answer and is not there: leaving it out unsaid would be a wrong answer.
-_NOT_HERE = ("stop", "logprobs", "tools", "stream")
 
 
 class ChatRequest(BaseModel):
-    """A chat completion's request; see the module for which turns are judged."""
+    """A chat completion's request; see the module for which turns are judged.
+
+    Ours are `principles`, in place of a turn `principle`, and `reference`.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     messages: list[dict[str, Any]]
     model: str | None = None
     n: int = 1
     seed: Seed | None = None
     temperature: Temperature | None = None
-    stop: Any = None
-    logprobs: Any = None
-    tools: Any = None
-    stream: Any = None
+    top_p: TopP | None = None
+    principles: str | None = None
+    reference: str | None = None
 
 
 def routes(service: Service) -> APIRouter:
@@ -50,25 +52,27 @@ def routes(service: Service) -> APIRouter:
     @router.post("/v1/chat/completions", summary="OpenAI: the critique as the answer")
     async def chat(body: ChatRequest, request: Request) -> JSONResponse:
         service.check_model(body.model)
-        for name in _NOT_HERE:
-            if getattr(body, name):
-                raise refused(f"{name} is not supported here: leave it out.")
+        check_supported(body)
         with as_refusals():
-            asked = _read(body.messages)
-        question = service.question(**asked, k=body.n, seed=body.seed, temperature=body.temperature)
-        judgments, verdict = await unless_gone(request, _judgments(service, question))
-        tokens = sum(judgment.tokens for judgment in judgments)
-        return JSONResponse(
-            {
-                "id": f"chatcmpl-{uuid.uuid4().hex}",
-                "object": "chat.completion",
-                "created": int(time.time()),
-                "model": service.command.served_name,
-                "choices": [_choice(judgment) for judgment in judgments],
-                "usage": {"prompt_tokens": 0, "completion_tokens": tokens, "total_tokens": tokens},
-                "mean_scores": verdict and verdict.mean_scores,
-            }
+            prompt, responses, principle = _read(body.messages)
+            principles = either(principle=principle, principles=body.principles)
+        question = service.question(
+            prompt,
+            responses,
+            principles=principles,
+            reference=body.reference,
+            k=body.n,
+            seed=body.seed,
+            temperature=body.temperature,
+            top_p=body.top_p,
         )
+        judgments, verdict = await unless_gone(request, _judgments(service, question))
+        written = sum(judgment.tokens for judgment in judgments)
+        told = {
+            "choices": [_choice(judgment) for judgment in judgments],
+            "mean_scores": verdict and verdict.mean_scores,
+        }
+        return JSONResponse(head(service, "chatcmpl", "chat.completion", written) | told)
 
     return router
 
@@ -96,19 +100,21 @@ def _choice(judgment: Judgment) -> dict[str, Any]:
     }
 
 
-def _read(messages: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The prompt, the responses and the principles in a conversation.
+def _read(
+    messages: Sequence[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], list[str], str | None]:
+    """The prompt, the responses and the principle in a conversation.
 
     Raises:
         ValueError: there is nothing to judge in it.
     """
-    prompt, responses, principles = [], [], None
+    prompt, responses, principle = [], [], None
     for number, turn in enumerate(messages, 1):
         role = str(turn.get("role"))
         if _RESPONSE.fullmatch(role):
             responses.append(joined_parts(turn.get("content"), f"turn {number}"))
         elif role == "principle":
-            principles = joined_parts(turn.get("content"), f"turn {number}")
+            principle = joined_parts(turn.get("content"), f"turn {number}")
         else:
             prompt.append(turn)
     if not responses and prompt and prompt[-1].get("role") == "assistant":
@@ -118,4 +124,4 @@ def _read(messages: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "there is nothing to judge: end with the assistant's turn, or give responses the roles "
             "response_1, response_2 and so on."
         )
-    return {"prompt": prompt, "responses": responses, "principles": principles}
+    return prompt, responses, principle

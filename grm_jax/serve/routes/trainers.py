@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -11,26 +9,32 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from grm_jax.serve.errors import as_refusals, refused
+from grm_jax.serve.routes.shown import Texts, of_each, references
 from grm_jax.serve.service import Score, Service, unless_gone
 from grm_jax.text.rendered import split_response, without_end
 
 
 class GetReward(BaseModel):
     """OpenRLHF's request: `query` is the rendered prompt and what the policy wrote, `prompts` the
-    rendered prompt. A label that is text is shown as the reference answer with `reference`."""
+    rendered prompt. `principles` and `reference` are shown to the judge: one text for all samples,
+    or one for each. A `reference` that is true shows labels that are text."""
 
     query: list[str]
     prompts: list[str]
     labels: list[Any] | None = None
-    reference: bool = False
+    reference: bool | Texts = None
+    principles: Texts = None
 
 
 class Slime(BaseModel):
-    """slime's request: one response."""
+    """slime's request: one response. `principles` and `reference` are shown to the judge; a
+    `reference` that is true shows a label that is text."""
 
     prompt: Any
     response: str
     label: Any = None
+    reference: bool | str | None = None
+    principles: str | None = None
 
 
 def routes(service: Service) -> APIRouter:
@@ -43,17 +47,11 @@ def routes(service: Service) -> APIRouter:
         labels = body.labels or [None] * len(body.query)
         if not len(body.query) == len(body.prompts) == len(labels):
             raise refused("query, prompts and labels must have one entry for each sample.")
-        check_rows(service, len(body.query))
         with as_refusals():
             rows = [split_response(*row) for row in zip(body.query, body.prompts, strict=True)]
-        shown = [label if body.reference and isinstance(label, str) else None for label in labels]
-        scores = await unless_gone(
-            request,
-            together(
-                service.score(turns, response, reference=reference)
-                for (turns, response), reference in zip(rows, shown, strict=True)
-            ),
-        )
+            shown = references(body.reference, labels)
+            principles = of_each("principles", body.principles, len(rows))
+        scores = await unless_gone(request, service.scores(rows, shown, principles))
         return JSONResponse(
             {
                 "rewards": [score.mean for score in scores],
@@ -64,27 +62,14 @@ def routes(service: Service) -> APIRouter:
 
     @router.post("/slime", summary="slime: --rm-type remote_rm --rm-url; the reply is the reward")
     async def slime(body: Slime, request: Request) -> JSONResponse:
-        score = service.score(body.prompt, without_end(body.response))
+        (reference,) = references(body.reference, [body.label])
+        response = without_end(body.response)
+        score = service.score(
+            body.prompt, response, reference=reference, principles=body.principles
+        )
         return JSONResponse((await unless_gone(request, score)).mean)
 
     return router
-
-
-async def together(scores: Iterable[Coroutine[Any, Any, Score]]) -> list[Score]:
-    """Scores that are asked for at the same time; the first that fails ends all."""
-    tasks = [asyncio.ensure_future(score) for score in scores]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-def check_rows(service: Service, rows: int) -> None:
-    """Refuses a request with more rows than the queue could ever hold, or none."""
-    most = service.command.limits.queue
-    if not 1 <= rows <= most:
-        raise refused(f"there are {rows} rows in the request; send 1 to {most}.")
 
 
 def _logs(scores: list[Score]) -> dict[str, list[float]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,26 +11,33 @@ from pydantic import BaseModel, model_validator
 
 from grm_jax.judging.judgment import Verdict
 from grm_jax.serve.errors import as_refusals, refused
-from grm_jax.serve.routes.trainers import check_rows, together
+from grm_jax.serve.routes.form import head
+from grm_jax.serve.routes.shown import Texts, of_each
 from grm_jax.serve.service import Service, turns, unless_gone
 from grm_jax.text.rendered import split_conversation
 
 
 class Classify(BaseModel):
     """`input` is one rendered conversation or several, of which each ends with a response; or else
-    `messages`, of which the last is the assistant's."""
+    `messages`, of which the last is the assistant's. Ours are `principles` and `reference`: one
+    text for all inputs, or one for each."""
 
     model: str | None = None
     input: str | list[str] | None = None
     messages: Any = None
+    principles: Texts = None
+    reference: Texts = None
 
 
 class ScorePairs(BaseModel):
-    """Queries and documents under any of vLLM's names: 1 and 1, 1 and N, or N and N."""
+    """Queries and documents under any of vLLM's names: 1 and 1, 1 and N, or N and N. Ours are
+    `principles` and `reference`: one text for all queries, or one for each."""
 
     model: str | None = None
     queries: str | list[str]
     documents: str | list[str]
+    principles: Texts = None
+    reference: Texts = None
 
     @model_validator(mode="before")
     @classmethod
@@ -45,18 +50,20 @@ class ScorePairs(BaseModel):
 
 
 class Rerank(BaseModel):
-    """A query, and documents to put in order; `top_n` 0 or absent: all."""
+    """A query, and documents to put in order; `top_n` 0 or absent: all. Ours are `principles` and
+    `reference`."""
 
     model: str | None = None
     query: str
     documents: list[str]
     top_n: int = 0
+    principles: str | None = None
+    reference: str | None = None
 
 
 def routes(service: Service) -> APIRouter:
     """The routes, on a service."""
     router = APIRouter()
-    name = service.command.served_name
 
     @router.post("/classify", summary="vLLM: probs[0] is the mean score")
     async def classify(body: Classify, request: Request) -> JSONResponse:
@@ -64,14 +71,15 @@ def routes(service: Service) -> APIRouter:
         service.check_model(body.model)
         with as_refusals():
             rows = _conversations(body)
-        check_rows(service, len(rows))
-        scores = await unless_gone(request, together(service.score(*row) for row in rows))
+            references = of_each("reference", body.reference, len(rows))
+            principles = of_each("principles", body.principles, len(rows))
+        scores = await unless_gone(request, service.scores(rows, references, principles))
         data = [
             {"index": index, "label": None, "probs": [score.mean], "num_classes": 1}
             for index, score in enumerate(scores)
         ]
         verdicts = [score.verdict for score in scores]
-        return JSONResponse(_head("classify", "list", name, verdicts) | {"data": data})
+        return JSONResponse(head(service, "classify", "list", _tokens(verdicts)) | {"data": data})
 
     async def score(body: ScorePairs, request: Request) -> JSONResponse:
         """The documents of one query are judged together."""
@@ -81,23 +89,26 @@ def routes(service: Service) -> APIRouter:
             {"index": index, "object": "score", "score": value}
             for index, value in enumerate(values)
         ]
-        return JSONResponse(_head("score", "list", name, verdicts) | {"data": data})
+        return JSONResponse(head(service, "score", "list", _tokens(verdicts)) | {"data": data})
 
     async def rerank(body: Rerank, request: Request) -> JSONResponse:
         """Best first, by the verdict's ranking; relevance_score is the mean score."""
         service.check_model(body.model)
-        question = service.question(body.query, body.documents)
+        question = service.question(
+            body.query, body.documents, reference=body.reference, principles=body.principles
+        )
         verdict = await unless_gone(request, service.verdict(question))
         best = verdict.ranking[: body.top_n] if body.top_n > 0 else verdict.ranking
         results = [
             {
                 "index": index,
-                "document": {"text": body.documents[index]},
+                "document": {"text": question.example.responses[index]},
                 "relevance_score": verdict.mean_scores[index],
             }
             for index in best
         ]
-        return JSONResponse(_head("rerank", "list", name, [verdict]) | {"results": results})
+        begun = head(service, "rerank", "list", _tokens([verdict]))
+        return JSONResponse(begun | {"results": results})
 
     for path in ("/score", "/v1/score"):
         router.post(path, summary="vLLM: scores of documents")(score)
@@ -106,10 +117,9 @@ def routes(service: Service) -> APIRouter:
     return router
 
 
-def usage(verdicts: Sequence[Verdict]) -> dict[str, int]:
-    """What was generated; a prompt is read once for several samples, so that is not counted."""
-    tokens = sum(j.tokens for verdict in verdicts for j in verdict.judgments)
-    return {"prompt_tokens": 0, "completion_tokens": tokens, "total_tokens": tokens}
+def _tokens(verdicts: Sequence[Verdict]) -> int:
+    """How many were written."""
+    return sum(j.tokens for verdict in verdicts for j in verdict.judgments)
 
 
 def _conversations(body: Classify) -> list[tuple[Any, str]]:
@@ -127,25 +137,20 @@ def _conversations(body: Classify) -> list[tuple[Any, str]]:
 async def _scored(service: Service, body: ScorePairs) -> tuple[list[float], list[Verdict]]:
     queries = [body.queries] if isinstance(body.queries, str) else body.queries
     documents = [body.documents] if isinstance(body.documents, str) else body.documents
+    with as_refusals():
+        references = of_each("reference", body.reference, len(queries))
+        principles = of_each("principles", body.principles, len(queries))
     if len(queries) == 1 and len(documents) != 1:
-        verdict = await service.verdict(service.question(queries[0], documents))
+        question = service.question(
+            queries[0], documents, reference=references[0], principles=principles[0]
+        )
+        verdict = await service.verdict(question)
         return list(verdict.mean_scores), [verdict]
     if len(queries) != len(documents):
         raise refused(
             f"there are {len(queries)} queries and {len(documents)} documents: give one query, or "
             "as many as there are documents."
         )
-    check_rows(service, len(queries))
-    pairs = zip(queries, documents, strict=True)
-    scores = await together(service.score(*pair) for pair in pairs)
+    rows = list(zip(queries, documents, strict=True))
+    scores = await service.scores(rows, references, principles)
     return [score.mean for score in scores], [score.verdict for score in scores]
-
-
-def _head(kind: str, object: str, model: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    return {
-        "id": f"{kind}-{uuid.uuid4().hex}",
-        "object": object,
-        "created": int(time.time()),
-        "model": model,
-        "usage": usage(verdicts),
-    }

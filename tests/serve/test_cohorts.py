@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from grm_jax.serve.cohort import Cohorts
+from grm_jax.serve.cohorts import Cohorts
 
 
 @dataclass
