@@ -49,7 +49,7 @@ def open_source(
         return AnswerRows(World(seed=seed), tokenizer)
     if config.source == COMPARISONS:
         return ComparisonRows(World(seed=seed), tokenizer)
-    return JsonlRows(Path(config.source), tokenizer)
+    return JsonlRows(at_hand(config.source), tokenizer)
 
 
 def encode(tokenizer: Tokenizer, prompt: tuple[Message, ...], completion: str) -> TokenRow:

@@ -10,6 +10,7 @@ from grm_jax.fingerprint import fingerprint
 from grm_jax.judging.folder import BUNDLED, bundled, model_path
 from grm_jax.models.hf_folder import base_source, is_adapter
 from grm_jax.paths import expanded
+from grm_jax.places import at_hand
 
 MODELS = ("model", "models", "start", "critic", "meta_rm")
 # The settings that name what judges; and those that name the data of a training run besides.
@@ -29,7 +30,7 @@ def made_from(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, 
     for dotted, name, value in _texts(settings):
         if name not in names:
             continue
-        path = bundled(value) if name in MODELS and value in BUNDLED else expanded(value)
+        path = bundled(value) if name in MODELS and value in BUNDLED else expanded(at_hand(value))
         if name == "principles" and path.is_dir():  # it grows while it is used
             continue
         if path.exists():
