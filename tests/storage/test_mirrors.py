@@ -39,7 +39,9 @@ def pulled(place, folder):
     folder.mkdir()
     mirror = Mirror(place, folder, file=False)
     stale = mirror.pull()
-    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}, stale
+    return {
+        str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()
+    }, stale
 
 
 def test_lines_follow_in_parts_and_are_one_object_in_the_end(pair, place, tmp_path):
@@ -169,7 +171,9 @@ def test_nothing_is_carried_over_twice(pair, place, tmp_path, monkeypatch):
     for one in (mirror, second):
         one.push()
         one.push(last=True)
-    monkeypatch.setattr(Place, "download", lambda one, names, to: pytest.fail("it is here") if names else None)
+    monkeypatch.setattr(
+        Place, "download", lambda one, names, to: pytest.fail("it is here") if names else None
+    )
     second.pull()
 
 
