@@ -48,6 +48,11 @@ class Lease:
         Raises:
             ValueError: another process has it.
         """
+        if not self._folder.can_lock:
+            say(
+                f"{self._output} is where there are no locks: make sure yourself that no other "
+                "process writes there."
+            )
         before = self._others()
         number = max(before, default="0")
         if before and (holder := before[number]) is not None:

@@ -25,6 +25,8 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://+[^/]")
 # The libraries of which an address may be known; the first one is an extra of ours.
 _LIBRARIES = {"gs": "'grm-jax[gcs]'", "s3": "s3fs", "az": "adlfs"}
 Where: TypeAlias = "Path | epath.Path"  # on this machine, or at an address
+# Kinds of places that create an object only if there is none, in one step.
+_EXCLUSIVE = ("gs", "gcs", "s3", "memory")
 # What file systems call a checksum of the content, or the time that stands for it.
 TAGS = ("crc32c", "ETag", "mtime", "LastModified", "created")
 _COPIES: dict[str, str] = {}  # of folders on this machine, the address that each is a copy of
@@ -70,6 +72,11 @@ class Place:
     @property
     def parent(self) -> Place:
         return Place(self.address.rpartition("/")[0])
+
+    @property
+    def can_lock(self) -> bool:
+        """Whether `create` keeps its promise here: elsewhere two processes may both succeed."""
+        return self.address.partition("://")[0] in _EXCLUSIVE
 
     def stored(self) -> Stored | None:
         """What is known of the object; None where there is none."""
@@ -164,8 +171,11 @@ def path_of(name: str | Path) -> Where:
     """The path of a folder of checkpoints, which are read where they are."""
     if not is_address(name):
         return Path(name)
+    import fsspec.config
     from etils import epath
 
+    # epath has a file system of its own, which is not to remember listings either.
+    fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
     return epath.Path(name)
 
 

