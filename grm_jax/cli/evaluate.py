@@ -144,15 +144,15 @@ def lacks(report: Mapping[str, Any], share: float) -> bool:
 
 def _paper(command: EvalCommand, judge: CommandJudge) -> int:
     """The four benchmarks of Overall, each in a folder of its own."""
-    # Names what is missing before anything is judged; the last first, since it is not on the hub.
-    for benchmark in reversed(PAPER):
-        benchmark.read(command.data)
     folder = folder_of(command)
     if isinstance(folder, str):
         raise ValueError(
             f"output is {folder}, an address: the four benchmarks together are written to a folder "
             "of this machine. Give one, or evaluate each by itself."
         )
+    # Names what is missing before anything is judged; the last first, since it is not on the hub.
+    for benchmark in reversed(PAPER):
+        benchmark.read(command.data)
     paper = folder / "paper.json"
     check_file(paper, json_with("title", "rows", "partial"), "an Overall of grm eval")
     reports = {}

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from grm_jax.places import Place, Stored, Where
 
@@ -115,7 +115,7 @@ def _digest(path: Where) -> str:
     if path.name == DESCRIPTION:
         return hashlib.sha256(_timeless(path.read_bytes())).hexdigest()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(cast(BinaryIO, file), "sha256").hexdigest()
 
 
 def _timeless(content: bytes) -> bytes:

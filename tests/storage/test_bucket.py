@@ -14,6 +14,8 @@ from grm_jax.train.tracking import Tracker, read_metrics
 from tests.devices import one_device
 from tests.processes import Job
 
+# aiohttp's, of how gcsfs sends what is larger than a megabyte.
+pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 SFT = """
 start: {start}
 stages:
