@@ -12,7 +12,9 @@ import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
+
+from grm_jax.places import Place
 
 
 def fingerprint(path: Path) -> str:
@@ -29,6 +31,18 @@ def fingerprint(path: Path) -> str:
             digest.update(file.relative_to(path).as_posix().encode())
             digest.update(bytes.fromhex(content))
     return digest.hexdigest()
+
+
+def fingerprint_at(place: Place) -> str:
+    """The same for what is at an address, from the checksums that are kept there: nothing is read.
+    It is no hash of a folder here. "" where there is nothing."""
+    alone = place.stored()
+    found = place.files() if alone is None else {place.name: alone}
+    digest = hashlib.sha256()
+    for name, stored in found.items():
+        if _counts(PurePath(name)):
+            digest.update(f"{name} {stored.size} {stored.digest}\n".encode())
+    return digest.hexdigest() if found else ""
 
 
 class RowsHash:
@@ -48,9 +62,12 @@ class RowsHash:
 
 def _counted(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden and path.suffix != ".md":
+        if path.is_file() and _counts(path.relative_to(folder)):
             yield path
+
+
+def _counts(name: PurePath) -> bool:
+    return not any(part.startswith(".") for part in name.parts) and name.suffix != ".md"
 
 
 def _hash(path: Path) -> str:

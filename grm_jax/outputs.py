@@ -11,17 +11,19 @@ import json
 import os
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
 
+from grm_jax.copies import working_copy
 from grm_jax.locks import lock, lock_of
 from grm_jax.paths import expanded
+from grm_jax.places import is_address, shown_settings
 from grm_jax.processes import from_first
 from grm_jax.text.json_line import plain
 
@@ -63,6 +65,16 @@ def claimed_file(
         ValueError: it is not ours, is an input, was made with other settings, or another process is
             writing it.
     """
+    if is_address(output):
+        address = str(output)
+        if other := next((str(o) for o in apart if str(o) in (address, f"{address}.yaml")), None):
+            raise ValueError(f"{address} would overwrite the input {other}: name another output.")
+        with (
+            working_copy(address, file=True) as path,
+            claimed_file(path, made, apart=apart),
+        ):
+            yield path
+        return
     path = _local(output)
     mark = path.with_name(f"{path.name}.yaml")
 
@@ -96,17 +108,24 @@ def claimed_folder(
         mark: the name of the file of settings.
         signs: patterns of files by which a folder without the mark is ours as well.
     """
+    if is_address(output):
+
+        def admit(names: Collection[str]) -> None:
+            _check_ours(str(output), names, made, mark, signs)
+
+        with (
+            working_copy(str(output), admit=admit) as path,
+            claimed_folder(path, made, mark=mark, signs=signs),
+        ):
+            yield path
+        return
     path = _local(output)
 
     def check() -> None:
         if path.exists() and not path.is_dir():
             raise ValueError(f"{path} is a file: give a folder as the output.")
         known = (path / mark).exists() or any(any(path.glob(sign)) for sign in signs)
-        if not known and (other := next(_foreign(path), None)):
-            raise ValueError(
-                f"{path} is there and holds {other.name}, but no {mark} of {made.command}: "
-                "give a new or an empty folder as the output."
-            )
+        _check_ours(str(path), () if known else _top(path), made, mark, signs)
         _check_mark(path / mark, path, made, compare=True)
 
     with _held(path / ".lock", path, check, lambda: _write_mark(path / mark, made)):
@@ -171,8 +190,8 @@ def _local(output: str | Path) -> Path:
     path = expanded(output)
     if re.match(r"\w+:/", str(path)):  # what Path makes of gs://bucket
         raise ValueError(
-            f"output is {output}, an address; outputs are written by ordinary paths: mount the "
-            "bucket (Cloud Storage FUSE) and give the folder."
+            f"output is {output}, an address, but this command writes to ordinary paths only: name "
+            "a file or folder of this machine, and copy it there."
         )
     return path
 
@@ -198,11 +217,25 @@ def _held(
         yield
 
 
-def _foreign(folder: Path) -> Iterator[Path]:
-    """What a folder holds except hidden files and logs."""
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if not path.name.startswith(".") and path.suffix not in LOGS:
-            yield path
+def _check_ours(
+    folder: str, names: Collection[str], made: Made, mark: str, signs: Sequence[str]
+) -> None:
+    """Raises ValueError if a folder that holds these files is not ours, by its mark or a sign."""
+    if mark in names or any(PurePath(name).match(sign) for name in names for sign in signs):
+        return
+    # Hidden files and logs do not count.
+    tops = sorted({name.partition("/")[0] for name in names})
+    foreign = (top for top in tops if not top.startswith(".") and PurePath(top).suffix not in LOGS)
+    if (other := next(foreign, None)) is not None:
+        raise ValueError(
+            f"{folder} is there and holds {other}, but no {mark} of {made.command}: "
+            "give a new or an empty folder as the output."
+        )
+
+
+def _top(folder: Path) -> list[str]:
+    """The names of what a folder holds."""
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
 def _check_mark(mark: Path, path: Path, made: Made, *, compare: bool) -> None:
@@ -223,7 +256,8 @@ def _check_mark(mark: Path, path: Path, made: Made, *, compare: bool) -> None:
             f"{path} was made by {command}, and this is {made.command}: name another output."
         )
     # An option that an earlier version did not have is not compared.
-    now = {name: value for name, value in plain(made.settings).items() if name in settings}
+    given = shown_settings(plain(made.settings))
+    now = {name: value for name, value in given.items() if name in settings}
     changed = [
         sentence
         for name, sentence in differences(settings, now)
@@ -269,7 +303,7 @@ def _write_mark(mark: Path, made: Made) -> None:
     head = (
         f"# The settings of this output, for --config. Leave the lines with {FACT.strip()} alone.\n"
     )
-    write_whole(mark, head + comment + _yaml(plain(made.settings)))
+    write_whole(mark, head + comment + _yaml(shown_settings(plain(made.settings))))
 
 
 def _versions() -> dict[str, str]:
@@ -291,4 +325,4 @@ def _same(path: Path, other: Path) -> bool:
 
 
 def _spelling(text: str) -> str:
-    return os.path.abspath(expanded(text))
+    return text.rstrip("/") if is_address(text) else os.path.abspath(expanded(text))

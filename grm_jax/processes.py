@@ -24,6 +24,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from grm_jax.cluster import find_job
+from grm_jax.places import shown
 
 # A process that is silent for so many seconds counts as dead, and the job ends. The default is
 # JAX's own; raise it where a machine may stall for longer.
@@ -71,7 +72,7 @@ def is_first() -> bool:
 def say(text: str) -> None:
     """Prints a line for the user, once per job."""
     if is_first():
-        print(text, file=sys.stderr, flush=True)
+        print(shown(text), file=sys.stderr, flush=True)
 
 
 def from_first(make: Callable[[], Any]) -> Any:

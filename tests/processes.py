@@ -41,9 +41,7 @@ class Job:
         before: str = "",
         **environment: str,
     ):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            address = f"localhost:{free.getsockname()[1]}"
+        address = f"localhost:{free_port()}"
         shared = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
@@ -112,6 +110,13 @@ class Job:
     def _all(self) -> str:
         told = (f"--- process {i}\n{self.told(i)[-4000:]}" for i in range(len(self.processes)))
         return "\n".join(told)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
 
 
 def lines(path: Path) -> int:

@@ -210,10 +210,10 @@ def test_a_folder_that_may_not_be_written_is_told(tmp_path):
         tmp_path.chmod(0o700)
 
 
-@pytest.mark.parametrize("address", ["gs://bucket/run", "s3://bucket/run"])
-def test_an_address_is_no_folder(address, tmp_path, monkeypatch):
+def test_an_address_is_no_file_for_what_is_written_at_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused(claimed_folder(address, MADE), "mount the bucket")
+    with pytest.raises(ValueError, match="an address, but this command writes to ordinary paths"):
+        check_file("gs://bucket/page.html", lambda file: True, "a page of ours")
     assert not list(tmp_path.iterdir())
 
 

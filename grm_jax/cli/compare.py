@@ -15,12 +15,18 @@ from grm_jax.evals.compare_page import write_page
 from grm_jax.evals.comparison import Comparison, compare
 from grm_jax.outputs import check_file
 from grm_jax.paths import expanded
+from grm_jax.places import at_hand, is_address
 from grm_jax.text.json_line import plain
 
 
 def run(command: CompareCommand) -> int:
     """Compares, prints, and writes the page."""
-    a, b = expanded(command.a), expanded(command.b)
+    if is_address(command.b) and command.output is None:
+        raise ValueError(
+            f"{command.b} is an address, and the page would be written there: give --output, a "
+            "file of this machine."
+        )
+    a, b = expanded(at_hand(command.a)), expanded(at_hand(command.b))
     page = b / f"compare-with-{a.resolve().name}.html"
     if command.output is not None:
         page = check_file(command.output, _is_page, "a page of grm")

@@ -40,6 +40,7 @@ EXTRAS = {
     "math": ("math-verify",),
     "serve": ("fastapi", "prometheus-client", "uvicorn"),
     "client": ("httpx",),
+    "gcs": ("gcsfs",),
 }
 ONE = "judge, eval, serve, experiment, data math-pairs, bench"
 CARDS = Path("/proc/driver/nvidia/gpus")

@@ -25,6 +25,7 @@ from grm_jax.judging.made_from import JUDGES, made_from
 from grm_jax.judging.samples import SampleSource
 from grm_jax.outputs import Made, check_file, claimed_folder, json_with, write_whole
 from grm_jax.paths import expanded
+from grm_jax.places import is_address
 from grm_jax.processes import from_first, is_first, say
 
 ALL = "paper"
@@ -48,10 +49,10 @@ DECIDE = (
 )
 
 
-def folder_of(command: EvalCommand) -> Path:
-    """Where everything is written."""
+def folder_of(command: EvalCommand) -> Path | str:
+    """Where everything is written: a folder, or an address."""
     if command.output is not None:
-        return expanded(command.output)
+        return command.output if is_address(command.output) else expanded(command.output)
     judge = command.endpoint.model if command.endpoint else command.samples or command.model
     return Path("runs") / "eval" / f"{command.benchmark}-{judge.strip('/').replace('/', '_')}"
 
@@ -143,16 +144,20 @@ def lacks(report: Mapping[str, Any], share: float) -> bool:
 
 def _paper(command: EvalCommand, judge: CommandJudge) -> int:
     """The four benchmarks of Overall, each in a folder of its own."""
+    folder = folder_of(command)
+    if isinstance(folder, str):
+        raise ValueError(
+            f"output is {folder}, an address: the four benchmarks together are written to a folder "
+            "of this machine. Give one, or evaluate each by itself."
+        )
     # Names what is missing before anything is judged; the last first, since it is not on the hub.
     for benchmark in reversed(PAPER):
         benchmark.read(command.data)
-    paper = folder_of(command) / "paper.json"
+    paper = folder / "paper.json"
     check_file(paper, json_with("title", "rows", "partial"), "an Overall of grm eval")
     reports = {}
     for benchmark in PAPER:
-        part = replace(
-            command, benchmark=benchmark.name, output=str(folder_of(command) / benchmark.name)
-        )
+        part = replace(command, benchmark=benchmark.name, output=str(folder / benchmark.name))
         reports[benchmark.headline] = evaluate(part, benchmark, judge)
     if is_first():
         overall = show_paper(reports)

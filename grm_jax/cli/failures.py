@@ -11,6 +11,8 @@ from contextlib import suppress
 
 import yaml
 
+from grm_jax.places import shown
+
 BAD_INPUT, FAILED = 2, 1
 LOST = (
     "another process of this job has ended or cannot be reached, so this one ends too ({}). The "
@@ -41,6 +43,11 @@ SYSTEM = {
 
 def explain(error: Exception) -> tuple[str, int] | None:
     """A sentence and the exit status; None for an error that is a bug of ours."""
+    known = _explain(error)
+    return None if known is None else (shown(known[0]), known[1])
+
+
+def _explain(error: Exception) -> tuple[str, int] | None:
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
     if "jax" in sys.modules:  # otherwise it is none of its errors, and there is no other process
         from grm_jax import processes

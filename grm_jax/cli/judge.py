@@ -20,6 +20,7 @@ from grm_jax.judging.principles import WithPrinciples
 from grm_jax.judging.voting import conclude
 from grm_jax.outputs import Made, claimed_file
 from grm_jax.paths import expanded
+from grm_jax.places import at_hand
 from grm_jax.processes import from_first, is_first, say
 from grm_jax.progress import progress
 from grm_jax.sharding import make_mesh
@@ -44,7 +45,8 @@ def run(command: JudgeCommand) -> int:
         source = load_examples(where, split=command.split)
         say(source.mapping)
         folder = expanded(where)
-        with VerdictFile(path, folder if folder.is_dir() else None) as file:
+        is_folder = at_hand(where).expanduser().is_dir()
+        with VerdictFile(path, folder if is_folder else None) as file:
             if file.done:
                 say(f"{path} has {file.done} rows already: those that have not changed stay.")
             _drive(command, source, file)

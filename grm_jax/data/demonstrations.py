@@ -14,6 +14,7 @@ from grm_jax.data.config import ANSWERS, CHOICES, COMPARISONS, CRITIQUES, WORLD,
 from grm_jax.data.pipeline import RandomAccess, TokenRow
 from grm_jax.data.responses import WORDS, compared
 from grm_jax.data.synthetic import World, demonstrate
+from grm_jax.places import at_hand
 from grm_jax.text.messages import Message, as_messages, fold_system
 from grm_jax.text.prompts import Templates, load_templates, render
 from grm_jax.text.tokenizer import Tokenizer
@@ -49,7 +50,7 @@ def open_source(
         return AnswerRows(World(seed=seed), tokenizer)
     if config.source == COMPARISONS:
         return ComparisonRows(World(seed=seed), tokenizer)
-    return JsonlRows(Path(config.source), tokenizer)
+    return JsonlRows(at_hand(config.source), tokenizer)
 
 
 def encode(tokenizer: Tokenizer, prompt: tuple[Message, ...], completion: str) -> TokenRow:

@@ -20,6 +20,7 @@ from grm_jax.data.folders import files_of, inside
 from grm_jax.data.formats import KNOWN, RowFile, piped, row_file
 from grm_jax.data.hub import dataset_rows, hub_dataset, is_saved, saved_dataset
 from grm_jax.paths import expanded
+from grm_jax.places import at_hand, is_address, shown
 from grm_jax.text.messages import Example, repair_surrogates
 
 FIRST = 100  # rows from which it is worked out how a file is read
@@ -55,8 +56,12 @@ def load_examples(
     split, name (the configuration) and data_dir are those of `datasets.load_dataset`. A folder is
     read in the hub's layout: data_dir and name are folders inside it, and the name of a file begins
     with its split (see `folders`).
+    What an address names, such as gs://bucket/rows.jsonl, is copied to this machine first.
     Raises FileNotFoundError or ValueError if there is nothing to read; the message says why.
     """
+    if is_address(path_or_hub_id):
+        copy = load_examples(at_hand(path_or_hub_id), split, name=name, data_dir=data_dir)
+        return copy.shown()
     path = expanded(path_or_hub_id)
     local = path.exists() or str(path_or_hub_id) == "-"
     if not local and not re.fullmatch(r"[\w.-]+/[\w.-]+", str(path_or_hub_id)):
@@ -103,6 +108,11 @@ class Source:
         self._files = files
         self._dataset = dataset
         self._left_out = left_out
+
+    def shown(self) -> "Source":
+        """The same rows, but named by the address that their files are a copy of."""
+        files = tuple(replace(file, name=shown(file.name)) for file in self._files)
+        return Source(shown(self.where), files, dataset=self._dataset, left_out=self._left_out)
 
     def __iter__(self) -> Iterator[Example | BadRow]:
         names = _Names()

@@ -6,11 +6,12 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from grm_jax.fingerprint import fingerprint
+from grm_jax.fingerprint import fingerprint, fingerprint_at
 from grm_jax.judging.folder import BUNDLED, bundled, model_path
-from grm_jax.models.hf_folder import base_source, is_adapter
+from grm_jax.models.hf_folder import ADAPTER, base_source, is_adapter
 from grm_jax.models.packaged import PACKAGED
 from grm_jax.paths import expanded
+from grm_jax.places import Place, at_hand, is_address
 
 MODELS = ("model", "models", "start", "critic", "meta_rm")
 # The settings that name what judges; and those that name the data of a training run besides.
@@ -30,6 +31,9 @@ def made_from(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, 
     for dotted, name, value in _texts(settings):
         if name not in names:
             continue
+        if is_address(value):
+            hashes |= _at(value, dotted, name, names)
+            continue
         path = expanded(value)
         if name in MODELS and value in BUNDLED:
             path = bundled(value)
@@ -44,6 +48,16 @@ def made_from(settings: Mapping[str, Any], names: Collection[str]) -> dict[str, 
                 hashes |= {f"{dotted}.base": mark for mark in base.values()}
         elif name in MODELS and re.fullmatch(r"[\w.-]+/[\w.-]+", value):
             hashes[dotted] = model_path(value).name
+    return hashes
+
+
+def _at(address: str, dotted: str, name: str, names: Collection[str]) -> dict[str, str]:
+    """The fingerprints of what is at an address; of an adapter also that of its model."""
+    place = Place(address)
+    hashes = {dotted: mark} if (mark := fingerprint_at(place)) else {}
+    if name in MODELS and (place / ADAPTER).stored() and is_adapter(path := at_hand(address)):
+        base = made_from({name: base_source(path)}, names)
+        hashes |= {f"{dotted}.base": mark for mark in base.values()}
     return hashes
 
 

@@ -16,9 +16,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
+from grm_jax.copies import share
 from grm_jax.judging.judgment import Refusal, Sampled, Verdict
 from grm_jax.judging.line_files import LineFiles
-from grm_jax.processes import from_first, is_first, wait
+from grm_jax.processes import from_first, is_first
 from grm_jax.text.json_line import json_line, plain
 from grm_jax.text.messages import Example
 
@@ -142,7 +143,7 @@ class ResultFile:
         if is_first():
             kept = self._left_over(limited, aside)
             self._files.put_in_order(self._order, kept, aside)
-        wait()
+        share()
         return len(kept)
 
     def _open(self) -> list[int]:

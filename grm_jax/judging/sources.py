@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from grm_jax.judging.rater import Rater
 from grm_jax.judging.samples import SampleSource, SavedSamples
 from grm_jax.judging.scalar import BTRM, PairRM
 from grm_jax.mesh import MeshConfig
+from grm_jax.places import at_hand
 
 
 def judge_kind(config: JudgeConfig, start: str = "tiny") -> Kind:
@@ -59,7 +59,7 @@ def open_judge(
         ValueError, FileNotFoundError: what is missing or does not fit.
     """
     if config.samples is not None:
-        return SavedSamples(Path(config.samples))
+        return SavedSamples(at_hand(config.samples))
     model, name = config.model or start, judge_kind(config, start)
     kind = KINDS[name]
     if config.endpoint is not None and not kind.endpoint:

@@ -7,6 +7,7 @@ from typing import Any
 
 from grm_jax.models.packaged import PACKAGED, how_to_get, packaged_file
 from grm_jax.models.spec import Head
+from grm_jax.places import at_hand
 from grm_jax.text.files import is_hub_id, read_object
 from grm_jax.text.gguf_file import SUFFIX, find_gguf
 
@@ -38,13 +39,13 @@ HUB_PATTERNS = [
 def find_folder(source: str | Path) -> Path:
     """The folder that `source` names: itself, or the download of a hub id (cached by its client);
     or a model that a package carries, by its name, and where that is not installed the hub's.
-    A GGUF file is as good as a folder.
+    A GGUF file is as good as a folder; what an address names is copied to this machine first.
 
     Raises:
         FileNotFoundError: neither a folder nor a hub id, or the hub did not give it.
         ValueError: it is another file.
     """
-    path = Path(source).expanduser()
+    path = at_hand(source).expanduser()
     if path.is_dir() or find_gguf(path):
         return path
     if path.exists():

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from grm_jax.copies import share
 from grm_jax.models.hf_folder import SIGNS, TOKENIZER_FILES
-from grm_jax.processes import is_first, wait
+from grm_jax.processes import is_first
 from grm_jax.text.tokenizer import Tokenizer
 
 
@@ -36,7 +37,7 @@ def new_folder(folder: str | Path) -> Iterator[Path | None]:
             shutil.rmtree(part, ignore_errors=True)
     else:
         yield None
-    wait()
+    share()
 
 
 def _check_free(folder: Path) -> None:

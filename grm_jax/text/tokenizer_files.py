@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from grm_jax import presets
+from grm_jax.places import at_hand
 from grm_jax.text.files import is_hub_id, read_object, refuse_pointer
 
 SETTINGS, MAP, TEMPLATE = "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"
@@ -42,7 +43,7 @@ def find(path_or_hub_id: str | Path) -> Path:
         FileNotFoundError: there is none.
     """
     name = str(path_or_hub_id)
-    own = presets.bundled(name) if name in presets.BUNDLED else Path(path_or_hub_id)
+    own = presets.bundled(name) if name in presets.BUNDLED else at_hand(path_or_hub_id)
     path = own.expanduser()
     return path if path.exists() else _fetch(name)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from grm_jax.models.adapted import is_adapted, merged
 from grm_jax.models.adapter import SCORE, Adapter
 from grm_jax.models.adapter_files import read_adapter
 from grm_jax.models.model import Model
+from grm_jax.places import Where
 from grm_jax.sharding import TRAIN_RULES, shardings_of
 from grm_jax.train.checkpoint import load_params
 from grm_jax.train.config import AdapterConfig
@@ -56,7 +56,7 @@ def adapter_of(config: AdapterConfig, model: Model) -> Adapter | None:
 
 
 def trained_part(
-    run: Run, model: Model, make_params: Callable[[], Any], before: Path | None = None
+    run: Run, model: Model, make_params: Callable[[], Any], before: Where | None = None
 ) -> Part:
     """What a run trains of a model.
 

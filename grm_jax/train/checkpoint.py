@@ -18,12 +18,14 @@ import orbax.checkpoint.experimental.v1 as ocp
 
 from grm_jax.models.config import from_saved
 from grm_jax.models.model import Model
+from grm_jax.places import Place, Where
 from grm_jax.processes import from_first, say
 from grm_jax.train import checksums
 from grm_jax.train.config import CheckpointConfig
 from grm_jax.train.state import TrainState
 
 BROKEN = "broken"  # where broken checkpoints are put, inside their folder
+COMMITTED = "commit_success.txt"  # what Orbax writes into one in a bucket when it is whole
 _WRITING = "*.orbax-checkpoint-tmp"  # what Orbax calls a checkpoint that is not whole yet
 
 
@@ -31,7 +33,8 @@ class Checkpoints:
     """The checkpoints that a run writes into a folder, one subfolder per step.
 
     A save copies the arrays and returns; writing goes on during the next steps. A checkpoint gets
-    its name only when it is complete, so that a crash leaves no partial one. Those that were
+    its name only when it is complete, so that a crash leaves no partial one (in a bucket it has
+    its name from the beginning, and is whole when there is COMMITTED in it). Those that were
     damaged later are moved aside when the folder is opened.
 
     Raises:
@@ -40,11 +43,11 @@ class Checkpoints:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Where,
         config: CheckpointConfig = CheckpointConfig(),
         model: Model | None = None,
     ):
-        self._folder = folder.absolute()
+        self._folder = absolute(folder)
         self._model: Any = {} if model is None else {"model": asdict(model)}
         from_first(lambda: _put_broken_aside(self._folder))
         # Any, because Orbax's own policies do not fit the annotation of its own arguments.
@@ -128,7 +131,7 @@ class Checkpoints:
         return self._checkpointer.load_checkpointables(None, {"behind": abstract})["behind"]
 
     def _seal(self) -> None:
-        (unnamed,) = self._folder.glob(_WRITING)  # one is written at a time
+        (unnamed,) = _unfinished(self._folder)  # one is written at a time
         # Orbax writes its description in a thread of its own, which may be later.
         end = time.monotonic() + 60
         while not checksums.is_described(unnamed, self._model) and time.monotonic() < end:
@@ -136,12 +139,12 @@ class Checkpoints:
         checksums.seal(unnamed)
 
 
-def is_checkpoints(folder: Path) -> bool:
+def is_checkpoints(folder: Where) -> bool:
     """Whether the folder is one of `Checkpoints` (and no model folder)."""
     return bool(_steps(folder)) and not (folder / "config.json").exists()
 
 
-def saved_model(folder: Path) -> Model:
+def saved_model(folder: Where) -> Model:
     """The model whose weights are in a folder of checkpoints, which all hold the same one.
 
     Raises:
@@ -162,25 +165,47 @@ def saved_model(folder: Path) -> Model:
     return Model(from_saved(saved.pop("config")), **saved)
 
 
-def load_params(folder: Path, abstract: Any) -> Any:
+def load_params(folder: Where, abstract: Any) -> Any:
     """The weights of the newest intact checkpoint in a folder, which is not changed.
 
     Raises:
         ValueError: none is intact.
     """
     step = from_first(lambda: _newest_sound(folder, "an older one is used"))
-    path = folder.absolute() / str(step)
+    path = absolute(folder) / str(step)
     return ocp.load_checkpointables(str(path), {"params": abstract})["params"]
 
 
-def _steps(folder: Path) -> list[Path]:
+def absolute(folder: Where) -> Where:
+    """The whole path of a folder; an address is one."""
+    return folder.absolute() if isinstance(folder, Path) else folder
+
+
+def _steps(folder: Where) -> list[Where]:
     """The checkpoints in a folder, the newest first."""
-    paths = folder.iterdir() if folder.is_dir() else ()
-    steps = [path for path in paths if path.name.isdigit() and path.is_dir()]
+    if isinstance(folder, Path):
+        paths = folder.iterdir() if folder.is_dir() else ()
+        steps: list[Where] = [path for path in paths if path.name.isdigit() and path.is_dir()]
+    else:
+        steps = [folder / step for step, whole in _in_bucket(folder).items() if whole]
     return sorted(steps, key=lambda path: int(path.name), reverse=True)
 
 
-def _newest_sound(folder: Path, outcome: str) -> int | None:
+def _unfinished(folder: Where) -> list[Where]:
+    """The checkpoints that are being written."""
+    if isinstance(folder, Path):
+        return list(folder.glob(_WRITING))
+    return [folder / step for step, whole in _in_bucket(folder).items() if not whole]
+
+
+def _in_bucket(folder: Where) -> dict[str, bool]:
+    """The names of the checkpoints in a bucket, and whether each is whole."""
+    found = list(Place(str(folder)).files())
+    steps = {name.partition("/")[0] for name in found}
+    return {step: f"{step}/{COMMITTED}" in found for step in steps if step.isdigit()}
+
+
+def _newest_sound(folder: Where, outcome: str) -> int | None:
     """The step of the newest sound checkpoint, None if there are none at all; says of each newer
     one what is wrong with it, and the `outcome`.
 
@@ -203,7 +228,7 @@ def _newest_sound(folder: Path, outcome: str) -> int | None:
     return None
 
 
-def _put_broken_aside(folder: Path) -> None:
+def _put_broken_aside(folder: Where) -> None:
     """Moves checkpoints that are newer than the newest sound one into a folder beside it."""
     sound = _newest_sound(folder, f"it is moved to {folder / BROKEN}, and an older one is used")
     for path in _steps(folder):
@@ -213,5 +238,15 @@ def _put_broken_aside(folder: Path) -> None:
             while aside.exists():
                 count += 1
                 aside = folder / BROKEN / f"{path.name}.{count}"
-            aside.parent.mkdir(exist_ok=True)
-            path.rename(aside)
+            _move(path, aside)
+
+
+def _move(path: Where, aside: Where) -> None:
+    if isinstance(path, Path):
+        aside.parent.mkdir(exist_ok=True)
+        path.rename(aside)
+    else:
+        # Otherwise Orbax takes the folder for an unfinished checkpoint, and removes it.
+        (aside.parent / COMMITTED).write_text("")
+        place = Place(str(path))
+        place.move(list(place.files()), Place(str(aside)))

@@ -15,6 +15,7 @@ from grm_jax.models.hf_folder import base_folder, base_source, is_adapter
 from grm_jax.models.hf_words import new_folder, write_words
 from grm_jax.models.model import Model
 from grm_jax.models.packaged import PACKAGED
+from grm_jax.places import is_address
 from grm_jax.text.files import is_hub_id
 from grm_jax.train.adapter import adapter_of
 from grm_jax.train.finite import check_finite
@@ -55,6 +56,8 @@ def export(run: Run, model: Model, params: Any, *, kind: str = "grm", **settings
 
 def _base(start: str) -> str:
     """How an adapter is to name its model: as the run did, but for a folder here its whole path."""
+    if is_address(start):
+        return start
     folder = model_path(start)
     if is_adapter(folder):
         start = base_source(folder)

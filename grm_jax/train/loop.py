@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from grm_jax.copies import carry_over, kept_at
 from grm_jax.models.model import Model
+from grm_jax.places import Where
 from grm_jax.processes import anywhere, is_first, say, several, spread
 from grm_jax.train.adapter import trained_part
 from grm_jax.train.checkpoint import Checkpoints
@@ -110,7 +112,7 @@ def train_stage(
     name: str,
     updates: int = 1,
     overlap: bool = False,
-    before: Path | None = None,
+    before: Where | None = None,
 ) -> Any | None:
     """Minimises a loss over batches, from where the folder's checkpoints end.
 
@@ -135,7 +137,7 @@ def train_stage(
     step = make_step(loss, transform, schedule, microbatches=parts, join=part.join)
     # An adapter alone is no model, from which another run could start.
     kept = model if part.weights is model else None
-    with Checkpoints(folder / "checkpoints", run.training.checkpoint, kept) as checkpoints:
+    with Checkpoints(kept_at(folder / "checkpoints"), run.training.checkpoint, kept) as checkpoints:
         done, behind = checkpoints.latest or 0, None
         if done:
             abstract = abstract_state(part.weights, transform, shardings)
@@ -256,6 +258,7 @@ def fit(
                 if done == steps:
                     guard.finish(done)
                 if not guard.in_row:
+                    carry_over()
                     checkpoints.save(done, state, stream, behind, force=last)
             if last:
                 break

@@ -21,6 +21,7 @@ from grm_jax.judging.judgment import Sampled
 from grm_jax.judging.meta import MetaRM, meta_reading
 from grm_jax.judging.reward import is_correct
 from grm_jax.judging.samples import read_samples
+from grm_jax.places import at_hand
 from grm_jax.processes import say
 from grm_jax.text.prompts import Template
 from grm_jax.text.tokenizer import Tokenizer
@@ -115,7 +116,7 @@ def labels(sampled: Sampled) -> list[bool | None]:
 def _judgments(run: Run, cfg: MetaRMConfig) -> Iterator[Sampled]:
     """Those of the files, then fresh ones."""
     for path in cfg.samples:
-        yield from (row for row in read_samples(Path(path)) if isinstance(row, Sampled))
+        yield from (row for row in read_samples(at_hand(path)) if isinstance(row, Sampled))
     if cfg.n:
         judge = run.open_judge(cfg.judge, STAGE)
         items = load_items(cfg.items, run.config.seed)

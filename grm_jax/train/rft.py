@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from grm_jax.copies import share
 from grm_jax.data.config import SourceConfig
 from grm_jax.data.items import load_items
 from grm_jax.fingerprint import RowsHash
@@ -21,7 +22,7 @@ from grm_jax.judging.collect import collect
 from grm_jax.judging.judgment import Judgment
 from grm_jax.judging.kinds import Learns
 from grm_jax.outputs import write_whole
-from grm_jax.processes import from_first, is_first, say, wait
+from grm_jax.processes import from_first, is_first, say
 from grm_jax.text.json_line import json_line
 from grm_jax.text.messages import Example
 from grm_jax.text.prompts import Templates, without_principles
@@ -107,7 +108,7 @@ def _prepare(run: Run, cfg: RFTConfig) -> None:
         _write(output / "chosen.jsonl", learned)
         counts = {"data": data.hexdigest(), **_report(items, trajectories)}
         write_whole(report, json.dumps(counts, indent=2) + "\n")
-    wait()
+    share()
     say(f"{report}: {len(chosen)} of {len(trajectories)} judgments chosen.")
 
 

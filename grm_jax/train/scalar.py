@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from grm_jax.copies import share
 from grm_jax.data.items import load_items
 from grm_jax.data.pipeline import Batch, RandomAccess, TokenRow, make_stream
 from grm_jax.evals.items import measure_items
@@ -34,7 +35,7 @@ from grm_jax.models import scalar_head
 from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
 from grm_jax.objectives.scalar import bradley_terry_loss
-from grm_jax.processes import is_first, say, wait
+from grm_jax.processes import is_first, say
 from grm_jax.text.messages import Example
 from grm_jax.train.config import RunConfig
 from grm_jax.train.export import export
@@ -86,7 +87,7 @@ def _run(run: Run, cfg: ScalarConfig) -> Path | None:
     folder = export(run, *trained, kind=cfg.objective, **critic)
     if cfg.objective == "cloud" and is_first():
         shutil.copytree(model_path(cfg.critic or run.config.start), folder / CRITIC)
-    wait()
+    share()
     _report(run, cfg, folder, len(train), len(rows), heldout)
     return folder
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from grm_jax.copies import kept_at
 from grm_jax.data.config import BatchConfig
 from grm_jax.data.demonstrations import open_source
 from grm_jax.data.pipeline import Batch, make_stream
@@ -17,6 +18,7 @@ from grm_jax.metric_names import TARGET_TOKENS, TOKENS, TOO_LONG
 from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
 from grm_jax.objectives.rft import rft_loss
+from grm_jax.places import Where
 from grm_jax.train.config import RunConfig
 from grm_jax.train.export import export
 from grm_jax.train.loop import train_stage
@@ -48,7 +50,7 @@ def train(
         trained = _train_stage(run, name, stage, batch, before)
         if trained is None:
             return None
-        before = run.output / name / "checkpoints"
+        before = kept_at(run.output / name / "checkpoints")
     assert trained is not None  # there is at least one stage
     return export(run, *trained, kind=kind)
 
@@ -73,7 +75,7 @@ def sft_loss(model: Model, *, chunk: int, remat: Remat = "none") -> SumLoss:
 
 
 def _train_stage(
-    run: Run, name: str, stage: StageConfig, batch: BatchConfig, before: Path | None
+    run: Run, name: str, stage: StageConfig, batch: BatchConfig, before: Where | None
 ) -> tuple[Model, Any] | None:
     """Trains one stage from where its checkpoints end, or those of the stage before; its model and
     what was trained, None if stopped."""

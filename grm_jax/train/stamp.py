@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from grm_jax.copies import move_folder
 from grm_jax.outputs import write_whole
 from grm_jax.processes import from_first, is_first, say
 
@@ -52,7 +53,7 @@ def is_made(folder: Path, inputs: dict[str, Any]) -> bool:
             for path in (folder.with_name(f"{folder.name}.{i}") for i in range(1, 10_000))
             if not path.exists()
         )
-        folder.rename(aside)
+        move_folder(folder, aside)
         say(f"{folder} was made from other inputs: it is now {aside}.")
         before = None
     if before is not None and before["done"]:

@@ -17,6 +17,7 @@ from grm_jax.models.config import PRESETS
 from grm_jax.models.hf_config import config_from_hf
 from grm_jax.models.hf_folder import base_folder, tokenizer_folder
 from grm_jax.models.model import Model
+from grm_jax.places import path_of
 from grm_jax.sharding import TRAIN_RULES, check_divisible, shardings_of
 from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train.checkpoint import is_checkpoints, load_params, saved_model
@@ -35,7 +36,7 @@ def start_tokenizer(
     Raises:
         ValueError: there is none, or it is not the one that the weights were trained with.
     """
-    if start.startswith(NEW) or is_checkpoints(Path(start)):
+    if start.startswith(NEW) or is_checkpoints(path_of(start)):
         if tokenizer is None:
             raise ValueError(f"start is {start}, which has no tokenizer: give tokenizer, a folder.")
         return Tokenizer.load(tokenizer, chat)
@@ -57,7 +58,7 @@ def start_templates(start: str, templates: str | None) -> Path | None:
     it has one."""
     if templates is not None:
         return presets.templates(templates)
-    if start.startswith(NEW) or is_checkpoints(Path(start)):
+    if start.startswith(NEW) or is_checkpoints(path_of(start)):
         return None
     own = model_path(start) / "templates"
     return own if own.is_dir() else None
@@ -65,7 +66,7 @@ def start_templates(start: str, templates: str | None) -> Path | None:
 
 def start_settings(start: str) -> dict[str, Any]:
     """What grm.json says in the model folder `start`; nothing where there is none."""
-    if start.startswith(NEW) or is_checkpoints(Path(start)):
+    if start.startswith(NEW) or is_checkpoints(path_of(start)):
         return {}
     return read_settings(model_path(start))
 
@@ -102,7 +103,7 @@ def load_start(
             raise ValueError(f"start is {start}, but the sizes are {', '.join(PRESETS)}.")
         model = Model(replace(PRESETS[size], vocab_size=tokenizer.vocab_size), dtype=dtype)
         return model, lambda: _init(model, mesh, seed)
-    path, param_dtype = Path(start), "float32"
+    path, param_dtype = path_of(start), "float32"
     if is_checkpoints(path):
         if adapter:
             raise ValueError(
@@ -132,14 +133,14 @@ def _init(model: Model, mesh: Mesh, seed: int) -> Any:
 
 
 def _load(start: str, model: Model, mesh: Mesh, *, alone: bool) -> Any:
-    if is_checkpoints(Path(start)):
+    if is_checkpoints(path_of(start)):
         check_divisible(model.abstract(), model.axes(), mesh, TRAIN_RULES)
         abstract = jax.tree.map(
             lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
             model.abstract(),
             shardings_of(model.axes(), mesh, TRAIN_RULES),
         )
-        params = load_params(Path(start), abstract)
+        params = load_params(path_of(start), abstract)
         check_finite(params, f"start is {start}, but its newest checkpoint")
         return params
     folder = base_folder(model_path(start)) if alone else model_path(start)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from grm_jax.data.sources import BadRow, Source, load_examples
+from grm_jax.places import at_hand, is_address
 from grm_jax.text.messages import Example
 
 Rows = Iterator[Example | BadRow]
@@ -25,7 +26,7 @@ def open_rows(
         FileNotFoundError, ValueError: nothing is there, or the rows lack some of the columns.
     """
     where = locate(path, hub)
-    source = load_examples(where, None if Path(where).is_file() else split)
+    source = load_examples(where, None if at_hand(where).is_file() else split)
     lacking = [column for column in columns if column not in source.columns]
     if lacking:
         has = ", ".join(source.columns[:12]) or "no rows with columns"
@@ -40,6 +41,8 @@ def locate(path: str | None, name: str) -> str:
     """The path, or the folder of the data set `name` inside it; without a path, the name."""
     if path is None:
         return name
+    if is_address(path):
+        return path
     inside = (Path(path) / name.replace("/", "__"), Path(path) / name.split("/")[-1])
     return next((str(folder) for folder in inside if folder.is_dir()), path)
 
