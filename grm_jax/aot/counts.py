@@ -118,7 +118,8 @@ class _Counter:
         elif i.operation == "convolution":
             counts.flops += _convolution(i, body)
         elif i.operation == "custom-call" and target(i) == "tpu_custom_call":
-            counts.flops += splash_flops(i.name, sizes(i, 0, body), _queries(i, body), self.pairs)
+            queries, values = _heads(i, body)
+            counts.flops += splash_flops(i.name, sizes(i, 0, body), queries, self.pairs, values)
         reserved = i.operation == "custom-call" and target(i) == "AllocateBuffer"
         if i.operation not in FREE and not reserved and not i.operation.endswith("-done"):
             counts.hbm += self._moved(i, body)
@@ -179,10 +180,12 @@ def _whole(name: str, body: Computation) -> float:
     return sum(s.bytes for s in body[name].shapes)
 
 
-def _queries(i: Instruction, body: Computation) -> tuple[int, ...]:
-    """The shape of a kernel's queries: its first operand that is not a table of integers."""
+def _heads(i: Instruction, body: Computation) -> tuple[tuple[int, ...], int | None]:
+    """The shape of a kernel's queries, and numbers of a head's values. Queries, keys and values are
+    its first operands that are no tables of integers."""
     shapes = (body[name].shapes[0] for name in i.operands)
-    return next((s.sizes for s in shapes if s.kind in ("bf16", "f32")), ())
+    floats = [s.sizes for s in shapes if s.kind in ("bf16", "f32")]
+    return floats[0] if floats else (), floats[2][-1] if len(floats) > 2 else None
 
 
 def _dot(i: Instruction, body: Computation) -> float:

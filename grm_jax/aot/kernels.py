@@ -14,9 +14,10 @@ import numpy as np
 
 from grm_jax.models.splash import LANES, Group, GroupMask, block_size
 
-# Products of a block of queries with a block of keys. fwd: the logits, the output. dq: the logits,
-# their gradient, that of the queries. dkv: the logits, their gradient, those of keys and of values.
-PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
+# Products of a block of queries with a block of keys, as long as a head's queries and keys are, and
+# as its values are. fwd: the logits; the output. dq: the logits, the gradient of the queries; that
+# of the logits. dkv: the logits, the gradient of the keys; those of the logits and of the values.
+PRODUCTS = {"fwd": (1, 1), "dq": (2, 1), "dkv": (2, 2)}
 
 
 # Pairs of query and key that a kernel computes in a row, by phase and grid.
@@ -42,7 +43,11 @@ def group_pairs(length: int, group: Group, windows: tuple[int | None, ...]) -> P
 
 
 def splash_flops(
-    name: str, grid: tuple[int, ...], queries: tuple[int, ...], pairs: Pairs | None = None
+    name: str,
+    grid: tuple[int, ...],
+    queries: tuple[int, ...],
+    pairs: Pairs | None = None,
+    values: int | None = None,
 ) -> float:
     """Operations of one call, two per multiply-add.
 
@@ -53,6 +58,7 @@ def splash_flops(
             queries meets one block of keys, the second at most two, and so on.
         queries: rows (unless there is one), heads, positions, head size.
         pairs: for rows that are not simply causal.
+        values: numbers of a head's values, where they are not as many as its queries.
 
     Raises:
         ValueError: another kernel.
@@ -67,4 +73,6 @@ def splash_flops(
     met = sum(min(n + 1, width) for n in range(blocks))
     *rows_and_heads, length, size = queries
     computed = (pairs or {}).get((found[1], grid), met * (length / blocks) ** 2)
-    return 2.0 * PRODUCTS[found[1]] * math.prod(rows_and_heads) * computed * size
+    of_keys, of_values = PRODUCTS[found[1]]
+    numbers = of_keys * size + of_values * (size if values is None else values)
+    return 2.0 * math.prod(rows_and_heads) * computed * numbers

@@ -10,8 +10,9 @@ from typing import Any
 
 import jax
 
+from grm_jax.aot.chips import Chip
 from grm_jax.aot.counts import count
-from grm_jax.aot.topology import Chip, Topology
+from grm_jax.aot.topology import Topology
 from grm_jax.aot.work import Program
 
 

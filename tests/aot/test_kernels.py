@@ -64,6 +64,13 @@ def test_all_counts_of_groups_are_the_blocks_that_the_kernel_runs(group, count, 
     assert attended(real, window or length, group) == pairs
 
 
+def test_values_may_be_fewer_than_keys():
+    """As in latent attention: 192 numbers of queries and keys, 128 of values."""
+    for phase, numbers in (("fwd", 192 + 128), ("dq", 2 * 192 + 128), ("dkv", 2 * (192 + 128))):
+        found = splash_flops(f"splash_mha_{phase}_any.3", (1, 1, 1), (2, 128, 192), values=128)
+        assert found == 2 * 2 * 128**2 * numbers
+
+
 def test_rows_that_fill_no_block_count_as_padded():
     assert attended(300, 300) == 6 * 128**2
 

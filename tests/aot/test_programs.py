@@ -6,11 +6,12 @@ from dataclasses import replace
 import jax
 import pytest
 
+from grm_jax.aot.chips import TPUS
 from grm_jax.aot.flops import decode_flops, forward_flops, head_size
 from grm_jax.aot.measure import measure
 from grm_jax.aot.meshes import decode_mesh, train_mesh
 from grm_jax.aot.programs import build
-from grm_jax.aot.topology import CHIPS, Topology
+from grm_jax.aot.topology import Topology
 from grm_jax.aot.work import Work
 from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS
@@ -197,7 +198,7 @@ def test_topologies_that_are_none_are_refused(name):
 def test_the_compiler_knows_the_slices(name, chips, slices):
     topology, devices = Topology(name), Topology(name).devices()
     assert topology.chips == chips
-    assert len(devices) == chips * CHIPS[name.split(":")[0]].devices
+    assert len(devices) == chips * TPUS[name.split(":")[0]].devices
     assert len({getattr(device, "slice_index", 0) for device in devices}) == slices
 
 
