@@ -22,7 +22,7 @@ def commands(groups: Sequence[GroupConfig]) -> Iterator[tuple[str, ...]]:
     for g in groups:
         for preset, topology, program in product(g.presets, g.topologies, g.programs):
             given = PROGRAMS[program][0] if g.sequences is None else g.sequences
-            work = {"sequences": given, "group": g.group, "length": g.length, "new": g.new}
+            work: Row = {"sequences": given, "group": g.group, "length": g.length, "new": g.new}
             if g.remat != "full":
                 work["remat"] = g.remat
             yield (
