@@ -15,6 +15,7 @@ import numpy as np
 from grm_jax.aot.hlo import (
     Computation,
     Instruction,
+    Shape,
     branches,
     called,
     group_size,
@@ -121,7 +122,9 @@ class _Counter:
             queries, values = _heads(i, body)
             counts.flops += splash_flops(i.name, sizes(i, 0, body), queries, self.pairs, values)
         reserved = i.operation == "custom-call" and target(i) == "AllocateBuffer"
-        if i.operation not in FREE and not reserved and not i.operation.endswith("-done"):
+        # Of async-start the computation that it calls is counted.
+        waits = i.operation.endswith("-done") or i.operation == "async-start"
+        if i.operation not in FREE and not reserved and not waits:
             counts.hbm += self._moved(i, body)
 
     def _moved(self, i: Instruction, body: Computation) -> float:
@@ -129,7 +132,7 @@ class _Counter:
         inside = None
         if i.operation == "fusion":
             inside = self.computations[called(i, "calls")]
-        written = sum(s.bytes for s in i.shapes if s.main)
+        written = sum(s.bytes for s in _results(i) if s.main)
         if i.operation == "dynamic-update-slice":  # in place: only the slice is written
             return 2 * _bytes(i.operands[1], body)
         if i.operation in ("dynamic-slice", "slice", "gather"):
@@ -169,6 +172,16 @@ class _Counter:
             elif use.operation != "dynamic-slice":
                 return _whole(name, body)
         return min(taken, _whole(name, body))
+
+
+def _results(i: Instruction) -> tuple[Shape, ...]:
+    """What an instruction writes. One that only starts names its operands beside its results, and
+    then its tokens: copy-start after the copy, the others before."""
+    if i.operation == "copy-start":
+        return i.shapes[:1]
+    if i.operation.endswith("-start") and len(i.shapes) >= 2 * len(i.operands):
+        return i.shapes[len(i.operands) :]
+    return i.shapes
 
 
 def _bytes(name: str, body: Computation) -> float:
