@@ -1,7 +1,8 @@
-"""The operations of a kernel of `models.splash`, from its call in a compiled program.
+"""The operations of kernels, from their calls in a compiled program, which do not say how many.
 
-Such a call does not say how many operations it takes; its shapes do: those of the queries, and of
-the grid of blocks that the kernel iterates over.
+Of a kernel of `models.splash` its shapes do: those of the queries, and of the grid of blocks that
+it iterates over. Of the compiler's own for `jax.lax.ragged_dot` they do if tokens are known to be
+spread evenly over experts.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
+from grm_jax.models.model import Model
+from grm_jax.models.spec import Experts
 from grm_jax.models.splash import LANES, Group, GroupMask, block_size
 
 # Products of a block of queries with a block of keys, as long as a head's queries and keys are, and
@@ -76,3 +80,28 @@ def splash_flops(
     of_keys, of_values = PRODUCTS[found[1]]
     numbers = of_keys * size + of_values * (size if values is None else values)
     return 2.0 * math.prod(rows_and_heads) * computed * numbers
+
+
+@dataclass(frozen=True)
+class Routed:
+    """What a device does of a product of rows with experts, if all are chosen equally often.
+
+    Attributes:
+        rows: the share of the rows that are for its own experts.
+        read: the share of its own experts that any row is for.
+    """
+
+    rows: float = 1.0
+    read: float = 1.0
+
+    def flops(self, rows: tuple[int, ...], experts: tuple[int, ...]) -> float:
+        """Operations for rows [M, D] and experts [E, D, F] or [E, F, D]."""
+        return 2.0 * self.rows * rows[0] * math.prod(experts[1:])
+
+
+def routed(model: Model, devices: int, tokens: int) -> Routed:
+    """The same for so many tokens, and experts that so many devices share."""
+    mixtures = (layer.mlp for layer in model.spec.layers if isinstance(layer.mlp, Experts))
+    if (mlp := next(mixtures, None)) is None:
+        return Routed()
+    return Routed(1 / devices, 1 - (1 - mlp.chosen / mlp.count) ** tokens)

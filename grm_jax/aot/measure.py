@@ -92,7 +92,7 @@ def _cost(program: Program, chip: Chip, compiled: Any, spent: float) -> Cost:
     """The cost of a program that was compiled in `spent` seconds."""
     devices, hbm = program.mesh.size, chip.hbm / chip.devices
     memory = compiled.memory_analysis()
-    counts = count(compiled.as_text(), program.trips, program.pairs)
+    counts = count(compiled.as_text(), program.trips, program.pairs, program.routed)
     output = memory.output_size_in_bytes - memory.alias_size_in_bytes
     peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes + output
     seconds = {

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from grm_jax.aot.counts import count
 from grm_jax.aot.flops import attended
-from grm_jax.aot.kernels import group_pairs, splash_flops
+from grm_jax.aot.kernels import Routed, group_pairs, routed, splash_flops
+from grm_jax.models.config import PRESETS
+from grm_jax.models.model import Model
 from grm_jax.models.splash import Group, block_size, row_kernel
 
 
@@ -81,3 +84,26 @@ def test_rows_that_fill_no_block_count_as_padded():
 def test_other_kernels_are_refused(name, grid):
     with pytest.raises(ValueError, match="how much it computes is not known"):
         splash_flops(name, grid, (2, 256, 64))
+
+
+def test_products_with_experts_are_shared_by_the_devices_that_hold_them():
+    text = """
+HloModule m
+
+ENTRY %main (rows: bf16[64,32], experts: bf16[4,32,16], sizes: s32[4]) -> bf16[64,16] {
+  %rows = bf16[64,32]{1,0} parameter(0)
+  %experts = bf16[4,32,16]{2,1,0} parameter(1)
+  %sizes = s32[4]{0:S(1)} parameter(2)
+  %ragged-dot-metadata.3 = (s32[5]{0:S(1)}, s32[7]{0:S(1)}) custom-call(%sizes), custom_call_target="tpu_custom_call"
+  %table = s32[5]{0:S(1)} get-tuple-element(%ragged-dot-metadata.3), index=0
+  ROOT %ragged-dot-none.7 = bf16[64,16]{1,0} custom-call(%table, %rows, %experts), custom_call_target="tpu_custom_call"
+}
+"""  # noqa: E501
+    products, moved = 2 * 64 * 32 * 16, 2 * (64 * 32 + 64 * 16)
+    assert (count(text).flops, count(text).hbm) == (products, moved + 2 * 4 * 32 * 16)
+    half = count(text, routed=Routed(rows=0.5, read=0.25))
+    assert (half.flops, half.hbm) == (products / 2, moved / 2 + 2 * 32 * 16)
+    # Of 256 experts a token goes to 8; of 64 tokens, one in eight experts hears of none.
+    assert routed(Model(PRESETS["deepseek-v3"]), 16, 1) == Routed(1 / 16, pytest.approx(8 / 256))
+    assert routed(Model(PRESETS["deepseek-v3"]), 16, 64).read == pytest.approx(1 - (31 / 32) ** 64)
+    assert routed(Model(PRESETS["27b"]), 16, 64) == Routed()
