@@ -151,9 +151,9 @@ class _Counter:
     def _moved(self, i: Instruction, body: Computation) -> float:
         """Bytes that an instruction reads from and writes to main memory."""
         if i.name.startswith(RAGGED) and not i.name.startswith(TABLES):
-            rows, experts = (s.bytes if s.main else 0.0 for s in _floats(i, body)[:2])
-            written = sum(s.bytes for s in i.shapes if s.main)
-            return self.routed.rows * (rows + written) + self.routed.read * experts
+            rows, experts = _floats(i, body)[:2]
+            moved = sum(s.bytes for s in (rows, *i.shapes) if s.main) * self.routed.rows
+            return moved + self.routed.share(experts.sizes) * experts.bytes
         inside = None
         if i.operation == "fusion":
             inside = self.computations[called(i, "calls")]

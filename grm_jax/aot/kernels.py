@@ -88,15 +88,20 @@ class Routed:
 
     Attributes:
         rows: the share of the rows that are for its own experts.
-        read: the share of its own experts that any row is for.
+        read: how many of its own experts any row is for; None: all that the product is given,
+            which may be those of all layers.
     """
 
     rows: float = 1.0
-    read: float = 1.0
+    read: float | None = None
 
     def flops(self, rows: tuple[int, ...], experts: tuple[int, ...]) -> float:
         """Operations for rows [M, D] and experts [E, D, F] or [E, F, D]."""
         return 2.0 * self.rows * rows[0] * math.prod(experts[1:])
+
+    def share(self, experts: tuple[int, ...]) -> float:
+        """Of the experts [E, ..] that a product is given, the share that it reads."""
+        return 1.0 if self.read is None else self.read / experts[0]
 
 
 def routed(model: Model, devices: int, tokens: int) -> Routed:
@@ -104,4 +109,5 @@ def routed(model: Model, devices: int, tokens: int) -> Routed:
     mixtures = (layer.mlp for layer in model.spec.layers if isinstance(layer.mlp, Experts))
     if (mlp := next(mixtures, None)) is None:
         return Routed()
-    return Routed(1 / devices, 1 - (1 - mlp.chosen / mlp.count) ** tokens)
+    met = mlp.count * (1 - (1 - mlp.chosen / mlp.count) ** tokens)
+    return Routed(1 / devices, met / devices)
