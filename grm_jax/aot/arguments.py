@@ -61,6 +61,11 @@ def bytes_per_device(model: Model, mesh: Mesh, rules: Rules) -> int:
     return sum(math.prod(shape) * size for shape, size in shards)
 
 
+def batch_ways(mesh: Mesh) -> int:
+    """Devices, or groups of them, that a batch is divided over."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def rows_of(mesh: Mesh, shape: tuple[int, ...], dtype: Any, rules: Rules) -> Any:
     """An array whose rows are spread over the data axes."""
     sharding = NamedSharding(mesh, spec_for(("batch",), rules))

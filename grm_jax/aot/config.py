@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Literal
 
+from grm_jax.aot.chips import CHIPS
 from grm_jax.aot.topology import Topology
 from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS, Remat
@@ -42,7 +45,8 @@ class AotCommand:
             there are.
         microbatches: Parts of a training step. 0: as many as leave a chip one sequence at a time,
             or for GRPO one group.
-        remat: What a step computes again to save memory: none, attention, dots or full.
+        remat: What a step computes again to save memory: none, attention, dots or full; auto: dots
+            if that takes at most 80 % of the memory, otherwise full.
         mesh: Devices along data, fsdp and tensor; by default a mesh that divides the model.
         output: A JSON file for the result.
         save: A file for the compiled program, for `grm_jax.aot.saved.load_program` on the slice.
@@ -56,7 +60,7 @@ class AotCommand:
     new: int = 1024
     group: int = 0
     microbatches: int = 0
-    remat: Remat = "full"
+    remat: Remat | Literal["auto"] = "full"
     mesh: MeshConfig | None = None
     output: str | None = None
     save: str | None = None
@@ -67,13 +71,20 @@ class AotCommand:
         if self.program not in PROGRAMS:
             raise ValueError(f"program is {self.program!r}; give one of {', '.join(PROGRAMS)}.")
 
+    @property
+    def remat_ways(self) -> tuple[Remat, ...]:
+        """What to try, the fastest first; only a step keeps anything."""
+        if self.remat != "auto":
+            return (self.remat,)
+        return ("dots", "full") if self.program.endswith("-step") else ("full",)
+
 
 @dataclass(frozen=True)
 class GroupConfig:
     """A group: every preset x topology x program is compiled, with the same work.
 
     Args:
-        sequences, group, length, new: as in `grm aot`.
+        sequences, group, length, new, remat: as in `grm aot`.
 
     Raises:
         ValueError: there is no such preset, topology or program.
@@ -86,6 +97,7 @@ class GroupConfig:
     group: int = 0
     length: int = 4096
     new: int = 1024
+    remat: Remat | Literal["auto"] = "full"
 
     def __post_init__(self) -> None:
         for given, known, name in (
@@ -115,3 +127,114 @@ class AotMatrixCommand:
     def __post_init__(self) -> None:
         if not self.groups:
             raise ValueError("groups is empty: name presets, topologies and programs.")
+
+
+@dataclass(frozen=True)
+class VerdictWork:
+    """What a verdict is made of.
+
+    Args:
+        k: samples of a prompt.
+        prompt, new: tokens of a prompt, and of a sample, in the mean. 280 are those of the paper's
+            27B model on RewardBench (Figure 7).
+        slots: samples that are drawn at a time, of as many prompts as that takes.
+        meta_rm: a meta RM of the same size rates the samples.
+
+    Raises:
+        ValueError: a number that is not positive.
+    """
+
+    k: int = 32
+    prompt: int = 1024
+    new: int = 280
+    slots: int = 128
+    meta_rm: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("k", "prompt", "new", "slots"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give 1 or more.")
+
+
+@dataclass(frozen=True)
+class SPCTWork:
+    """How much SPCT does: by default what `configs/train/spct_27b.yaml` asks for.
+
+    Args:
+        items: items that RFT and RL begin with (paper: 237K for RL).
+        n_plain, n_hinted: judgments per item for RFT. n_filter: those that find easy items for RL,
+            made by the model `small`.
+        rft_steps, rft_batch, length: of RFT, which learns sequences of `length` tokens.
+        rl_steps, rl_batch, group: of RL; a batch counts samples.
+        meta_items, n_meta, meta_steps, meta_batch: of the meta RM: items, fresh judgments of each,
+            and updates with sequences of `length`.
+        rows, k, k_start: of the evaluation: RewardBench's rows, samples of each by what RFT and RL
+            have made, and by the model they start from.
+
+    Raises:
+        ValueError: a number below zero, or no group.
+    """
+
+    items: int = 237_000
+    small: str = "2b"
+    n_plain: int = 3
+    n_hinted: int = 1
+    n_filter: int = 3
+    rft_steps: int = 900
+    rft_batch: int = 1024
+    length: int = 4096
+    rl_steps: int = 900
+    rl_batch: int = 512
+    group: int = 4
+    meta_items: int = 64_000
+    n_meta: int = 4
+    meta_steps: int = 500
+    meta_batch: int = 512
+    rows: int = 2985
+    k: int = 32
+    k_start: int = 8
+
+    def __post_init__(self) -> None:
+        if self.small not in PRESETS:
+            raise ValueError(f"small is {self.small!r}; the sizes are {', '.join(PRESETS)}.")
+        for name, value in asdict(self).items():
+            least = 1 if name in ("group", "length", "k", "k_start") else 0
+            if name != "small" and value < least:
+                raise ValueError(f"{name} is {value}; give {least} or more.")
+
+
+@dataclass(frozen=True)
+class AotCostCommand:
+    """What verdicts and SPCT cost at least, in chip-hours and in money, by the model's sizes.
+
+    Nothing is compiled, so it is answered at once, for GPUs too. Arithmetic and memory go at the
+    vendor's peaks, times `efficiency`.
+
+    Args:
+        preset: Size of the model, as for `grm aot`.
+        chip: v5e, v5p, v6e, tpu7x; a100, h100, h200 or b200.
+        price: Of a chip for an hour, in any currency.
+        efficiency: The share of the peaks that a run reaches. On an H200 this code has reached 27
+            to 43 % (docs/results.md).
+        verdict: What a verdict is made of.
+        spct: How much SPCT does.
+        output: A JSON file for the result.
+    """
+
+    preset: str = "27b"
+    chip: str = "v5p"
+    price: float | None = None
+    efficiency: float = 0.35
+    verdict: VerdictWork = field(default_factory=VerdictWork)
+    spct: SPCTWork = field(default_factory=SPCTWork)
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset is {self.preset!r}; the sizes are {', '.join(PRESETS)}.")
+        if self.chip not in CHIPS:
+            raise ValueError(f"chip is {self.chip!r}; the chips are {', '.join(CHIPS)}.")
+        if not 0 < self.efficiency <= 1:
+            raise ValueError(f"efficiency is {self.efficiency}; give more than 0 and at most 1.")
+        if self.price is not None and not 0 <= self.price < math.inf:
+            raise ValueError(f"price is {self.price}; give 0 or more.")

@@ -15,6 +15,7 @@ import numpy as np
 from grm_jax.aot.hlo import (
     Computation,
     Instruction,
+    Shape,
     branches,
     called,
     group_size,
@@ -24,9 +25,11 @@ from grm_jax.aot.hlo import (
     sizes,
     target,
 )
-from grm_jax.aot.kernels import Pairs, splash_flops
+from grm_jax.aot.kernels import Pairs, Routed, splash_flops
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
+# The compiler's kernel for products with experts, and the one that makes tables for it.
+RAGGED, TABLES = "ragged-dot", "ragged-dot-metadata"
 # None of these moves data.
 FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
@@ -65,25 +68,35 @@ class Counts:
             self.collectives[kind] = self.collectives.get(kind, 0) + times * count
 
 
-def count(text: str, trips: int = 1, pairs: Pairs | None = None) -> Counts:
+def count(
+    text: str, trips: int = 1, pairs: Pairs | None = None, routed: Routed | None = None
+) -> Counts:
     """The counts of an optimised module, from its text.
 
     Args:
         trips: the trip count of loops for which the text has none.
         pairs: pairs of query and key in attention kernels for rows that are not simply causal.
+        routed: what a device does of products with experts; by default all.
 
     Raises:
         ValueError: the text has no entry computation.
     """
     computations, entry = parse(text)
-    return _Counter(computations, trips, pairs).of(entry)
+    return _Counter(computations, trips, pairs, routed or Routed()).of(entry)
 
 
 class _Counter:
     """Counts computations, each once."""
 
-    def __init__(self, computations: dict[str, Computation], trips: int, pairs: Pairs | None):
-        self.computations, self.trips, self.pairs = computations, trips, pairs
+    def __init__(
+        self,
+        computations: dict[str, Computation],
+        trips: int,
+        pairs: Pairs | None,
+        routed: Routed,
+    ):
+        self.computations, self.trips = computations, trips
+        self.pairs, self.routed = pairs, routed
         self.done: dict[str, Counts] = {}
 
     def of(self, name: str) -> Counts:
@@ -118,17 +131,33 @@ class _Counter:
         elif i.operation == "convolution":
             counts.flops += _convolution(i, body)
         elif i.operation == "custom-call" and target(i) == "tpu_custom_call":
-            counts.flops += splash_flops(i.name, sizes(i, 0, body), _queries(i, body), self.pairs)
+            counts.flops += self._kernel(i, body)
         reserved = i.operation == "custom-call" and target(i) == "AllocateBuffer"
-        if i.operation not in FREE and not reserved and not i.operation.endswith("-done"):
+        # Of async-start the computation that it calls is counted.
+        waits = i.operation.endswith("-done") or i.operation == "async-start"
+        if i.operation not in FREE and not reserved and not waits:
             counts.hbm += self._moved(i, body)
+
+    def _kernel(self, i: Instruction, body: Computation) -> float:
+        """Operations of a kernel."""
+        if i.name.startswith(TABLES):
+            return 0.0
+        floats = [shape.sizes for shape in _floats(i, body)]
+        if i.name.startswith(RAGGED):
+            return self.routed.flops(*floats[:2])
+        queries, values = floats[0] if floats else (), floats[2][-1] if len(floats) > 2 else None
+        return splash_flops(i.name, sizes(i, 0, body), queries, self.pairs, values)
 
     def _moved(self, i: Instruction, body: Computation) -> float:
         """Bytes that an instruction reads from and writes to main memory."""
+        if i.name.startswith(RAGGED) and not i.name.startswith(TABLES):
+            rows, experts = _floats(i, body)[:2]
+            moved = sum(s.bytes for s in (rows, *i.shapes) if s.main) * self.routed.rows
+            return moved + self.routed.share(experts.sizes) * experts.bytes
         inside = None
         if i.operation == "fusion":
             inside = self.computations[called(i, "calls")]
-        written = sum(s.bytes for s in i.shapes if s.main)
+        written = sum(s.bytes for s in _results(i) if s.main)
         if i.operation == "dynamic-update-slice":  # in place: only the slice is written
             return 2 * _bytes(i.operands[1], body)
         if i.operation in ("dynamic-slice", "slice", "gather"):
@@ -170,6 +199,16 @@ class _Counter:
         return min(taken, _whole(name, body))
 
 
+def _results(i: Instruction) -> tuple[Shape, ...]:
+    """What an instruction writes. One that only starts names its operands beside its results, and
+    then its tokens: copy-start after the copy, the others before."""
+    if i.operation == "copy-start":
+        return i.shapes[:1]
+    if i.operation.endswith("-start") and len(i.shapes) >= 2 * len(i.operands):
+        return i.shapes[len(i.operands) :]
+    return i.shapes
+
+
 def _bytes(name: str, body: Computation) -> float:
     """The size of an operand in bytes; 0 if it is not in main memory."""
     return sum(s.bytes for s in body[name].shapes if s.main) if name in body else 0.0
@@ -179,10 +218,11 @@ def _whole(name: str, body: Computation) -> float:
     return sum(s.bytes for s in body[name].shapes)
 
 
-def _queries(i: Instruction, body: Computation) -> tuple[int, ...]:
-    """The shape of a kernel's queries: its first operand that is not a table of integers."""
+def _floats(i: Instruction, body: Computation) -> list[Shape]:
+    """A kernel's operands that are no tables of integers: queries, keys and values first, or rows
+    and experts."""
     shapes = (body[name].shapes[0] for name in i.operands)
-    return next((s.sizes for s in shapes if s.kind in ("bf16", "f32")), ())
+    return [s for s in shapes if s.kind in ("bf16", "f32")]
 
 
 def _dot(i: Instruction, body: Computation) -> float:

@@ -9,9 +9,16 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from grm_jax.aot.arguments import engine_state, params_of, pieces_of, rows_of, stored_model
+from grm_jax.aot.arguments import (
+    batch_ways,
+    engine_state,
+    params_of,
+    pieces_of,
+    rows_of,
+    stored_model,
+)
 from grm_jax.aot.flops import decode_flops, forward_flops
-from grm_jax.aot.kernels import group_pairs
+from grm_jax.aot.kernels import group_pairs, routed
 from grm_jax.aot.work import Program, Work, lowered
 from grm_jax.judging.rater import rate
 from grm_jax.models.config import Config
@@ -59,6 +66,7 @@ def meta_score(config: Config, mesh: Mesh, work: Work) -> Program:
         work.sequences * work.length,
         forward_flops(model, prompts, length, logits=work.sequences, group=shared),
         pairs=shared and group_pairs(length, shared, model.spec.windows),
+        routed=routed(model, mesh.shape["tensor"], prompts * length // batch_ways(mesh)),
     )
 
 
@@ -86,6 +94,7 @@ def prefill(config: Config, mesh: Mesh, work: Work) -> Program:
         mesh,
         lanes * rows * work.length,
         forward_flops(model, lanes * rows, work.length, logits=0),
+        routed=routed(model, mesh.shape["tensor"], piece),
     )
 
 
@@ -121,6 +130,7 @@ def decode(config: Config, mesh: Mesh, work: Work) -> Program:
         lanes * slots * work.new,
         decode_flops(model, lanes * slots, work.length, work.new),
         trips=work.new,
+        routed=routed(model, mesh.shape["tensor"], slots),
     )
 
 
@@ -130,7 +140,7 @@ def _lanes(mesh: Mesh, work: Work) -> tuple[int, int, int]:
     Raises:
         ValueError: the lanes do not divide the samples.
     """
-    lanes = mesh.shape["data"] * mesh.shape["fsdp"]
+    lanes = batch_ways(mesh)
     if work.sequences % lanes:
         raise ValueError(
             f"sequences is {work.sequences}, but the mesh splits the batch over {lanes} devices: "

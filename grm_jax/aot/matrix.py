@@ -22,7 +22,9 @@ def commands(groups: Sequence[GroupConfig]) -> Iterator[tuple[str, ...]]:
     for g in groups:
         for preset, topology, program in product(g.presets, g.topologies, g.programs):
             given = PROGRAMS[program][0] if g.sequences is None else g.sequences
-            work = {"sequences": given, "group": g.group, "length": g.length, "new": g.new}
+            work: Row = {"sequences": given, "group": g.group, "length": g.length, "new": g.new}
+            if g.remat != "full":
+                work["remat"] = g.remat
             yield (
                 *("aot", "--preset", preset, "--topology", topology, "--program", program),
                 *(word for name, value in work.items() for word in (f"--{name}", str(value))),

@@ -10,8 +10,9 @@ from typing import Any
 
 import jax
 
+from grm_jax.aot.chips import Chip
 from grm_jax.aot.counts import count
-from grm_jax.aot.topology import Chip, Topology
+from grm_jax.aot.topology import Topology
 from grm_jax.aot.work import Program
 
 
@@ -91,7 +92,7 @@ def _cost(program: Program, chip: Chip, compiled: Any, spent: float) -> Cost:
     """The cost of a program that was compiled in `spent` seconds."""
     devices, hbm = program.mesh.size, chip.hbm / chip.devices
     memory = compiled.memory_analysis()
-    counts = count(compiled.as_text(), program.trips, program.pairs)
+    counts = count(compiled.as_text(), program.trips, program.pairs, program.routed)
     output = memory.output_size_in_bytes - memory.alias_size_in_bytes
     peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes + output
     seconds = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from grm_jax.aot.plan import Plan, Row, plans, smallest
+from grm_jax.aot.plan import Plan, Row, Verdict, plans, smallest, verdicts
 from grm_jax.evals.template import render
 
 GIB = 2.0**30
@@ -24,6 +24,7 @@ def page(rows: Sequence[Row]) -> str:
         failed=[row for row in rows if "error" in row],
         plans=made,
         smallest=smallest(made),
+        verdicts=verdicts(rows),
     )
 
 
@@ -32,7 +33,7 @@ def hours(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
-def share(plan: Plan) -> str:
+def share(plan: Plan | Verdict) -> str:
     """The share of the chip's memory that the largest program takes."""
     if plan.used is None:
         return "does not fit" if plan.fits is False else "–"

@@ -1,4 +1,4 @@
-"""A lower bound on the cost of the paper's training on a slice, from its compiled programs."""
+"""A lower bound on the cost of the paper's training, and of verdicts, from compiled programs."""
 
 from __future__ import annotations
 
@@ -64,6 +64,69 @@ def plans(rows: Sequence[Row]) -> list[Plan]:
     ]
     order = list(dict.fromkeys(row["preset"] for row in rows if "error" not in row))
     return sorted(made, key=lambda p: (order.index(p.preset), p.topology.split(":")[0], p.chips))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Verdicts by k samples of a preset on a slice that is never idle.
+
+    Attributes:
+        length, new: tokens of a prompt, and of a sample.
+        at_a_time: samples that are drawn together.
+        fits: whether both programs do.
+        used: the share of a chip's memory that the larger one takes.
+        chip_seconds: of a verdict, by the roofline; no run can be faster.
+    """
+
+    preset: str
+    topology: str
+    chips: int
+    k: int
+    length: int
+    new: int
+    at_a_time: int
+    fits: bool
+    used: float | None
+    chip_seconds: float | None
+
+    @property
+    def thousand(self) -> float | None:
+        """Chip-hours of 1,000 verdicts."""
+        return self.chip_seconds and 1000 * self.chip_seconds / 3600
+
+
+def verdicts(rows: Sequence[Row]) -> list[Verdict]:
+    """A verdict for every decode row that has a prefill row of the same work, in their order."""
+
+    def work(row: Row) -> tuple[Any, ...]:
+        return tuple(row[x] for x in ("preset", "topology", "sequences", "group", "length"))
+
+    known = [row for row in rows if "error" not in row]
+    prefills = {work(row): row for row in known if row["program"] == "prefill"}
+    drawn = [row for row in known if row["program"] == "decode" and work(row) in prefills]
+    return [_verdict(prefills[work(row)], row) for row in drawn]
+
+
+def _verdict(prefill: Row, decode: Row) -> Verdict:
+    lanes = decode["mesh"]["data"] * decode["mesh"]["fsdp"]
+    slots = decode["sequences"] // lanes
+    k = min(decode["group"] or slots, slots)
+    chips = Topology(decode["topology"]).chips
+    both, seconds = (prefill, decode), None
+    if all(row["seconds"] is not None for row in both):
+        seconds = chips * sum(row["seconds"] for row in both) * k / decode["sequences"]
+    return Verdict(
+        preset=decode["preset"],
+        topology=decode["topology"],
+        chips=chips,
+        k=k,
+        length=decode["length"],
+        new=decode["new"],
+        at_a_time=decode["sequences"],
+        fits=all(row["fits"] for row in both),
+        used=_used(both),
+        chip_seconds=seconds,
+    )
 
 
 def smallest(made: Sequence[Plan]) -> list[Plan]:

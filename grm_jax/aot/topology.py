@@ -8,34 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Chip:
-    """A chip's numbers from the vendor's tables (docs.cloud.google.com/tpu/docs).
-
-    Attributes:
-        devices: devices per chip, as JAX sees it.
-        hbm: bytes of memory that programs can use.
-        flops: bf16 operations per second.
-        hbm_bandwidth: bytes per second from memory.
-        ici_bandwidth: bytes per second sent to neighbours, over all links: half of the vendor's
-            bidirectional figure.
-    """
-
-    devices: int
-    hbm: float
-    flops: float
-    hbm_bandwidth: float
-    ici_bandwidth: float
-
-
-GIB = 2.0**30
-CHIPS: dict[str, Chip] = {
-    "v5e": Chip(1, 15.75 * GIB, 197e12, 819e9, 200e9),
-    "v5p": Chip(1, 95.74 * GIB, 459e12, 2765e9, 600e9),
-    "v6e": Chip(1, 31.25 * GIB, 918e12, 1638e9, 400e9),
-    "tpu7x": Chip(2, 189.49 * GIB, 2307e12, 7380e9, 600e9),
-}
+from grm_jax.aot.chips import TPUS, Chip
 
 
 @dataclass(frozen=True)
@@ -54,9 +27,9 @@ class Topology:
     name: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(rf"({'|'.join(CHIPS)}):\d+x\d+(x\d+)?(\*[1-9]\d*)?", self.name):
+        if not re.fullmatch(rf"({'|'.join(TPUS)}):\d+x\d+(x\d+)?(\*[1-9]\d*)?", self.name):
             raise ValueError(
-                f"topology is {self.name!r}; give a kind of chip ({', '.join(CHIPS)}) and a "
+                f"topology is {self.name!r}; give a kind of chip ({', '.join(TPUS)}) and a "
                 "grid, such as v5p:4x4x4 or v6e:16x16, followed by * and the number of slices if "
                 "there are several: v5p:4x4x4*2."
             )
@@ -64,7 +37,7 @@ class Topology:
     @property
     def chip(self) -> Chip:
         """The kind of chip."""
-        return CHIPS[self.name.partition(":")[0]]
+        return TPUS[self.name.partition(":")[0]]
 
     @property
     def chips(self) -> int:

@@ -9,13 +9,14 @@ from jax.sharding import Mesh
 from grm_jax.aot.arguments import (
     abstract_batch,
     abstract_rollouts,
+    batch_ways,
     bytes_per_device,
     params_of,
     stored_model,
     trained_model,
 )
 from grm_jax.aot.flops import KEPT, forward_flops, head_size, training_flops
-from grm_jax.aot.kernels import group_pairs
+from grm_jax.aot.kernels import group_pairs, routed
 from grm_jax.aot.work import Program, Work, lowered
 from grm_jax.models.config import Config
 from grm_jax.models.model import Model
@@ -99,6 +100,7 @@ def _step(
         trips=_chunks(mesh, rows // parts, scored // rows),
         resident=resident,
         pairs=group and group_pairs(length, group, model.spec.windows),
+        routed=routed(model, mesh.shape["tensor"], rows * length // parts // batch_ways(mesh)),
     )
 
 
@@ -109,6 +111,7 @@ def grpo_score(config: Config, mesh: Mesh, work: Work) -> Program:
     parts = _microbatches(mesh, work, prompts)
     compute = ComputeConfig(microbatches=parts, logits_chunk=CHUNK, dtype="bfloat16")
     written = group * row.completion
+    length = row.prompt + written
     return Program(
         lowered(
             make_scorer(model, compute),
@@ -117,17 +120,17 @@ def grpo_score(config: Config, mesh: Mesh, work: Work) -> Program:
         ),
         mesh,
         work.sequences * work.length,
-        forward_flops(model, prompts, row.prompt + written, logits=prompts * written, group=row),
+        forward_flops(model, prompts, length, logits=prompts * written, group=row),
         trips=_chunks(mesh, prompts // parts, written),
-        pairs=group_pairs(row.prompt + written, row, model.spec.windows),
+        pairs=group_pairs(length, row, model.spec.windows),
+        routed=routed(model, mesh.shape["tensor"], length * prompts // parts // batch_ways(mesh)),
         resident=3 * bytes_per_device(trained_model(config), mesh, TRAIN_RULES),
     )
 
 
 def _microbatches(mesh: Mesh, work: Work, rows: int) -> int:
     """Micro-batches of a step on so many rows, which none of them cuts."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    parts = work.microbatches or max(rows // ways, 1)
+    parts = work.microbatches or max(rows // batch_ways(mesh), 1)
     check_batch(rows, parts, mesh, "sequences" if rows == work.sequences else "sequences / group")
     return parts
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from grm_jax.aot.kernels import Pairs
+from grm_jax.aot.kernels import Pairs, Routed
 from grm_jax.models.config import Remat
 from grm_jax.models.splash import Group
 
@@ -74,6 +74,7 @@ class Program:
         trips: iterations of a loop whose number the program itself does not say.
         resident: bytes per device that other arrays take while it runs.
         pairs: where rows are groups, the pairs of query and key in a row, by attention kernel.
+        routed: what a device does of products with experts.
     """
 
     lower: Callable[[], Any]
@@ -84,6 +85,7 @@ class Program:
     trips: int = 1
     resident: int = 0
     pairs: Pairs | None = None
+    routed: Routed | None = None
 
 
 def lowered(function: Any, *arguments: Any) -> Callable[[], Any]:

@@ -25,7 +25,7 @@ SUMMARY = {
     "export": "write a model, or an adapter, as a folder to publish, with a model card",
     "data": "make rows to train on: grm data math-pairs, grm data real",
     "experiment": "one of the paper's experiments: data, a table, a figure and a page",
-    "aot": "compile for a TPU slice without having one; what it costs (many: grm aot matrix FILE)",
+    "aot": "compile for a TPU slice without one (many: grm aot matrix FILE); costs: grm aot cost",
     "bench": "measure speed here: grm bench sampler, judge or train",
     "env": "what is installed, which devices there are, and what would run where",
 }
@@ -43,6 +43,7 @@ RUN = {
     "experiment": "grm_jax.cli.experiment",
     "aot": "grm_jax.cli.aot",
     "aot matrix": "grm_jax.cli.aot_matrix",
+    "aot cost": "grm_jax.cli.aot_cost",
     "bench": "grm_jax.cli.bench",
     "env": "grm_jax.cli.env",
 }
@@ -89,9 +90,9 @@ def _run(arguments: list[str]) -> int:
         near = meant(command, SUMMARY)
         print(f"grm: there is no command {command!r}.{near}\n\n{_usage()}", file=sys.stderr)
         return 2
-    if command == "aot" and rest[:1] == ["matrix"]:
-        command, rest = "aot matrix", rest[1:]
-        if rest and not rest[0].startswith("-"):
+    if command == "aot" and rest[:1] in (["matrix"], ["cost"]):
+        command, rest = f"aot {rest[0]}", rest[1:]
+        if command == "aot matrix" and rest and not rest[0].startswith("-"):
             rest = ["--config", *rest]
     first, second = POSITIONAL.get(command, ("", ""))
     if first and len(rest) > 1 and not any(r.startswith("-") for r in rest[:2]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,39 +15,30 @@ from grm_jax.aot.measure import Cost, measure
 from grm_jax.aot.programs import build
 from grm_jax.aot.saved import is_program, save_program
 from grm_jax.aot.topology import Topology
-from grm_jax.aot.work import Work
+from grm_jax.aot.work import Program, Work
 from grm_jax.models.config import PRESETS
 from grm_jax.outputs import check_file, json_with, write_whole
+
+# The share of a chip's memory that a program under remat "auto" may take: a run has more in it.
+ROOM = 0.8
 
 
 def run(command: AotCommand) -> int:
     """Compiles, prints and writes; 1 if the program does not fit."""
     output, save = _outputs(command)
     topology = Topology(command.topology)
-    given = PROGRAMS[command.program][0] if command.sequences is None else command.sequences
-    work = Work(
-        given, command.length, command.new, command.group, command.microbatches, command.remat
-    )
-    devices = topology.devices()
-    program = build(command.program, PRESETS[command.preset], devices, work, command.mesh)
-    shape = " ".join(f"{name}={size}" for name, size in program.mesh.shape.items())
-    print(
-        f"Compiling {command.program} of {command.preset} for {topology.chips} chips ({shape}); "
-        "the large ones take minutes.",
-        file=sys.stderr,
-    )
-    cost, compiled = measure(program, topology)
-    show(command, topology, shape, cost)
+    work, program, cost, compiled = _compiled(command, topology)
+    show(command, topology, _shape(program), work.remat, cost)
     if output is not None:
         row = {
             "preset": command.preset,
             "topology": command.topology,
             "program": command.program,
             "mesh": dict(program.mesh.shape),
-            "sequences": given,
+            "sequences": work.sequences,
             "group": command.group,
             "length": command.length,
-            "remat": command.remat,
+            "remat": work.remat,
             "new": command.new if command.program == "decode" else None,
             **cost.to_json(),
         }
@@ -55,6 +47,29 @@ def run(command: AotCommand) -> int:
     if save is not None and compiled is not None:
         save_program(save, compiled, program.mesh)
     return 0 if cost.fits else 1
+
+
+def _compiled(command: AotCommand, topology: Topology) -> tuple[Work, Program, Cost, Any]:
+    """The program as asked for; under remat "auto" the first one that leaves room."""
+    given = PROGRAMS[command.program][0] if command.sequences is None else command.sequences
+    devices = topology.devices()
+    ways = command.remat_ways
+    for remat in ways:
+        work = Work(given, command.length, command.new, command.group, command.microbatches, remat)
+        program = build(command.program, PRESETS[command.preset], devices, work, command.mesh)
+        print(
+            f"Compiling {command.program} of {command.preset} for {topology.chips} chips "
+            f"({_shape(program)}); the large ones take minutes.",
+            file=sys.stderr,
+        )
+        cost, compiled = measure(program, topology)
+        if cost.peak is not None and cost.peak + cost.resident <= ROOM * cost.hbm:
+            break
+    return work, program, cost, compiled
+
+
+def _shape(program: Program) -> str:
+    return " ".join(f"{name}={size}" for name, size in program.mesh.shape.items())
 
 
 def _outputs(command: AotCommand) -> tuple[Path | None, Path | None]:
@@ -71,7 +86,7 @@ def _outputs(command: AotCommand) -> tuple[Path | None, Path | None]:
     )
 
 
-def show(command: AotCommand, topology: Topology, shape: str, cost: Cost) -> None:
+def show(command: AotCommand, topology: Topology, shape: str, remat: str, cost: Cost) -> None:
     """The result as a table."""
     table = Table(
         title=f"{command.program}, {command.preset}, {command.topology} ({shape})",
@@ -84,6 +99,8 @@ def show(command: AotCommand, topology: Topology, shape: str, cost: Cost) -> Non
     if cost.reason is not None:
         table.add_row("verdict", f"{verdict}: {cost.reason}")
     else:
+        if len(command.remat_ways) > 1:
+            table.add_row("remat", remat)
         for name, value in _rows(cost):
             table.add_row(name, value)
         total = (cost.peak or 0.0) + cost.resident

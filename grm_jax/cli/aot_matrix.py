@@ -12,7 +12,7 @@ from rich.table import Table
 from grm_jax.aot.config import AotMatrixCommand
 from grm_jax.aot.matrix import fill
 from grm_jax.aot.page import hours, page, share
-from grm_jax.aot.plan import Plan, plans
+from grm_jax.aot.plan import Plan, Verdict, plans, verdicts
 from grm_jax.outputs import Made, claimed_folder, write_whole
 
 
@@ -31,10 +31,12 @@ def run(command: AotMatrixCommand) -> int:
 def _fill(command: AotMatrixCommand, output: Path) -> int:
     """As `run`, in a folder that is claimed."""
     rows = fill(command.groups, output / "data.jsonl", lambda text: print(text, file=sys.stderr))
-    made = plans(rows)
     write_whole(output / "index.html", page(rows))
     console = Console()
-    console.print(_table(made))
+    if made := plans(rows):
+        console.print(_table(made))
+    if judged := verdicts(rows):
+        console.print(_verdicts(judged))
     failed = [row for row in rows if "error" in row]
     for row in failed:
         print(f"{row['command']}: {row['error']}", file=sys.stderr)
@@ -53,5 +55,19 @@ def _table(made: list[Plan]) -> Table:
             str(plan.chips),
             share(plan),
             *(hours(x) for x in (plan.rft_step, plan.rft_hours, plan.rl_step, plan.rl_hours)),
+        )
+    return table
+
+
+def _verdicts(made: list[Verdict]) -> Table:
+    table = Table(title="Verdicts, at the very best")
+    for name in ("preset", "slice", "chips", "memory", "k", "tokens", "at a time"):
+        table.add_column(name, justify="left" if name in ("preset", "slice") else "right")
+    table.add_column("chip-seconds", justify="right")
+    table.add_column("chip-hours of 1,000", justify="right")
+    for v in made:
+        table.add_row(
+            *(v.preset, v.topology, str(v.chips), share(v), str(v.k), f"{v.length:,} + {v.new:,}"),
+            *(str(v.at_a_time), hours(v.chip_seconds), hours(v.thousand)),
         )
     return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from grm_jax.aot.config import AotCommand, AotMatrixCommand
+from grm_jax.aot.config import AotCommand, AotCostCommand, AotMatrixCommand
 from grm_jax.bench.config import JudgeBench, SamplerBench, TrainBench
 from grm_jax.cli.config import TABLES, EnvCommand, TableCommand
 from grm_jax.data.config import WORLD, ItemsConfig
@@ -325,6 +325,7 @@ OPTIONS: dict[str, Any] = {
     "experiment": EXPERIMENTS,
     "aot": AotCommand,
     "aot matrix": AotMatrixCommand,
+    "aot cost": AotCostCommand,
     "bench": {"sampler": SamplerBench, "judge": JudgeBench, "train": TrainBench},
     "env": EnvCommand,
 }

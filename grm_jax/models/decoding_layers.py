@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from grm_jax.models import latent
 from grm_jax.models.attention import soft_cap
+from grm_jax.models.experts import InStack
 from grm_jax.models.layers import (
     ACTIVATIONS,
     chosen_experts,
@@ -29,10 +30,11 @@ from grm_jax.models.layers import (
 from grm_jax.models.quantized import dequantized, is_quantized
 from grm_jax.models.spec import Experts, LatentAttention, LayerSpec, ModelSpec
 from grm_jax.models.transformer import Attend, Params, embed, head_table
-from grm_jax.sharding import constrain, divides
+from grm_jax.sharding import constrain, divides, for_tpu
 
+_EXPERTS = ("experts_gate", "experts_up", "experts_down")
 # Stay as they are: they meet rows, or are read in parts.
-_AS_STORED = ("router", "experts_gate", "experts_up", "experts_down", "kv_b")
+_AS_STORED = ("router", *_EXPERTS, "kv_b")
 # Experts are chosen in f32, as in `transformer.hidden`, whatever the rest is computed in.
 _OF_THE_GATE = ("router", "router_bias")
 
@@ -102,7 +104,7 @@ def trunk(
         stack = params[segment.name]
         split = isinstance(stack, tuple)
         for turn in range(segment.repeats):
-            period = stack[turn] if split else jax.tree.map(lambda leaf: leaf[turn], stack)  # noqa: B023
+            period = stack[turn] if split else _layer(stack, turn, dtype)
             for name, layer in segment.period:
                 x = constrain(x, (None, "batch", None))
                 with jax.named_scope(name):
@@ -112,6 +114,21 @@ def trunk(
                     )  # fmt: skip
                 number += 1
     return jnp.moveaxis(x, 0, -1)
+
+
+def _layer(stack: Params, turn: int, dtype: str) -> Params:
+    """The weights of one turn of a period. On a TPU experts stay where they are: their kernel would
+    have a copy of the slice made at every token."""
+
+    def one(name: str, leaf: Any) -> Any:
+        if name in _EXPERTS and for_tpu() and not is_quantized(leaf) and leaf.dtype == dtype:
+            return InStack(leaf, turn)
+        return jax.tree.map(lambda array: array[turn], leaf)
+
+    return {
+        layer: {name: one(name, leaf) for name, leaf in weights.items()}
+        for layer, weights in stack.items()
+    }
 
 
 def _block(

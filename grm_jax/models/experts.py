@@ -10,7 +10,7 @@ feed-forward.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +21,21 @@ from grm_jax.sharding import TRAIN_RULES, divides, spec_for
 
 
 class Matrices(NamedTuple):
-    """Of all experts: gate and up [E, D, F], down [E, F, D]."""
+    """Of all experts: gate and up [E, D, F], down [E, F, D]; or each `InStack`."""
 
-    gate: Array
-    up: Array
-    down: Array
+    gate: Any
+    up: Any
+    down: Any
+
+
+class InStack(NamedTuple):
+    """The matrices of the experts of one layer, within those of all: [L, E, ..].
+
+    To a kernel a slice would first be copied, but it does not read experts that have no tokens.
+    """
+
+    layers: Array
+    layer: int
 
 
 class Routed(NamedTuple):
@@ -78,22 +88,28 @@ def mixed(
 ) -> Float[Array, "B T D"]:
     """What each token's experts make of it, by their weights; on a mesh (`jax.set_mesh`) every
     device computes its own experts."""
+    layer = 0
+    if isinstance(matrices.gate, InStack):
+        layer = matrices.gate.layer
+        matrices = Matrices(*(matrix.layers for matrix in matrices))
+    else:
+        matrices = Matrices(*(matrix[None] for matrix in matrices))
 
     def local(matrices: Matrices, routed: Routed, x: Array, first: Array | int) -> Array:
         tokens = x.reshape(-1, x.shape[-1])
         flat = jax.tree.map(lambda leaf: leaf.reshape(len(tokens), -1), routed)
-        return _own_experts(matrices, flat, tokens, first, activation).reshape(x.shape)
+        return _own_experts(matrices, layer, flat, tokens, first, activation).reshape(x.shape)
 
     if jax.sharding.get_abstract_mesh().empty:
         return local(matrices, routed, x, 0).astype(x.dtype)
     axis = str(TRAIN_RULES["expert"])
 
     def part(matrices: Matrices, routed: Routed, x: Array) -> Array:
-        first = jax.lax.axis_index(axis) * len(matrices.gate)
+        first = jax.lax.axis_index(axis) * matrices.gate.shape[1]
         return jax.lax.psum(local(matrices, routed, x, first), axis)
 
     rows = spec_for(("batch" if divides("batch", len(x)) else None, None, None), TRAIN_RULES)
-    experts = spec_for(("expert", None, None), TRAIN_RULES)
+    experts = spec_for((None, "expert", None, None), TRAIN_RULES)
     # check_vma: that every device along other axes has the same rows is not for it to prove.
     return jax.shard_map(part, in_specs=(experts, rows, rows), out_specs=rows, check_vma=False)(
         matrices, routed, x
@@ -102,22 +118,27 @@ def mixed(
 
 def _own_experts(
     matrices: Matrices,
+    layer: int,
     routed: Routed,
     x: Float[Array, "M D"],
     first: Int[Array, ""] | int,
     activation: Callable[[Array], Array],
 ) -> Float[Array, "M D"]:
-    """The part of the experts that are here, of which `first` is the first; in f32."""
-    count, chosen = len(matrices.gate), routed.expert.shape[1]
+    """The part of the experts that are here, of which `first` is the first; in f32. The matrices
+    are those of L layers."""
+    stack, count = matrices.gate.shape[:2]
+    chosen = routed.expert.shape[1]
     here = routed.expert - first
     mine = (here >= 0) & (here < count)
     slot = jnp.where(mine, here, count).reshape(-1)  # those that are elsewhere come last
     order = jnp.argsort(slot)
     sizes = jnp.bincount(slot, length=count + 1)[:count].astype(jnp.int32)
+    sizes = jnp.pad(sizes, (layer * count, (stack - 1 - layer) * count))
     rows = x[order // chosen]
 
     def times(rows: Array, weight: Array) -> Array:
-        return jax.lax.ragged_dot(rows, weight.astype(rows.dtype), sizes)
+        weight = weight.reshape(-1, *weight.shape[2:]).astype(rows.dtype)
+        return jax.lax.ragged_dot(rows, weight, sizes)
 
     gate = activation(times(rows, matrices.gate))
     out = times(gate * times(rows, matrices.up), matrices.down)

@@ -51,6 +51,34 @@ def test_a_loop_counts_as_often_as_it_runs():
     assert counts.unknown == 0
 
 
+def test_what_starts_an_operation_writes_its_result_and_not_its_operand():
+    """Into the fast memory, S(1), and out of it; from one chip to the next; and a slice of rows."""
+    text = """
+HloModule m
+
+%slices (p: f32[8,16]) -> f32[2,16] {
+  %p = f32[8,16]{1,0} parameter(0)
+  ROOT %s = f32[2,16]{1,0} slice(%p), slice={[0:2], [0:16]}
+}
+
+ENTRY %main (a: f32[8,16]) -> f32[8,16] {
+  %a = f32[8,16]{1,0} parameter(0)
+  %in = (f32[8,16]{1,0:S(1)}, f32[8,16]{1,0}, u32[]{:S(2)}) copy-start(%a)
+  %near = f32[8,16]{1,0:S(1)} copy-done(%in)
+  %out = (f32[8,16]{1,0}, f32[8,16]{1,0:S(1)}, u32[]{:S(2)}) copy-start(%near)
+  %far = f32[8,16]{1,0} copy-done(%out)
+  %send = (f32[8,16]{1,0}, f32[8,16]{1,0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%far), source_target_pairs={{0,1}}
+  %sent = f32[8,16]{1,0} collective-permute-done(%send)
+  %part = ((f32[8,16]{1,0}), f32[2,16]{1,0}, u32[]{:S(2)}) async-start(%sent), calls=%slices
+  ROOT %end = f32[2,16]{1,0} async-done(%part)
+}
+"""  # noqa: E501
+    whole, part = 4 * 8 * 16, 4 * 2 * 16
+    # Read, written; read and written; and the slice read and written.
+    assert count(text).hbm == whole + whole + 2 * whole + 2 * part
+    assert count(text).sent == {"collective-permute": whole}
+
+
 def test_a_loop_that_counts_by_two_runs_half_as_often():
     text = LOOP.replace(
         "ROOT %out = (s32[], f32[8,16]{1,0}) tuple(%i, %sum)",

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from grm_jax.aot.counts import count
 from grm_jax.aot.flops import attended
-from grm_jax.aot.kernels import group_pairs, splash_flops
+from grm_jax.aot.kernels import Routed, group_pairs, routed, splash_flops
+from grm_jax.models.config import PRESETS
+from grm_jax.models.model import Model
 from grm_jax.models.splash import Group, block_size, row_kernel
 
 
@@ -64,6 +67,13 @@ def test_all_counts_of_groups_are_the_blocks_that_the_kernel_runs(group, count, 
     assert attended(real, window or length, group) == pairs
 
 
+def test_values_may_be_fewer_than_keys():
+    """As in latent attention: 192 numbers of queries and keys, 128 of values."""
+    for phase, numbers in (("fwd", 192 + 128), ("dq", 2 * 192 + 128), ("dkv", 2 * (192 + 128))):
+        found = splash_flops(f"splash_mha_{phase}_any.3", (1, 1, 1), (2, 128, 192), values=128)
+        assert found == 2 * 2 * 128**2 * numbers
+
+
 def test_rows_that_fill_no_block_count_as_padded():
     assert attended(300, 300) == 6 * 128**2
 
@@ -74,3 +84,27 @@ def test_rows_that_fill_no_block_count_as_padded():
 def test_other_kernels_are_refused(name, grid):
     with pytest.raises(ValueError, match="how much it computes is not known"):
         splash_flops(name, grid, (2, 256, 64))
+
+
+def test_products_with_experts_are_shared_by_the_devices_that_hold_them():
+    text = """
+HloModule m
+
+ENTRY %main (rows: bf16[64,32], experts: bf16[4,32,16], sizes: s32[4]) -> bf16[64,16] {
+  %rows = bf16[64,32]{1,0} parameter(0)
+  %experts = bf16[4,32,16]{2,1,0} parameter(1)
+  %sizes = s32[4]{0:S(1)} parameter(2)
+  %ragged-dot-metadata.3 = (s32[5]{0:S(1)}, s32[7]{0:S(1)}) custom-call(%sizes), custom_call_target="tpu_custom_call"
+  %table = s32[5]{0:S(1)} get-tuple-element(%ragged-dot-metadata.3), index=0
+  ROOT %ragged-dot-none.7 = bf16[64,16]{1,0} custom-call(%table, %rows, %experts), custom_call_target="tpu_custom_call"
+}
+"""  # noqa: E501
+    products, moved = 2 * 64 * 32 * 16, 2 * (64 * 32 + 64 * 16)
+    assert (count(text).flops, count(text).hbm) == (products, moved + 2 * 4 * 32 * 16)
+    half = count(text, routed=Routed(rows=0.5, read=1))
+    assert (half.flops, half.hbm) == (products / 2, moved / 2 + 2 * 32 * 16)
+    # Of 256 experts, 16 on each device, a token goes to 8; of 64 tokens, 13 % hear of none.
+    v3 = Model(PRESETS["deepseek-v3"])
+    assert routed(v3, 16, 1) == Routed(1 / 16, pytest.approx(8 / 16))
+    assert routed(v3, 16, 64).read == pytest.approx(16 * (1 - (31 / 32) ** 64))
+    assert routed(Model(PRESETS["27b"]), 16, 64) == Routed()

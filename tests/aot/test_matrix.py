@@ -9,7 +9,7 @@ from grm_jax.aot import matrix
 from grm_jax.aot.config import GroupConfig
 from grm_jax.aot.matrix import commands, fill, read
 from grm_jax.aot.page import page
-from grm_jax.aot.plan import plans, smallest
+from grm_jax.aot.plan import plans, smallest, verdicts
 from grm_jax.cli import main
 
 GROUP = GroupConfig(("2b", "9b"), ("v5e:4x4", "v5p:2x2x1"), ("rft-step", "decode"), length=512)
@@ -24,6 +24,9 @@ def row(preset, topology, program, *, sequences=512, group=4, seconds=2.0, peak=
         "program": program,
         "sequences": sequences,
         "group": group,
+        "mesh": {"data": 2, "fsdp": 1, "tensor": 4},
+        "length": 1024,
+        "new": 280,
         "fits": fits,
         "hbm": 16.0,
         "resident": 2.0,
@@ -59,6 +62,8 @@ def test_every_combination_is_a_command_of_its_own():
         "--length 512 --new 1024"
     )
     assert sum("--program decode --sequences 32" in x for x in told) == 4
+    again = commands([replace(GROUP, remat="auto")])
+    assert [" ".join(words) for words in again] == [f"{x} --remat auto" for x in told]
 
 
 @pytest.mark.parametrize(
@@ -133,11 +138,27 @@ def test_the_smallest_slice_is_one_that_fits():
     assert page(rows).count("smallest of these that fits") == 1
 
 
+@pytest.mark.parametrize(("group", "k"), [(4, 4), (0, 64), (256, 64)])
+def test_a_verdict_is_a_prefill_and_its_share_of_the_tokens_drawn(group, k):
+    """Two lanes share 128 samples: a prompt has at most the 64 of its lane."""
+    rows = [
+        row("27b", "v5p:2x2x2", name, sequences=128, group=group, seconds=seconds)
+        for name, seconds in (("decode", 3.0), ("prefill", 1.0))
+    ]
+    (verdict,) = verdicts([*rows, row("27b", "v5p:2x2x2", "decode", sequences=64)])
+    assert (verdict.k, verdict.chips, verdict.fits) == (k, 8, True)
+    assert verdict.chip_seconds == 8 * 4.0 * k / 128
+    assert verdict.thousand == 1000 * verdict.chip_seconds / 3600
+    large = verdicts([rows[0] | {"seconds": None, "peak": None, "fits": False}, rows[1]])[0]
+    assert (large.chip_seconds, large.thousand, large.fits) == (None, None, False)
+    assert "does not fit" in page([*rows, rows[0] | {"fits": False}])
+
+
 def test_the_page_shows_every_row_and_loads_nothing():
     large = row("27b", "v5e:2x2", "rft-step", fits=False) | {"peak": None, "reason": "needs 40G"}
     failed = {"command": "grm aot --program <b>", "error": "no such slice"}
     text = page([*spct("2b", "v5e:4x4"), large, failed])
-    assert text.count('<th scope="row">') == 2 + 6  # plans and programs
+    assert text.count('<th scope="row">') == 2 + 1 + 6  # plans, verdicts and programs
     assert "does not fit: needs 40G" in text
     assert "no such slice" in text
     assert "<b>" not in text

@@ -6,15 +6,17 @@ from dataclasses import replace
 import jax
 import pytest
 
+from grm_jax.aot.chips import TPUS
 from grm_jax.aot.flops import decode_flops, forward_flops, head_size
 from grm_jax.aot.measure import measure
 from grm_jax.aot.meshes import decode_mesh, train_mesh
 from grm_jax.aot.programs import build
-from grm_jax.aot.topology import CHIPS, Topology
+from grm_jax.aot.topology import Topology
 from grm_jax.aot.work import Work
 from grm_jax.mesh import MeshConfig
-from grm_jax.models.config import PRESETS
+from grm_jax.models.config import PRESETS, DeepSeekConfig
 from grm_jax.models.model import Model
+from grm_jax.models.spec import Rope
 
 TINY = PRESETS["tiny"]
 
@@ -116,6 +118,27 @@ def test_a_step_on_groups_runs_each_prompt_once_and_keeps_no_square(remat):
     assert cost.fits
 
 
+def test_decoding_with_experts_copies_none_of_them():
+    """A kernel reads them where they lie, in the stack of all layers; and it does its share."""
+    layers, experts, chosen, dim, ways = 3, 8, 2, 256, 2
+    config = DeepSeekConfig(
+        "deepseek_v2", 512, 1 + layers, 1, dim, 512, 128, experts, chosen, 1, 4, None, Rope(1e4),
+    )  # fmt: skip
+    topology, work = Topology("v5e:2x2"), Work(8, 128, 16, 1)
+    program = build("decode", config, topology.devices(), work, MeshConfig(2, 1, ways))
+    cost, compiled = measure(program, topology)
+    kernels = re.findall(
+        r"%ragged-dot-none\S* = .*?operand_layout_constraints={.*", compiled.as_text()
+    )
+    assert len(kernels) == 3 * layers
+    for kernel in kernels:
+        assert re.search(rf"bf16\[{layers * experts // ways},(256,128|128,256)\]", kernel)
+    # What every device does alike: the latent vectors and the gate.
+    alike = (1 + layers) * dim * (512 + 64) + layers * dim * experts
+    again = (ways - 1) * 2 * 8 * 16 * alike / 4
+    assert cost.flops == pytest.approx(cost.flops_analytic + again, rel=0.05)
+
+
 # rft-step is compiled above, the others are in tests/cli/test_aot_command.py.
 @pytest.mark.parametrize("name", ["grpo-score", "meta-step", "meta-score", "prefill"])
 def test_programs_take_their_abstract_arguments(name):
@@ -197,7 +220,7 @@ def test_topologies_that_are_none_are_refused(name):
 def test_the_compiler_knows_the_slices(name, chips, slices):
     topology, devices = Topology(name), Topology(name).devices()
     assert topology.chips == chips
-    assert len(devices) == chips * CHIPS[name.split(":")[0]].devices
+    assert len(devices) == chips * TPUS[name.split(":")[0]].devices
     assert len({getattr(device, "slice_index", 0) for device in devices}) == slices
 
 

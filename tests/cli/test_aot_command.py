@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from grm_jax.aot.measure import Cost
 from grm_jax.cli import main
 from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model
@@ -76,6 +78,37 @@ def test_decoding_writes_its_caches_in_place(tmp_path):
     assert cost["temporaries"] < 0.15 * cost["arguments"]
     drawn = 512 * 32 * 3 * 4  # a device's tokens, their log-probabilities and whose they are
     assert cost["output"] < drawn + 0.01 * cost["arguments"]
+
+
+@pytest.mark.parametrize(
+    ("program", "peak", "tried"),
+    [
+        ("rft-step", 80.0, ["dots"]),
+        ("rft-step", 81.0, ["dots", "full"]),
+        ("grpo-step", None, ["dots", "full"]),  # the compiler itself refuses it
+        ("decode", 99.0, ["full"]),  # keeps nothing
+    ],
+)
+def test_remat_auto_keeps_products_where_that_leaves_room(
+    tmp_path, monkeypatch, program, peak, tried
+):
+    asked = []
+
+    def build(name, config, devices, work, mesh):
+        asked.append(work.remat)
+        return SimpleNamespace(mesh=SimpleNamespace(shape={"tensor": 4}))
+
+    def measure(built, topology):
+        taken = peak if asked[-1] == "dots" else 50.0
+        reason = None if taken else "needs 20G of 16G"
+        done = {"compile_seconds": 1.0, "host_bytes": 1.0, "reason": reason}
+        return Cost(taken is not None, 4, 100.0, 0.0, peak=taken, **done), None
+
+    monkeypatch.setattr("grm_jax.cli.aot.build", build)
+    monkeypatch.setattr("grm_jax.cli.aot.measure", measure)
+    cost = compiled(tmp_path, "--program", program, "--remat", "auto")
+    assert asked == tried
+    assert cost["remat"] == tried[-1]
 
 
 def test_what_does_not_fit_is_told(tmp_path, capsys):

@@ -82,4 +82,4 @@ def test_a_typo_starts_none_either_and_what_was_meant_is_said(
 
 
 def test_every_command_has_a_summary_options_and_something_that_runs_it() -> None:
-    assert set(OPTIONS) == set(RUN) == {*SUMMARY, "aot matrix"}
+    assert set(OPTIONS) == set(RUN) == {*SUMMARY, "aot matrix", "aot cost"}

@@ -8,7 +8,7 @@ import pytest
 from grm_jax.aot.flops import head_size, trunk_size
 from grm_jax.bench.work import prefill_work
 from grm_jax.models.config import PRESETS
-from grm_jax.models.experts import Matrices, choose, mixed
+from grm_jax.models.experts import InStack, Matrices, choose, mixed
 from grm_jax.models.model import Model
 from grm_jax.models.spec import Experts, Gate
 from grm_jax.sharding import DECODE_RULES, TRAIN_RULES, shardings_of
@@ -115,3 +115,18 @@ def test_numbers_that_no_mixture_has_are_refused():
         Experts(8, 2, 4, 4, "silu", Gate("softmax", groups=4, top_groups=5))
     with pytest.raises(ValueError, match="only 4 experts to choose from"):
         Experts(8, 5, 4, 4, "silu", GATE)
+
+
+def test_experts_of_a_layer_are_found_in_the_stack_of_all():
+    """As on a TPU, which would copy a slice: the same numbers, on one device and on four."""
+    stacks = Matrices(normal(3, 8, 16, 4), normal(3, 8, 16, 4, seed=1), normal(3, 8, 4, 16, seed=2))
+    x = normal(4, 5, 16, seed=3)
+    routed = choose(Gate("softmax"), 2, normal(4, 5, 8, seed=4), None)
+    for layer in (0, 2):
+        apart = Matrices(*(stack[layer] for stack in stacks))
+        within = Matrices(*(InStack(stack, layer) for stack in stacks))
+        expected = mixed(apart, routed, x, jax.nn.silu)
+        np.testing.assert_allclose(mixed(within, routed, x, jax.nn.silu), expected, rtol=1e-6)
+        with jax.set_mesh(mesh_of((1, 1, 4))):
+            found = mixed(within, routed, x, jax.nn.silu)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
