@@ -5,6 +5,7 @@ sharding tests run on any machine; and programs that are compiled quickly, not w
 few times only.
 """
 
+import gc
 import os
 
 from tests.processes import QUICK
@@ -54,6 +55,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the files of LONGEST before the others; `--no-loadscope-reorder` keeps that order."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays to the end: collections need not go through it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def function_modules() -> list[str]:
