@@ -31,6 +31,9 @@ QUICK = (
 if version("jaxlib").startswith("0.10."):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 
+# Seconds after which a job hangs; on a busy machine it may be slow.
+HANGS = 1000
+
 
 class Job:
     """Processes that run the same commands, one after another; none outlives the `with` block.
@@ -93,7 +96,7 @@ class Job:
         self._told[index].seek(0)
         return self._told[index].read()
 
-    def until(self, happened: Callable[[], bool], limit: float = 200) -> None:
+    def until(self, happened: Callable[[], bool], limit: float = HANGS) -> None:
         """Waits for something that the job does."""
         deadline = time.monotonic() + limit
         while not happened():
@@ -102,7 +105,7 @@ class Job:
             assert time.monotonic() < deadline, self._all()
             time.sleep(0.01)
 
-    def ends(self, statuses: Sequence[int | None], limit: float = 200) -> None:
+    def ends(self, statuses: Sequence[int | None], limit: float = HANGS) -> None:
         """Waits for the end of every process, and checks their exit statuses (None: any)."""
         deadline = time.monotonic() + limit
         for process in self.processes:
