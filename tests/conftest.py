@@ -5,7 +5,6 @@ sharding tests run on any machine; and programs that are compiled quickly, not w
 few times only.
 """
 
-import gc
 import os
 
 from tests.processes import QUICK
@@ -35,9 +34,16 @@ STATE_MODULES = {"cache", "state", "config"}
 
 # What takes half a minute or more goes first, so that no process is left alone with it at the end.
 LONGEST = (
-    "test_share.py",
     "test_processes.py",
+    "test_share.py",
     "test_spct.py",
+    "test_engine.py",
+    "test_programs.py",
+    "test_aot_command.py",
+    "test_sharding.py",
+    "test_conformance.py",
+    "test_readme.py",
+    "test_families.py",
     "test_grpo.py",
     "test_grpo_run.py",
     "test_real_text.py",
@@ -55,12 +61,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the files of LONGEST before the others; `--no-loadscope-reorder` keeps that order."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(LONGEST)))
-
-
-def pytest_collection_finish() -> None:
-    """What is imported by now stays to the end: collections need not go through it each time."""
-    gc.collect()
-    gc.freeze()
 
 
 def function_modules() -> list[str]:

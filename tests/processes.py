@@ -26,8 +26,8 @@ QUICK = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     " --xla_cpu_parallel_codegen_split_count=1"
 )
-# XLA's older emitters take less than half the time of the newer ones. Later versions have no others,
-# and end a process that names a flag they do not know.
+# XLA's older emitters take less than half the time of the newer ones. Later versions lack them, and
+# end a process that names a flag they do not know.
 if version("jaxlib").startswith("0.10."):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 
