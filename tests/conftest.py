@@ -34,9 +34,16 @@ STATE_MODULES = {"cache", "state", "config"}
 
 # What takes half a minute or more goes first, so that no process is left alone with it at the end.
 LONGEST = (
-    "test_share.py",
     "test_processes.py",
+    "test_share.py",
     "test_spct.py",
+    "test_engine.py",
+    "test_programs.py",
+    "test_aot_command.py",
+    "test_sharding.py",
+    "test_conformance.py",
+    "test_readme.py",
+    "test_families.py",
     "test_grpo.py",
     "test_grpo_run.py",
     "test_real_text.py",

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 CODE = """
@@ -19,12 +20,19 @@ for arguments in json.loads(sys.argv[1]):
     if status:
         sys.exit(status)
 """
-# The programs run a few times only: compiling them well would take longer. XLA's older emitters
-# take less than half the time of the newer ones, and a program in one piece less than in many.
+# The programs run a few times only: compiling them well would take longer. A program in one piece
+# takes less time than in many.
 QUICK = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    " --xla_cpu_parallel_codegen_split_count=1"
 )
+# XLA's older emitters take less than half the time of the newer ones. Later versions lack them, and
+# end a process that names a flag they do not know.
+if version("jaxlib").startswith("0.10."):
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
+
+# Seconds after which a job hangs; on a busy machine it may be slow.
+HANGS = 1000
 
 
 class Job:
@@ -86,7 +94,7 @@ class Job:
         self._told[index].seek(0)
         return self._told[index].read()
 
-    def until(self, happened: Callable[[], bool], limit: float = 200) -> None:
+    def until(self, happened: Callable[[], bool], limit: float = HANGS) -> None:
         """Waits for something that the job does."""
         deadline = time.monotonic() + limit
         while not happened():
@@ -95,7 +103,7 @@ class Job:
             assert time.monotonic() < deadline, self._all()
             time.sleep(0.01)
 
-    def ends(self, statuses: Sequence[int | None], limit: float = 200) -> None:
+    def ends(self, statuses: Sequence[int | None], limit: float = HANGS) -> None:
         """Waits for the end of every process, and checks their exit statuses (None: any)."""
         deadline = time.monotonic() + limit
         for process in self.processes:

@@ -19,9 +19,12 @@ from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model
 from grm_jax.text.tokenizer import Tokenizer
 from grm_jax.train.tracking import read_metrics
+from tests.devices import first_devices
 from tests.processes import Job, lines
 
-MESH = {"mesh": {"data": 1, "fsdp": 8, "tensor": 1}}
+# Two of each process. More would only wait for each other on a machine of few cores.
+DEVICES = 4
+MESH = {"mesh": {"data": 1, "fsdp": DEVICES, "tensor": 1}}
 # Adam divides a small gradient by its own size, noise and all; with a large eps it does not, so
 # that equal gradients give equal weights.
 SMOOTH = {"learning_rate": 0.1, "schedule": "constant", "eps": 1.0}
@@ -82,7 +85,7 @@ def place(tmp_path_factory):
 
 def commands(place: Path, output: Path) -> list[list[str]]:
     judge = f"judge --model {place}/able --meta-rm tiny-meta --k 2 --slots 8 --max-new-tokens 48 \
-        --mesh.fsdp 8 --input {place}/more.jsonl --output {output}/verdicts.jsonl"
+        --mesh.fsdp {DEVICES} --input {place}/more.jsonl --output {output}/verdicts.jsonl"
     grpo = f"train grpo --config {place}/grpo.yaml --output {output}/grpo"
     return [grpo.split(), judge.split()]
 
@@ -90,7 +93,7 @@ def commands(place: Path, output: Path) -> list[list[str]]:
 @pytest.fixture(scope="module")
 def alone(place):
     """What one process makes of the commands."""
-    with Job(1, *commands(place, place / "alone"), devices=8) as job:
+    with Job(1, *commands(place, place / "alone"), devices=DEVICES) as job:
         job.ends([0])
     return place / "alone"
 
@@ -102,7 +105,7 @@ GLOO = re.compile(r"\[Gloo\]|^\s*Expected number of connected peer ranks|^$")
 @pytest.fixture(scope="module")
 def together(place):
     """What two processes make of them; the second prints nothing."""
-    with Job(2, *commands(place, place / "together")) as job:
+    with Job(2, *commands(place, place / "together"), devices=DEVICES // 2) as job:
         job.ends([0, 0])
         assert "The model is in" in job.told(0)
         where = "CPU: 8 devices, mesh data=1 fsdp=8 tensor=1, 2 processes"
@@ -162,10 +165,11 @@ def said(row):
 def test_sft_that_sigterm_stopped_in_two_processes_goes_on_in_one(place, tmp_path):
     """SIGTERM to one of them is enough; what is saved does not depend on how many they were."""
     train = ["train", "sft", "--config", str(place / "sft.yaml"), "--output"]
-    assert main([*train, str(tmp_path / "whole")]) == 0
+    with first_devices(DEVICES):
+        assert main([*train, str(tmp_path / "whole")]) == 0
     stopped = tmp_path / "stopped"
     metrics = stopped / "sft" / "metrics.jsonl"
-    with Job(2, [*train, str(stopped)]) as job:
+    with Job(2, [*train, str(stopped)], devices=DEVICES // 2) as job:
         job.until(lambda: lines(metrics) >= 3)
         job.processes[1].send_signal(signal.SIGTERM)
         job.ends([1, 1])
@@ -173,7 +177,8 @@ def test_sft_that_sigterm_stopped_in_two_processes_goes_on_in_one(place, tmp_pat
     assert 3 <= lines(metrics) < STEPS
     checkpoints = [path.name for path in (stopped / "sft" / "checkpoints").glob("[0-9]*")]
     assert checkpoints == [str(lines(metrics))]
-    assert main([*train, str(stopped)]) == 0
+    with first_devices(DEVICES):
+        assert main([*train, str(stopped)]) == 0
     numbers = ("train/loss", "train/grad_norm", "data/tokens", "data/target_tokens")
     same_run(stopped, tmp_path / "whole", "sft/metrics.jsonl", numbers)
 

@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from grm_jax import presets
 from grm_jax.cli import main
 from grm_jax.rewards import JudgeReward
+from tests.devices import one_device
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -24,7 +26,7 @@ CODE = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.M | re.S)
 
 EVAL = "eval --benchmark world --limit 4 --k 2 --model path/to/folder"
 # By the README's command: what is run, "" for the same. In this order: `compare` reads what the
-# evaluations write.
+# evaluations write. tests/cli/test_aot_command.py compiles a grpo-step.
 RUNS = {
     "grm judge --input rows.jsonl --output verdicts.jsonl --k 8": "",
     "grm judge --model path/to/folder --templates my_templates": "",
@@ -37,7 +39,7 @@ RUNS = {
     "grm data math-pairs --config math_pairs --model path/to/chat-model": "data math-pairs "
     "--config math_pairs --input problems.jsonl --model path/to/chat-model",
     "grm aot --preset 27b --topology v5p:4x4x4 --program grpo-step": "aot --preset tiny "
-    "--topology v5e:2x2 --program grpo-step --sequences 16 --length 320 --mesh.fsdp 4",
+    "--topology v5e:2x2 --program meta-score --sequences 4 --length 128",
     "grm export --model runs/rft/model --output my-grm": "export --model path/to/folder "
     "--output my-grm",
     "grm experiment scaling --limit 1000 --strategy.temperature 1": "experiment scaling --limit 4 "
@@ -64,6 +66,12 @@ def test_every_command_of_the_readme_is_run() -> None:
         if line.startswith(("grm ", "make "))
     ]
     assert set(typed) == {*RUNS, *OTHERS}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one() -> Iterator[None]:
+    with one_device():
+        yield
 
 
 @pytest.fixture(scope="module")

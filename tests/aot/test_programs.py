@@ -99,6 +99,7 @@ def test_a_training_step_on_a_tpu_keeps_no_square_of_logits(monkeypatch):
     assert square.search(traced())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["full", "dots"])
 def test_a_step_on_groups_runs_each_prompt_once_and_keeps_no_square(remat):
     """Its operations are those that were counted; with "dots" no kernel runs a second time."""

@@ -44,6 +44,7 @@ def arguments():
     return params, *(jax.device_put(x, batch) for x in (tokens, positions, none, none - 1))
 
 
+@pytest.mark.slow
 def test_another_process_runs_it_with_the_same_result(tmp_path, monkeypatch):
     program = build("meta-score", PRESETS["tiny"], jax.devices(), Work(8, 64), SHAPE)
     with jax.set_mesh(program.mesh):

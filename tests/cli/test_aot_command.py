@@ -24,6 +24,7 @@ def compiled(tmp_path, *options):
     return json.loads(output.read_text())
 
 
+@pytest.mark.slow
 def test_a_training_step_does_what_was_counted(tmp_path, capsys):
     cost = compiled(tmp_path, "--program", "grpo-step", "--sequences", "16", "--mesh.fsdp", "4")
     assert cost["flops"] == pytest.approx(cost["flops_analytic"], rel=0.05)
@@ -146,6 +147,7 @@ def test_bad_options_are_refused_in_a_sentence(capsys, options, said):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_installed_tpu_compiler_does_not_trouble_a_machine_without_a_tpu():
     code = "import sys; from grm_jax.cli import main; sys.exit(main(sys.argv[1:]))"
     root = str(Path(__file__).resolve().parents[2])

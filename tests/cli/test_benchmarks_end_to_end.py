@@ -31,6 +31,7 @@ def judge(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[s
     return ["--model", str(folder), *short]
 
 
+@pytest.mark.slow
 def test_the_papers_four(shared_data: Path, judge: list[str], tmp_path: Path, capsys) -> None:
     data, output = tmp_path / "data", tmp_path / "paper"
     data.mkdir()

@@ -222,6 +222,7 @@ print(peak())
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path):
     """From judging to the page, 2,000 rows of k = 8 take as much as 200, but for some numbers."""
     found = subprocess.run(

@@ -25,7 +25,7 @@ def spoiled(count: int) -> list[tuple[Example, int]]:
     return found
 
 
-@pytest.mark.parametrize("meta_rm", [None, "tiny-meta"])
+@pytest.mark.parametrize("meta_rm", [None, pytest.param("tiny-meta", marks=pytest.mark.slow)])
 def test_nothing_is_never_the_best_and_all_but_always_the_worst(meta_rm: str | None) -> None:
     rows = spoiled(36)
     judge = Judge.load("tiny", meta_rm=meta_rm, slots=64)

@@ -23,7 +23,7 @@ CONFIG = dataclasses.replace(
 SIZE = EngineSize(slots=4, prompts=6, places=2, piece=16, steps=5)
 
 
-@pytest.fixture(scope="module", params=["whole", "by blocks"])
+@pytest.fixture(scope="module", params=[pytest.param("whole", marks=pytest.mark.slow), "by blocks"])
 def make(request):
     """An engine of a model whose samples have very different lengths, and how it reads caches."""
     model = Model(CONFIG)

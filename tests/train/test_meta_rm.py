@@ -148,6 +148,7 @@ def test_the_folder_is_a_meta_rm(done):
     assert [row["step"] for row in read_metrics(done / "metrics.jsonl")] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_it_learns_what_it_is_shown(cfg, done, tmp_path):
     """Twenty updates on a few judgments: it must tell some of them apart by then."""
     other = change(

@@ -19,6 +19,8 @@ from grm_jax.train.tracking import read_metrics
 from tests.processes import QUICK
 from tests.train.pairs import change, read
 
+pytestmark = pytest.mark.slow  # `make test` runs the README's `grm train spct`
+
 CONFIG = """
 rft:
   items: [{limit: 24}]
@@ -186,7 +188,6 @@ def test_the_page_reads_what_the_stages_log(whole):
         assert LOSS in row
 
 
-@pytest.mark.slow
 def test_killed_in_every_stage_it_ends_with_the_same_bits(whole, make_config, tmp_path):
     cfg = make_config(tmp_path / "killed")
     ends, said = run_apart(cfg, *KILLS, NEVER)
@@ -222,7 +223,6 @@ def test_a_change_redoes_its_stage_and_those_after_it_and_deletes_nothing(whole,
     (output / "meta_rm.1").rename(output / "meta_rm")
 
 
-@pytest.mark.slow
 def test_without_rl_and_meta_rm_the_pipeline_is_shorter(whole, make_config, tmp_path):
     """And shorter still where a longer one has left its first stage."""
     cfg = make_config(tmp_path / "short", "--grpo", "null", "--meta_rm", "null")
