@@ -20,6 +20,7 @@ RESOLVED = ("hf", "vllm", "reward-trl", "reward-verl")
 # Installed without what they need, which are packages for GPUs: one module of each is used.
 ALONE = {"reward-verl": ("areal==1.0.4", "openrlhf==0.11.2")}
 JAX_ON_GPU = "jax[cuda13]==0.10.2"  # the version of the files
+PYTHON = "3.11"  # likewise
 
 
 def folder() -> Path:
@@ -38,7 +39,7 @@ def python_of(name: str, *, gpu: bool) -> str:
     """The interpreter of an environment, which is made if it is not there as it should be.
 
     Raises:
-        ValueError: vLLM where there is no GPU.
+        ValueError: vLLM where there is no GPU, or there is no Python 3.11.
         CalledProcessError: pip could not install it.
     """
     if name == "vllm" and not gpu:
@@ -69,12 +70,30 @@ def install(
     """
     exact = [] if resolved else ["--no-deps"]
     if uv := shutil.which("uv"):
-        subprocess.run([uv, "venv", "-q", "--clear", "--seed", "--python", sys.executable, place],
+        subprocess.run([uv, "venv", "-q", "--clear", "--seed", "--python", PYTHON, place],
                        check=True)  # fmt: skip
         pip = [uv, "pip", "install", "-q", "--python", place / "bin" / "python"]
     else:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
+        subprocess.run([interpreter(), "-m", "venv", "--clear", place], check=True)
         pip = [place / "bin" / "python", "-m", "pip", "install", "-q"]
     subprocess.run([*pip, *exact, "-r", requirements], check=True)
     if alone:
         subprocess.run([*pip, "--no-deps", *alone], check=True)
+
+
+def interpreter() -> str:
+    """A Python of the version that the files are for: this one, or another on the PATH.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if f"{sys.version_info.major}.{sys.version_info.minor}" == PYTHON:
+        return sys.executable
+    name = f"python{PYTHON}"
+    # One that pyenv has on the PATH for a version that is not chosen does not answer.
+    if shutil.which(name) and not subprocess.run([name, "-c", ""], capture_output=True).returncode:
+        return name
+    raise ValueError(
+        f"the peers' packages are pinned for Python {PYTHON}, and this is "
+        f"{sys.version.split()[0]}: put {name} on the PATH, or install uv, which brings it."
+    )

@@ -125,6 +125,15 @@ def test_every_row_has_a_module_and_every_environment_its_pins() -> None:
     assert environments.python_of("ours", gpu=False) == sys.executable
 
 
+def test_environments_are_made_with_the_python_of_their_pins(monkeypatch) -> None:
+    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    monkeypatch.setattr(environments, "PYTHON", ours)
+    assert environments.interpreter() == sys.executable
+    monkeypatch.setattr(environments, "PYTHON", "3.99")
+    with pytest.raises(ValueError, match=r"pinned for Python 3\.99.* put python3\.99 on the PATH"):
+        environments.interpreter()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> str:
     return str(shape.write_model(TINY, tmp_path_factory.mktemp("peers") / "tiny"))

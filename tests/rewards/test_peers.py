@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from benchmarks.peers import environments
 from benchmarks.peers.rewards import __main__ as command
@@ -23,6 +26,19 @@ def test_every_loop_has_a_module_and_an_environment_with_pins() -> None:
         file = environments.HERE / "requirements" / str(environments.REQUIREMENTS[where])
         lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
         assert all("==" in line for line in (*lines, *environments.ALONE.get(where, ())))
+
+
+@pytest.mark.parametrize("where", sorted({where for where, _ in command.LOOPS.values()}))
+def test_what_the_reward_itself_needs_is_in_every_environment(where: str) -> None:
+    file = environments.HERE / "requirements" / str(environments.REQUIREMENTS[where])
+    lines = (line for line in file.read_text().splitlines() if not line.startswith("#"))
+    pins = {
+        canonicalize_name(name): version for name, _, version in (x.partition("==") for x in lines)
+    }
+    project = tomllib.loads((DOCUMENTED.parents[2] / "pyproject.toml").read_text())["project"]
+    for needed in map(Requirement, project["dependencies"]):
+        if needed.marker is None or needed.marker.evaluate({"python_version": environments.PYTHON}):
+            assert needed.specifier.contains(pins[canonicalize_name(needed.name)]), str(needed)
 
 
 def test_the_page_names_the_versions_that_are_run() -> None:

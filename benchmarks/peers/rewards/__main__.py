@@ -45,7 +45,11 @@ def main(modules: Sequence[str]) -> int:
         for module in modules:
             where, _ = LOOPS[module]
             print(f"{module} ..", flush=True)
-            python = python_of(where, gpu=False)
+            try:
+                python = python_of(where, gpu=False)
+            except (ValueError, subprocess.CalledProcessError) as error:
+                print(f"{where} could not be made: {error}")
+                return 1
             command = [python, "-m", f"benchmarks.peers.rewards.{module}", name]
             with (folder / f"{module}.log").open("w") as log:
                 ended = subprocess.run(command, stdout=log, stderr=log, env=environment, cwd=ROOT)
