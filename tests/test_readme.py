@@ -28,7 +28,9 @@ EVAL = "eval --benchmark world --limit 4 --k 2 --model path/to/folder"
 # By the README's command: what is run, "" for the same. In this order: `compare` reads what the
 # evaluations write. tests/cli/test_aot_command.py compiles a grpo-step.
 RUNS = {
+    "grm env": "",
     "grm judge --input rows.jsonl --output verdicts.jsonl --k 8": "",
+    "grm table verdicts.jsonl verdicts.csv": "",
     "grm judge --model path/to/folder --templates my_templates": "",
     "grm eval --benchmark paper --model path/to/folder --k 32": f"{EVAL} --output runs/eval/A",
     "grm compare runs/eval/A runs/eval/B": "",
@@ -40,6 +42,7 @@ RUNS = {
     "--config math_pairs --input problems.jsonl --model path/to/chat-model",
     "grm aot --preset 27b --topology v5p:4x4x4 --program grpo-step": "aot --preset tiny "
     "--topology v5e:2x2 --program meta-score --sequences 4 --length 128",
+    "grm aot cost --preset 27b --chip h200 --price 3.5": "",
     "grm export --model runs/rft/model --output my-grm": "export --model path/to/folder "
     "--output my-grm",
     "grm experiment scaling --limit 1000 --strategy.temperature 1": "experiment scaling --limit 4 "
@@ -52,6 +55,7 @@ OTHERS = {
     "make docs": "a part of `make test-all`",
     "make demo": "see test_the_demo",
     "grm data real --config real_data": "tests/data/real; the rows are from the hub",
+    "grm judge --input gs://bucket/rows.jsonl --output gs://bucket/verdicts.jsonl": "tests/storage",
     "grm serve --model path/to/folder --k 8": "tests/serve/test_process.py",
 }
 
