@@ -1,17 +1,22 @@
-"""One device for a run, where conftest makes eight."""
+"""One device for a run, or a few, where conftest makes eight."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import jax
 import pytest
 
 
 @contextmanager
-def one_device() -> Iterator[None]:
-    """A run in it sees the first device alone: programs for eight compile and run slowly."""
-    first = jax.devices()[:1]
+def few_devices(count: int) -> Iterator[None]:
+    """A run in it sees the first ones alone: programs for eight compile and run slowly."""
+    first = jax.devices()[:count]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "devices", lambda: first)
-        patch.setattr(jax, "device_count", lambda: 1)
+        patch.setattr(jax, "device_count", lambda: count)
         yield
+
+
+def one_device() -> AbstractContextManager[None]:
+    """A run in it sees the first device alone."""
+    return few_devices(1)

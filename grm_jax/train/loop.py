@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from grm_jax.models.model import Model
+from grm_jax.objectives.routing import check_router_loss
 from grm_jax.processes import anywhere, is_first, say, several, spread
 from grm_jax.train.adapter import trained_part
 from grm_jax.train.checkpoint import Checkpoints
@@ -123,7 +124,11 @@ def train_stage(
     Returns:
         What was trained after the last step, the weights or an adapter; None if a signal stopped
         the stage before.
+
+    Raises:
+        ValueError: router losses are asked for, and the model has no experts.
     """
+    check_router_loss(model.spec, run.training.router_loss)
     folder.mkdir(parents=True, exist_ok=True)
     stream = None if callable(batches) else batches
     draw = batches if callable(batches) else from_stream(batches, run.mesh)

@@ -93,8 +93,11 @@ def stage_inputs(run: RunConfig, stage: TrainingConfig) -> dict[str, Any]:
     settings = settings_of(run, stage)
     config = {name: value for name, value in settings.items() if name not in FREE}
     config["compute"] = {k: v for k, v in config["compute"].items() if k != "mesh"}
-    if not run.adapter.rank:  # as an earlier version wrote it
+    # As an earlier version wrote it.
+    if not run.adapter.rank:
         del config["adapter"]
+    if not stage.router_loss.wanted:
+        del config["router_loss"]
     return {
         "config": config,
         "start": fingerprint(model_path(run.start)),
