@@ -51,7 +51,7 @@ OTHERS = {
     "gemma3": Gemma3Config(64, 4, 32, 48, 8, 4, 8, 12.0, sliding_window=6, pattern=3),
     "qwen3": Qwen3Config(64, 1, 32, 48, 8, 4, 8),
     "qwen2": Qwen2Config(64, 2, 32, 48, 8, 4, 8, windowed=True, sliding_window=6, full_layers=1),
-    "llama": LlamaConfig(64, 1, 32, 48, 8, 4, 8),
+    "llama": LlamaConfig(64, 1, 32, 48, 8, 4, 8, Rope(100.0)),
     "deepseek_v2": DeepSeekConfig(
         "deepseek_v2", 64, 2, 1, 32, 48, 16, 8, 3, 1, 8, None, Rope(100.0), 12, 6, 4, 6,
         groups=4, top_groups=2, routed_scale=4.0,
