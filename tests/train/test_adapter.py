@@ -183,7 +183,7 @@ def test_two_devices_train_the_same_adapter(cfg, tmp_path):
         np.testing.assert_allclose(of_two[name], tensor, rtol=0, atol=1e-4 * largest, err_msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.big
 def test_the_whole_of_spct_trains_adapters(tmp_path):
     """One on the other, all of the one model; the last is a meta RM with a head of its own."""
     path, output = tmp_path / "spct.yaml", tmp_path / "run"
