@@ -14,6 +14,7 @@ from grm_jax.cli import main
 from grm_jax.models.config import LlamaConfig
 from grm_jax.models.hf import save_folder
 from grm_jax.models.model import Model
+from grm_jax.models.spec import Rope
 from grm_jax.presets import bundled
 from grm_jax.text.tokenizer import Tokenizer
 from tests.devices import one_device
@@ -88,7 +89,9 @@ def test_chats_are_those_of_transformers_and_the_tokenizer_is_written_as_json(
 def test_a_judge_reads_it(made, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     folder, theirs = made
-    model = Model(LlamaConfig(theirs.vocab_size(), 2, 32, 32, 2, 1, 16, max_position=1024))
+    model = Model(
+        LlamaConfig(theirs.vocab_size(), 2, 32, 32, 2, 1, 16, Rope(1e4), max_position=1024)
+    )
     save_folder(model, jax.jit(model.init)(jax.random.key(0)), tmp_path / "model")
     for path in folder.iterdir():
         shutil.copy(path, "model")
