@@ -12,6 +12,13 @@ TARGETS = "data/targets"  # labels or pairs that a scoring model learns from
 TARGET_TOKENS = "data/target_tokens"
 TOO_LONG = "data/too_long"
 
+# Of models with experts; no token is ever dropped, so that there is no number for it.
+GATES = "experts"  # what these are made of, between the loss and the step
+MAX_LOAD = "experts/max_load"  # tokens of the busiest expert over the mean; with /N of layer N
+IDLE = "experts/idle"  # the share of experts that no token of the batch went to
+BALANCE = "experts/balance_loss"  # mean over layers, before its weight: 1 where use is even
+Z = "experts/z_loss"
+
 REWARD = "reward"
 KL = "kl"
 ENTROPY = "entropy"

@@ -140,6 +140,31 @@ def test_grpo(alone, together):
         assert said(found) == said(wanted) != []
 
 
+@pytest.mark.big
+def test_adapters(place):
+    """SFT and GRPO train the same adapters in one process and in two."""
+    for count, devices in ((1, 8), (2, 4)):
+        output = place / f"adapters_{count}"
+        stages = [f"{x} --config {place}/{x}.yaml --output {output}/{x}" for x in ("sft", "grpo")]
+        commands = [f"train {stage} --adapter.rank 2".split() for stage in stages]
+        with Job(count, *commands, devices=devices) as job:
+            job.ends([0] * count)
+    for metrics in ("sft/sft/metrics.jsonl", "grpo/metrics.jsonl"):
+        found, wanted = (read_metrics(place / f"adapters_{n}" / metrics) for n in (2, 1))
+        assert [row["step"] for row in found] == [row["step"] for row in wanted]
+        for row, other in zip(found, wanted, strict=True):
+            for name in ("train/loss", "train/grad_norm"):
+                assert row[name] == pytest.approx(other[name], rel=1e-3, abs=1e-6), name
+    for stage in ("sft", "grpo"):
+        file = f"{stage}/model/adapter_model.safetensors"
+        found, wanted = (load_file(place / f"adapters_{n}" / file) for n in (2, 1))
+        for name, tensor in wanted.items():
+            largest = np.abs(tensor).max()
+            np.testing.assert_allclose(
+                found[name], tensor, rtol=0, atol=1e-3 * largest, err_msg=name
+            )
+
+
 @pytest.mark.slow
 def test_judge(alone, together):
     found, wanted = (read(run / "verdicts.jsonl") for run in (together, alone))

@@ -19,6 +19,8 @@ from grm_jax.models.config import (
     DeepSeekConfig,
     Gemma2Config,
     Gemma3Config,
+    LlamaConfig,
+    Qwen2Config,
     Qwen3Config,
 )
 from grm_jax.models.model import Model
@@ -43,6 +45,18 @@ LATENT = Model(
     )
 )  # fmt: skip
 MODEL = Model(Gemma2Config(64, 4, 32, 48, 8, 4, 8, 12.0, sliding_window=6, attn_logit_softcap=5.0))
+# The other families: normed queries and keys, two segments, biases, a head of its own; a gate of
+# another kind, and queries that come from no latent vector.
+OTHERS = {
+    "gemma3": Gemma3Config(64, 4, 32, 48, 8, 4, 8, 12.0, sliding_window=6, pattern=3),
+    "qwen3": Qwen3Config(64, 1, 32, 48, 8, 4, 8),
+    "qwen2": Qwen2Config(64, 2, 32, 48, 8, 4, 8, windowed=True, sliding_window=6, full_layers=1),
+    "llama": LlamaConfig(64, 1, 32, 48, 8, 4, 8, Rope(100.0)),
+    "deepseek_v2": DeepSeekConfig(
+        "deepseek_v2", 64, 2, 1, 32, 48, 16, 8, 3, 1, 8, None, Rope(100.0), 12, 6, 4, 6,
+        groups=4, top_groups=2, routed_scale=4.0,
+    ),
+}  # fmt: skip
 BATCH, TIME = 8, 13
 
 
@@ -125,22 +139,18 @@ def test_decoding_on_a_mesh_equals_one_device(params, shape, prompts):
     assert_close(kept(ours), kept(decode_program(MODEL, params, *given)))
 
 
-@pytest.mark.parametrize("rules", [TRAIN_RULES, DECODE_RULES], ids=["train", "decode"])
-def test_other_families_on_a_mesh_equal_one_device(rules):
-    """Normed queries and keys, two segments; a head of its own."""
-    for config in (
-        Gemma3Config(64, 4, 32, 48, 8, 4, 8, 12.0, sliding_window=6, pattern=3),
-        Qwen3Config(64, 1, 32, 48, 8, 4, 8),
-    ):
-        model = Model(config)
-        params = random_params(model)
-        tokens, positions = tokens_of(BATCH, TIME), np.tile(np.arange(TIME), (BATCH, 1))
-        run = jax.jit(lambda p, *rows, m=model: m.logits(p, m.hidden(p, *rows)))
-        mesh = mesh_of((2, 2, 2))
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_families_on_a_mesh_equal_one_device(name):
+    """Laid out as for training, and as for decoding."""
+    model = Model(OTHERS[name])
+    params, mesh = random_params(model), mesh_of((2, 2, 2))
+    rows = tokens_of(BATCH, TIME), np.tile(np.arange(TIME, dtype=np.int32), (BATCH, 1))
+    run = jax.jit(lambda p, *rows: model.logits(p, model.hidden(p, *rows)))
+    alone = run(params, *rows)
+    for rules in (TRAIN_RULES, DECODE_RULES):
         with jax.set_mesh(mesh):
-            ours = run(jax.device_put(params, shardings_of(model.axes(), mesh, rules)), tokens,
-                       positions)  # fmt: skip
-        assert_close(ours, run(params, tokens, positions))
+            placed = jax.device_put(params, shardings_of(model.axes(), mesh, rules))
+            assert_close(run(placed, *rows), alone)
 
 
 def test_weights_move_between_training_and_decoding(params):

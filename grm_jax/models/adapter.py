@@ -17,19 +17,26 @@ from jaxtyping import Array
 from grm_jax.models.adapted import Adapted
 from grm_jax.models.hf_layout import Place, places
 from grm_jax.models.model import Model
+from grm_jax.models.spec import Experts
 from grm_jax.models.transformer import Params
 
 SCORE = "score"  # a new head is trained beside the matrices, and saved with them
+# Where there are experts PEFT takes these names, wherever they stand, for those of the router and
+# of the routed experts, which transformers keeps in one array.
+_OF_EXPERTS = ("gate", "gate_proj", "up_proj", "down_proj")
 
 
 @lru_cache
 def matrices(model: Model) -> dict[str, dict[str, dict[str, Place]]]:
-    """The matrices of the layers, by segment, layer and name: where each lies in a file."""
+    """The matrices of the layers, by segment, layer and name: where each lies in a file. Of a model
+    with experts those of attention alone."""
     where, shapes = places(model.config, model.head), model.abstract()
+    left = _OF_EXPERTS if any(isinstance(x.mlp, Experts) for x in model.spec.layers) else ()
 
     def is_matrix(place: Any, leaf: Any) -> bool:
         merged = getattr(place, "dims", ())
-        return len(merged) == 2 and sum(map(len, merged)) == leaf.ndim - 1
+        whole = len(merged) == 2 and sum(map(len, merged)) == leaf.ndim - 1
+        return whole and module_of(place) not in left
 
     return {
         segment.name: {

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from grm_jax.models.spec import Experts, Gate
 from grm_jax.sharding import TRAIN_RULES, divides, spec_for
@@ -45,22 +45,29 @@ class Routed(NamedTuple):
     weight: Array
 
 
-def route(
-    spec: Experts,
-    router: Float[Array, "D E"],
-    bias: Float[Array, " E"] | None,
-    x: Float[Array, "B T D"],
-) -> Routed:
-    """The experts of every token, see `Gate`; in f32."""
-    logits = jnp.einsum("btd,de->bte", x.astype(jnp.float32), router.astype(jnp.float32))
-    return choose(spec.gate, spec.chosen, logits, bias)
+class Routing(NamedTuple):
+    """What a gate did with the tokens of each row, padding left out; of L layers [L, ..].
+
+    Attributes:
+        load: how many tokens each expert has [B, E].
+        balance, z: the losses that `routing` describes [B].
+    """
+
+    load: Array
+    balance: Array
+    z: Array
+
+
+def router_logits(router: Float[Array, "D E"], x: Float[Array, "B T D"]) -> Float[Array, "B T E"]:
+    """What the gate decides by; in f32."""
+    return jnp.einsum("btd,de->bte", x.astype(jnp.float32), router.astype(jnp.float32))
 
 
 def choose(
     gate: Gate, chosen: int, logits: Float[Array, "B T E"], bias: Float[Array, " E"] | None
 ) -> Routed:
-    """The `chosen` best experts of each token; `bias` is added for the choice alone."""
-    scores = jax.nn.softmax(logits) if gate.score == "softmax" else jax.nn.sigmoid(logits)
+    """The `chosen` best experts of each token, see `Gate`; `bias` is added for the choice alone."""
+    scores = _scores(gate, logits)
     merit = scores if bias is None else scores + bias.astype(jnp.float32)
     if gate.groups > 1:
         merit = _best_groups(gate, merit)
@@ -69,6 +76,37 @@ def choose(
     if gate.normalized:
         weight = weight / (weight.sum(-1, keepdims=True) + 1e-20)
     return Routed(expert, weight * gate.scale)
+
+
+def _scores(gate: Gate, logits: Float[Array, "B T E"]) -> Float[Array, "B T E"]:
+    return jax.nn.softmax(logits) if gate.score == "softmax" else jax.nn.sigmoid(logits)
+
+
+def routing(
+    spec: Experts, logits: Float[Array, "B T E"], routed: Routed, real: Bool[Array, "B T"]
+) -> Routing:
+    """The loads of the experts, and two losses that keep a gate healthy, of each row.
+
+    balance: sum_i f_i P_i, where f_i is E / k times the share of tokens that go to expert i, and
+    P_i the mean over tokens of its share of their scores: 1 where experts are used evenly, and more
+    the less they are (Switch, arXiv 2101.03961, equation 4; for k experts a token, and of one row
+    alone, as in DeepSeek-V2, arXiv 2405.04434, equation 23, and V3, arXiv 2412.19437, equation 17).
+    z: the mean over tokens of (log sum_i exp(logit_i))^2 (ST-MoE, arXiv 2202.08906, equation 5).
+    A row without tokens gives 0.
+    """
+    scores = _scores(spec.gate, logits)
+    if spec.gate.score == "sigmoid":
+        scores = scores / (scores.sum(-1, keepdims=True) + 1e-20)
+    tokens = jnp.maximum(real.sum(-1), 1).astype(jnp.float32)
+
+    def summed(x: Float[Array, "B T ..."]) -> Float[Array, "B ..."]:
+        return jnp.sum(jnp.where(real.reshape(*real.shape, *(1,) * (x.ndim - 2)), x, 0.0), axis=1)
+
+    chosen = jnp.any(routed.expert[..., None] == jnp.arange(spec.count), axis=-2)
+    load, score = summed(chosen.astype(jnp.float32)), summed(scores)
+    balance = spec.count / spec.chosen * jnp.sum(load * score, -1) / tokens**2
+    z = summed(jnp.square(jax.nn.logsumexp(logits, axis=-1))) / tokens
+    return Routing(load, balance, z)
 
 
 def _best_groups(gate: Gate, merit: Float[Array, "B T E"]) -> Float[Array, "B T E"]:

@@ -143,8 +143,12 @@ class Block(nnx.Module):
         x: Float[Array, "B T D"],
         positions: Int[Array, "B T"],
         attend: Callable[[Array, Array, Array], Array],
+        watch: Callable[[experts.Routing], None] | None = None,
     ) -> Float[Array, "B T D"]:
-        """Runs the block; `attend(q, k, v)` gets rotated q [B,T,N,H] (scaled), k, v [B,T,K,H]."""
+        """Runs the block; `attend(q, k, v)` gets rotated q [B,T,N,H] (scaled), k, v [B,T,K,H].
+
+        watch: is told what the gate does, where there is one.
+        """
         with jax.named_scope("attention"):
             h = rms_norm(x, self.pre_attn_norm[...], self.norm)
             h = attend(*self._heads(h, positions))
@@ -154,7 +158,7 @@ class Block(nnx.Module):
             x = x + h
         with jax.named_scope("mlp"):
             h = rms_norm(x, self.pre_mlp_norm[...], self.norm)
-            h = self._feed_forward(h)
+            h = self._feed_forward(h, positions, watch)
             if self.layer.post_norms:
                 h = rms_norm(h, self.post_mlp_norm[...], self.norm)
             return x + h
@@ -174,11 +178,21 @@ class Block(nnx.Module):
         q, k, v = (_project(h, getattr(self, name)[...]) for name in "qkv")
         return prepare(a, self.norm, self._weight, q, k, v, positions)
 
-    def _feed_forward(self, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+    def _feed_forward(
+        self,
+        h: Float[Array, "B T D"],
+        positions: Int[Array, "B T"],
+        watch: Callable[[experts.Routing], None] | None,
+    ) -> Float[Array, "B T D"]:
         mlp = self.layer.mlp
         if isinstance(mlp, GatedMLP):
             return self._mlp("", h)
-        return chosen_experts(mlp, self._weight, h) + self._mlp("shared_", h)
+
+        def see(logits: Array, routed: experts.Routed) -> None:
+            if watch is not None:
+                watch(experts.routing(mlp, logits, routed, positions >= 0))
+
+        return chosen_experts(mlp, self._weight, h, see) + self._mlp("shared_", h)
 
     def _mlp(self, prefix: str, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         gate, up, down = (self._weight(prefix + name) for name in ("gate", "up", "down"))
@@ -237,14 +251,20 @@ def latent_parts(
 
 
 def chosen_experts(
-    mlp: Experts, weight: Callable[[str], Array], h: Float[Array, "B T D"]
+    mlp: Experts,
+    weight: Callable[[str], Array],
+    h: Float[Array, "B T D"],
+    see: Callable[[Array, experts.Routed], None] | None = None,
 ) -> Float[Array, "B T D"]:
     """What the experts that the gate chooses make of each token.
 
-    weight: a weight of the layer, by name.
+    weight: a weight of the layer, by name. see: is shown the router's logits, and the choice.
     """
     bias = weight("router_bias") if mlp.gate.corrected else None
-    routed = experts.route(mlp, weight("router"), bias, h)
+    logits = experts.router_logits(weight("router"), h)
+    routed = experts.choose(mlp.gate, mlp.chosen, logits, bias)
+    if see is not None:
+        see(logits, routed)
     names = ("experts_gate", "experts_up", "experts_down")
     matrices = experts.Matrices(*(weight(name) for name in names))
     return experts.mixed(matrices, routed, h, ACTIVATIONS[mlp.activation])

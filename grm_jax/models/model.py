@@ -12,7 +12,7 @@ from grm_jax.models.cache import PromptCache, SampleCache
 from grm_jax.models.config import Config, Remat
 from grm_jax.models.decoding import Seats
 from grm_jax.models.spec import Head, ModelSpec
-from grm_jax.models.transformer import Params
+from grm_jax.models.transformer import Params, Watch
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,18 @@ class Model:
         segments: Int[Array, "B T"] | None = None,
         *,
         remat: Remat = "none",
+        watch: Watch | None = None,
     ) -> Float[Array, "B T D"]:
         """See `transformer.hidden`."""
         return transformer.hidden(
-            self.spec, params, tokens, positions, segments, dtype=self.dtype, remat=remat
+            self.spec,
+            params,
+            tokens,
+            positions,
+            segments,
+            dtype=self.dtype,
+            remat=remat,
+            watch=watch,
         )
 
     def group_hidden(
@@ -81,6 +89,7 @@ class Model:
         positions: Int[Array, "P G T"],
         *,
         remat: Remat = "none",
+        watch: Watch | None = None,
     ) -> Float[Array, "P G T D"]:
         """See `transformer.group_hidden`."""
         return transformer.group_hidden(
@@ -92,6 +101,7 @@ class Model:
             positions,
             dtype=self.dtype,
             remat=remat,
+            watch=watch,
         )
 
     def logits(self, params: Params, hidden: Float[Array, "*B D"]) -> Float[Array, "*B V"]:

@@ -2,8 +2,8 @@
 
 A model that is only read from needs the precision of its weights less than their place in memory:
 w is kept as q, an int8, and s = max |w| / 127.5 of its channel, in float32. What meets the
-activations is q s, which is made layer by layer. Norms, biases, the embedding and any head stay as
-they are.
+activations is q s, which is made layer by layer: of experts all of a layer's, whichever are chosen.
+Norms, biases, routers, the embedding and any head stay as they are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,18 @@ import jax
 import jax.numpy as jnp
 
 # The dimensions that each matrix, with those of all periods in one array [P, ..], is summed over.
-_SUMMED = {"q": (2,), "k": (2,), "v": (2,), "o": (1, 2), "gate": (1,), "up": (1,), "down": (1,)}
+# A router is none of them: a choice of experts hangs on small differences.
+_SUMMED = {
+    **dict.fromkeys("qkv", (2,)),
+    "o": (1, 2),
+    **{f"{of}{name}": (1,) for of in ("", "shared_") for name in ("gate", "up", "down")},
+    **{f"experts_{name}": (2,) for name in ("gate", "up", "down")},
+    # Of latent attention. kv_b [P, N, X, C] is also read the other way, by its rows X.
+    "q_a": (1,),
+    "q_b": (2,),
+    "kv_a": (1,),
+    "kv_b": (3,),
+}
 
 
 def quantized(params: dict[str, Any]) -> dict[str, Any]:

@@ -21,16 +21,28 @@ from jaxtyping import Array, Float, Int
 from grm_jax.models.adapted import adapted_values, changed_apart
 from grm_jax.models.attention import causal_attention, soft_cap
 from grm_jax.models.config import Remat
+from grm_jax.models.experts import Routing
 from grm_jax.models.group_attention import group_attention
 from grm_jax.models.layers import INIT_SCALE, Block, init_norm, rms_norm
 from grm_jax.models.quantized import dequantized
 from grm_jax.models.remat import rematerialized
-from grm_jax.models.spec import Attention, Head, LatentAttention, LayerSpec, ModelSpec
+from grm_jax.models.spec import (
+    Attention,
+    Experts,
+    Head,
+    LatentAttention,
+    LayerSpec,
+    ModelSpec,
+    Segment,
+)
 from grm_jax.sharding import STACK, constrain, divides, for_tpu
 
 Params = dict[str, Any]
 # How the layers of a kind attend: attend(q, k, v).
 Attend = Callable[[Array, Array, Array], Array]
+# What the gates of some layers did: the layers' numbers, and the Routing of each.
+Watched = tuple[tuple[int, ...], Routing]
+Watch = Callable[[Watched], None]
 ACTIVATION = ("batch", None, None)
 TABLE = ("vocab", "embed")
 
@@ -111,15 +123,17 @@ def hidden(
     *,
     dtype,
     remat: Remat = "none",
+    watch: Watch | None = None,
 ) -> Float[Array, "B T D"]:
     """Hidden states after the final norm. `positions` is -1 on padding; `segments` separates
-    rows that were packed into one. `remat`: see `rematerialized`."""
+    rows that were packed into one. `remat`: see `rematerialized`. `watch` is told, before this
+    returns, what the gates of layers with experts did."""
 
     def attends(a: Attention | LatentAttention) -> Attend:
         return causal_attention(positions, segments, window=a.window, softcap=a.softcap)
 
     x = embed(spec, params, tokens, dtype)
-    x = _trunk(spec, params, x, positions, attends, remat)
+    x = _trunk(spec, params, x, positions, attends, remat, watch)
     return rms_norm(x, params["final_norm"], spec.norm)
 
 
@@ -133,11 +147,13 @@ def group_hidden(
     *,
     dtype,
     remat: Remat = "none",
+    watch: Watch | None = None,
 ) -> Float[Array, "P G T D"]:
     """The hidden states that predict `tokens`: G completions of each prompt, which is run once.
 
     Those of the prompt's last token predict the first tokens. Positions are -1 on padding; prompts
-    are padded on the left, completions on the right.
+    are padded on the left, completions on the right. `watch`: see `hidden`; a row is a prompt with
+    its completions.
     """
     p, g, t = tokens.shape
     s = prompts.shape[1]
@@ -147,7 +163,7 @@ def group_hidden(
         return group_attention(row, s, g, window=a.window, softcap=a.softcap)
 
     x = jnp.concatenate([prompts, tokens.reshape(p, g * t)], axis=1)
-    x = _trunk(spec, params, embed(spec, params, x, dtype), row, attends, remat)
+    x = _trunk(spec, params, embed(spec, params, x, dtype), row, attends, remat, watch)
     first = jnp.broadcast_to(x[:, None, s - 1 : s], (p, g, 1, x.shape[-1]))
     x = jnp.concatenate([first, x[:, s:].reshape(p, g, t, -1)[:, :, :-1]], axis=2)
     return rms_norm(x, params["final_norm"], spec.norm)
@@ -160,6 +176,7 @@ def _trunk(
     positions: Int[Array, "B T"],
     attends: Callable[[Attention | LatentAttention], Attend],
     remat: Remat,
+    watch: Watch | None,
 ) -> Float[Array, "B T D"]:
     """All layers but the final norm; `attends` says how a layer attends."""
     kept: dict[tuple[Any, ...], Attend] = {}  # a mask is made once for all layers that share it
@@ -173,23 +190,43 @@ def _trunk(
             kept[kind] = attend
         return kept[kind]
 
+    first = 0
     for segment in spec.segments:
         parts = [
             (name, _split_block(spec, layer)[0], attend_of(layer.attention))
             for name, layer in segment.period
         ]
 
-        def body(x: Array, period: Params, parts: Any = parts) -> tuple[Array, None]:
+        def body(x: Array, period: Params, parts: Any = parts) -> tuple[Array, list[Routing]]:
+            seen: list[Routing] = []
             for name, graph, attend in parts:
                 x = constrain(x, ACTIVATION)
                 with jax.named_scope(name):
                     weights = adapted_values(dequantized(period[name]))
-                    x = nnx.merge(graph, weights)(x, positions, attend)
-            return x, None
+                    see = None if watch is None else seen.append
+                    x = nnx.merge(graph, weights)(x, positions, attend, see)
+            return x, seen
 
+        parted: list[list[Routing]] = []
         for periods in changed_apart(params[segment.name]):
-            x, _ = jax.lax.scan(rematerialized(body, remat), x, periods)
+            x, seen = jax.lax.scan(rematerialized(body, remat), x, periods)
+            parted.append(seen)
+        seen = jax.tree.map(lambda *part: jnp.concatenate(part), *parted)
+        for numbers, routing in zip(_with_experts(segment, first), seen, strict=False):
+            assert watch is not None
+            watch((numbers, routing))
+        first += segment.repeats * len(segment.period)
     return x
+
+
+def _with_experts(segment: Segment, first: int) -> list[tuple[int, ...]]:
+    """Of each layer of the period that has experts, its numbers in the model."""
+    size = len(segment.period)
+    return [
+        tuple(range(first + place, first + segment.repeats * size, size))
+        for place, (_, layer) in enumerate(segment.period)
+        if isinstance(layer.mlp, Experts)
+    ]
 
 
 def logits(spec: ModelSpec, params: Params, x: Float[Array, "*B D"]) -> Float[Array, "*B V"]:

@@ -1,4 +1,4 @@
-"""The settings of GRPO's loss."""
+"""The settings of GRPO's loss, and of those that keep experts in use."""
 
 from __future__ import annotations
 
@@ -37,3 +37,32 @@ class GRPOLossConfig:
                 f"clip_low is {self.clip_low} and clip_high is {self.clip_high}: both must be "
                 "more than 0, and clip_low at most 1."
             )
+
+
+@dataclass(frozen=True)
+class RouterLossConfig:
+    """Losses of the routers of models with experts (DeepSeek), added to the stage's own. Both are
+    of each layer and each row of a batch; the layers' are summed.
+
+    Args:
+        balance: weight of the load-balance loss, which is 1 where a layer's experts are used
+            evenly (DeepSeek-V2: 0.003; V3: 0.0001).
+        z: weight of the z-loss, the square of the log of the sum of exponentials of a router's
+            logits (ST-MoE: 0.001).
+
+    Raises:
+        ValueError: a weight that is negative or not finite.
+    """
+
+    balance: float = 0.0
+    z: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("balance", self.balance), ("z", self.z)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"router_loss.{name} is {value}; give 0 (none) or more.")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether either has a weight."""
+        return bool(self.balance or self.z)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from grm_jax.objectives.config import RouterLossConfig
 from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.tracking import TrackingConfig
 
@@ -174,6 +175,7 @@ class ExportConfig:
 class TrainingConfig:
     """What every stage has of its own: how it computes, when it saves, what it exports."""
 
+    router_loss: RouterLossConfig = field(default_factory=RouterLossConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     export: ExportConfig = field(default_factory=ExportConfig)

@@ -134,6 +134,7 @@ class Policy:
             chunk=self.run.training.compute.logits_chunk,
             remat=self.run.training.compute.remat,
             temperature=self.cfg.strategy.temperature,
+            router=self.run.training.router_loss,
         )
 
     def task(self, item: Example, turn: int = 0) -> Task:

@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 
 from grm_jax.copies import carry_over, kept_at
 from grm_jax.models.model import Model
+from grm_jax.objectives.routing import check_router_loss
 from grm_jax.places import Where
 from grm_jax.processes import anywhere, is_first, say, several, spread
 from grm_jax.train.adapter import trained_part
@@ -125,7 +126,11 @@ def train_stage(
     Returns:
         What was trained after the last step, the weights or an adapter; None if a signal stopped
         the stage before.
+
+    Raises:
+        ValueError: router losses are asked for, and the model has no experts.
     """
+    check_router_loss(model.spec, run.training.router_loss)
     folder.mkdir(parents=True, exist_ok=True)
     stream = None if callable(batches) else batches
     draw = batches if callable(batches) else from_stream(batches, run.mesh)

@@ -15,9 +15,11 @@ from jaxtyping import Array, Float
 from grm_jax.metric_names import DRIFT, ENTROPY, KL
 from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
-from grm_jax.objectives.config import GRPOLossConfig
+from grm_jax.models.transformer import Watch, Watched
+from grm_jax.objectives.config import GRPOLossConfig, RouterLossConfig
 from grm_jax.objectives.grpo import token_terms, token_weights
 from grm_jax.objectives.logprobs import TokenLogprobs, token_logprobs, token_loss
+from grm_jax.objectives.routing import with_router_loss
 from grm_jax.sharding import constrain
 from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.rollout import RolloutBatch
@@ -37,6 +39,7 @@ def policy_loss(
     chunk: int,
     remat: Remat = "none",
     temperature: float = 1.0,
+    router: RouterLossConfig | None = None,
 ) -> SumLoss:
     """The loss of `make_step` for a RolloutBatch: summed over sequences (equation 15).
 
@@ -44,6 +47,7 @@ def policy_loss(
         on_policy: the batch was written by these very weights, so the old log-probabilities are
             the new ones; otherwise they are read from the batch.
         temperature: at which it was written. The policy is the model at that temperature.
+        router: what is added of a model with experts, whose loads are reported; None: neither.
     """
 
     def objective(scored: TokenLogprobs, data: Any) -> tuple[Array, Metrics]:
@@ -64,7 +68,9 @@ def policy_loss(
         return weight * terms.loss, report
 
     def loss(params: Any, batch: RolloutBatch) -> tuple[jax.Array, jax.Array, Metrics]:
-        hidden, mask = _hidden(model, params, batch, remat), batch.mask
+        seen: list[Watched] = []
+        hidden = _hidden(model, params, batch, remat, seen.append if router else None)
+        mask = batch.mask
         per_token = jnp.broadcast_to(batch.advantage[..., None], mask.shape)
         weight = jnp.broadcast_to(token_weights(mask), mask.shape)
         old, reference = batch.old_logprob, batch.reference_logprob
@@ -84,17 +90,29 @@ def policy_loss(
         drift = report.pop(DRIFT).reshape(mask.shape).max(axis=-1)
         sums = {name: jnp.sum(x, dtype=jnp.float32) for name, x in report.items()}
         sequences = jnp.asarray(batch.advantage.size, jnp.float32)
-        return total, sequences, {**sums, DRIFT: drift.sum()}
+        prompts, group = batch.advantage.shape
+        total, gates = with_router_loss(total, jnp.full(prompts, group, jnp.float32), seen, router)
+        return total, sequences, {**sums, DRIFT: drift.sum(), **gates}
 
     return loss
 
 
 def _hidden(
-    model: Model, params: Any, batch: RolloutBatch, remat: Remat = "none"
+    model: Model,
+    params: Any,
+    batch: RolloutBatch,
+    remat: Remat = "none",
+    watch: Watch | None = None,
 ) -> Float[Array, "P GT D"]:
     """The states that predict what the policy wrote."""
     hidden = model.group_hidden(
-        params, batch.prompts, batch.prompt_positions, batch.tokens, batch.positions, remat=remat
+        params,
+        batch.prompts,
+        batch.prompt_positions,
+        batch.tokens,
+        batch.positions,
+        remat=remat,
+        watch=watch,
     )
     return constrain(_flat(hidden), ("batch", None, None))
 

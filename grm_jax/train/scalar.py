@@ -34,6 +34,9 @@ from grm_jax.metric_names import CORRECT, TARGETS, TOKENS, TOO_LONG
 from grm_jax.models import scalar_head
 from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import Watched
+from grm_jax.objectives.config import RouterLossConfig
+from grm_jax.objectives.routing import with_router_loss
 from grm_jax.objectives.scalar import bradley_terry_loss
 from grm_jax.processes import is_first, say
 from grm_jax.text.messages import Example
@@ -92,20 +95,29 @@ def _run(run: Run, cfg: ScalarConfig) -> Path | None:
     return folder
 
 
-def pair_loss(model: Model, *, remat: Remat = "none") -> SumLoss:
-    """The loss of `make_step`: the summed Bradley-Terry loss of the batch's `BestAndLoser` rows."""
+def pair_loss(
+    model: Model, *, remat: Remat = "none", router: RouterLossConfig | None = None
+) -> SumLoss:
+    """The loss of `make_step`: the summed Bradley-Terry loss of the batch's `BestAndLoser` rows.
+
+    router: what is added of a model with experts, whose loads are reported; None: neither.
+    """
 
     def loss(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Metrics]:
         best, positions, segments = apart(batch)
-        hidden = model.hidden(params, batch.tokens, positions, segments, remat=remat)
+        seen: list[Watched] = []
+        watch = seen.append if router else None
+        hidden = model.hidden(params, batch.tokens, positions, segments, remat=remat, watch=watch)
         rejected = scalar_head.score_all(params["score"], hidden)
         chosen = jnp.take_along_axis(rejected, best, axis=1)
         value, count = bradley_terry_loss(chosen, rejected, batch.mask)
         total = count.sum()
+        summed, gates = with_router_loss(value.sum(), count, seen, router)
         return (
-            value.sum(),
+            summed,
             total,
             {
+                **gates,
                 TOKENS: jnp.sum(batch.positions >= 0),
                 TARGETS: total,
                 TOO_LONG: jnp.sum(batch.too_long),

@@ -19,6 +19,9 @@ from grm_jax.metric_names import CORRECT, TARGETS, TOKENS, TOO_LONG
 from grm_jax.models import scalar_head
 from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import Watched
+from grm_jax.objectives.config import RouterLossConfig
+from grm_jax.objectives.routing import with_router_loss
 from grm_jax.objectives.scalar import binary_loss
 from grm_jax.outputs import write_whole
 from grm_jax.processes import is_first
@@ -44,7 +47,7 @@ def train_scorer(
 ) -> tuple[Model, Any] | None:
     """Minimises a loss of a scalar head on the trunk of the start model, from where it was stopped.
 
-    make_loss: `SumLoss` of a model, with `remat`.
+    make_loss: `SumLoss` of a model, with `remat` and `router`.
 
     Returns:
         The model and its weights; None if a signal stopped it before the last step.
@@ -64,7 +67,7 @@ def train_scorer(
             run,
             scalar,
             lambda: with_head(scalar, load(), run.mesh, seed),
-            make_loss(scalar, remat=cfg.compute.remat),
+            make_loss(scalar, remat=cfg.compute.remat, router=cfg.router_loss),
             stream,
             cfg.optimizer,
             steps=cfg.steps,
@@ -82,19 +85,34 @@ def scored_row(ids: Sequence[int], label: bool, first: int | None = None) -> Tok
     return TokenRow(fed, learned, np.full(len(ids), int(label), np.int32))
 
 
-def label_loss(model: Model, *, remat: Remat = "none") -> SumLoss:
-    """The loss of `make_step`: summed binary cross-entropy over the batch's labels."""
+def label_loss(
+    model: Model, *, remat: Remat = "none", router: RouterLossConfig | None = None
+) -> SumLoss:
+    """The loss of `make_step`: summed binary cross-entropy over the batch's labels.
+
+    router: what is added of a model with experts, whose loads are reported; None: neither.
+    """
 
     def loss(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Metrics]:
-        hidden = model.hidden(params, batch.tokens, batch.positions, batch.segments, remat=remat)
+        seen: list[Watched] = []
+        hidden = model.hidden(
+            params,
+            batch.tokens,
+            batch.positions,
+            batch.segments,
+            remat=remat,
+            watch=seen.append if router else None,
+        )
         scores = scalar_head.score_all(params["score"], hidden)
         value, count = binary_loss(scores, batch.targets, batch.mask)
         total = count.sum()
         right = jnp.where(batch.mask, (scores > 0) == (batch.targets > 0), False)
+        summed, gates = with_router_loss(value.sum(), count, seen, router)
         return (
-            value.sum(),
+            summed,
             total,
             {
+                **gates,
                 TOKENS: jnp.sum(batch.positions >= 0),
                 TARGETS: total,
                 "data/right": jnp.sum(jnp.where(batch.mask, batch.targets, 0)),

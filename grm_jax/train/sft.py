@@ -17,7 +17,10 @@ from grm_jax.judging.kinds import Learns
 from grm_jax.metric_names import TARGET_TOKENS, TOKENS, TOO_LONG
 from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
+from grm_jax.models.transformer import Watched
+from grm_jax.objectives.config import RouterLossConfig
 from grm_jax.objectives.rft import rft_loss
+from grm_jax.objectives.routing import with_router_loss
 from grm_jax.places import Where
 from grm_jax.train.config import RunConfig
 from grm_jax.train.export import export
@@ -55,16 +58,31 @@ def train(
     return export(run, *trained, kind=kind)
 
 
-def sft_loss(model: Model, *, chunk: int, remat: Remat = "none") -> SumLoss:
-    """The loss of `make_step`: summed negative log-likelihood of the batch's target tokens."""
+def sft_loss(
+    model: Model, *, chunk: int, remat: Remat = "none", router: RouterLossConfig | None = None
+) -> SumLoss:
+    """The loss of `make_step`: summed negative log-likelihood of the batch's target tokens.
+
+    router: what is added of a model with experts, whose loads are reported; None: neither.
+    """
 
     def loss(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Metrics]:
-        hidden = model.hidden(params, batch.tokens, batch.positions, batch.segments, remat=remat)
+        seen: list[Watched] = []
+        hidden = model.hidden(
+            params,
+            batch.tokens,
+            batch.positions,
+            batch.segments,
+            remat=remat,
+            watch=seen.append if router else None,
+        )
         nll, total = rft_loss(model, params, hidden, batch.targets, batch.mask, chunk=chunk)
+        value, gates = with_router_loss(nll, batch.mask.sum(-1, nll.dtype), seen, router)
         return (
-            nll,
+            value,
             total,
             {
+                **gates,
                 TOKENS: jnp.sum(batch.positions >= 0),
                 TARGET_TOKENS: total,
                 TOO_LONG: jnp.sum(batch.too_long),
@@ -96,7 +114,12 @@ def _train_stage(
             run,
             model,
             make_params,
-            sft_loss(model, chunk=compute.logits_chunk, remat=compute.remat),
+            sft_loss(
+                model,
+                chunk=compute.logits_chunk,
+                remat=compute.remat,
+                router=run.training.router_loss,
+            ),
             make_stream(sources, batch, seed=run.seed_of(name)),
             stage.optimizer,
             steps=stage.steps,

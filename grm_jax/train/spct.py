@@ -93,10 +93,13 @@ def stage_inputs(run: RunConfig, stage: TrainingConfig) -> dict[str, Any]:
     settings = settings_of(run, stage)
     config = {name: value for name, value in settings.items() if name not in FREE}
     config["compute"] = {k: v for k, v in config["compute"].items() if k != "mesh"}
-    if not run.adapter.rank:  # as an earlier version wrote it
+    # As an earlier version wrote it.
+    if not run.adapter.rank:
         del config["adapter"]
-    elif run.adapter.layers is None:  # likewise
+    elif run.adapter.layers is None:
         config["adapter"] = {k: v for k, v in config["adapter"].items() if k != "layers"}
+    if not stage.router_loss.wanted:
+        del config["router_loss"]
     return {
         "config": config,
         "start": fingerprint(model_path(run.start)),

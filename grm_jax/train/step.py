@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from grm_jax.metric_names import LOSS, SKIPPED
+from grm_jax.metric_names import GATES, LOSS, SKIPPED
+from grm_jax.objectives.routing import gate_metrics
 from grm_jax.sharding import TRAIN_RULES, Rules, spec_for
 from grm_jax.train.state import TrainState
 
-Metrics = dict[str, jax.Array]
+Metrics = dict[str, Any]
 # loss(params, batch) -> (summed loss, how many it is a sum over, further sums to report).
 SumLoss = Callable[[Any, Any], tuple[jax.Array, jax.Array, Metrics]]
 Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
@@ -40,7 +41,8 @@ def make_step(
 
     A loss gives sums, so that micro-batches (and packed rows) add up to exactly the loss and the
     gradient of the batch. Metrics are device scalars: `train/loss`, `train/grad_norm` (before
-    clipping), `train/learning_rate`, `train/skipped`, and the loss's own sums.
+    clipping), `train/learning_rate`, `train/skipped`, the loss's own sums, and of a model with
+    experts what `gate_metrics` makes of them.
 
     A step whose loss or gradient is not finite is skipped: weights, optimiser and `state.step`
     stay what they were, and `train/skipped` is 1.
@@ -71,6 +73,7 @@ def make_step(
         # A batch without a target has the sum 0, which must give 0 and not nan.
         count = jnp.maximum(count, 1)
         grads = jax.tree.map(lambda g: g / count, grads)
+        gates = sums.pop(GATES, None)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         mean, norm = value / count, optax.tree.norm(grads)
@@ -81,6 +84,7 @@ def make_step(
             "train/learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
             SKIPPED: 1.0 - good,
             **sums,
+            **({} if gates is None else gate_metrics(gates, count)),
         }
         # Chosen on the device: the host need not know before it starts the next step.
         before = TrainState(state.step, state.params, state.opt_state)

@@ -36,12 +36,31 @@ SIZES = {
     "head_dim": 16,
     "max_position_embeddings": 512,
 }
+LATENT = {
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "first_k_dense_replace": 1,
+    "q_lora_rank": 12,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 8,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 1,
+    "moe_intermediate_size": 16,
+    "n_group": 4,
+    "topk_group": 2,
+}
 # transformers' name of a family, and what its config has of its own.
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma2": ("Gemma2", {"query_pre_attn_scalar": 16, "sliding_window": 64}),
     "gemma3": ("Gemma3Text", {"query_pre_attn_scalar": 16, "sliding_window": 64}),
     "qwen3": ("Qwen3", {}),
+    "qwen2": ("Qwen2", {}),
     "llama": ("Llama", {}),
+    "deepseek_v2": ("DeepseekV2", LATENT | {"topk_method": "group_limited_greedy"}),
+    "deepseek_v3": ("DeepseekV3", LATENT),
 }
 SCORES = [f"\nScores: \\boxed{{{a}, {b}}}" for a, b in product(range(1, 11), repeat=2)]
 ROWS = [
@@ -68,7 +87,7 @@ def make_folder(name: str, folder: Path) -> Path:
     title, changes = MODELS[name]
     ids = {"pad_token_id": tokenizer.pad_id, "bos_token_id": tokenizer.bos_id} | stops
     config = getattr(transformers, f"{title}Config")(
-        vocab_size=tokenizer.vocab_size, **SIZES, **changes, **ids
+        vocab_size=tokenizer.vocab_size, **(SIZES | changes | ids)
     )
     torch.manual_seed(0)
     getattr(transformers, f"{title.removesuffix('Text')}ForCausalLM")(config).save_pretrained(

@@ -41,9 +41,13 @@ def test_what_is_not_computed_is_refused(tmp_path, preset, changes, words):
 
 
 def test_scales_are_those_of_the_published_models():
-    lite, large = (PRESETS[f"deepseek-{name}"].query_scale for name in ("v2-lite", "v3"))
-    assert lite == pytest.approx(0.11472, rel=1e-4)
-    assert large == pytest.approx(0.13523, rel=1e-4)
+    """192^-0.5 (0.1 mscale_all_dim ln(40) + 1)^2: V2-Lite has 0.707, V2.5 and V3 have 1.0."""
+    scales = {"v2-lite": 0.11472, "v2.5": 0.13523, "v3": 0.13523}
+    for name, scale in scales.items():
+        config = PRESETS[f"deepseek-{name}"]
+        assert config.query_scale == pytest.approx(scale, rel=1e-4)
+        assert config.mscale == config.mscale_all_dim  # so that sine and cosine stay as they are
+        assert config.rope.scaling.attention == 1.0
 
 
 def test_a_saved_config_comes_back():

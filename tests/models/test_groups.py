@@ -11,6 +11,7 @@ from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model
 from grm_jax.sharding import make_mesh
+from tests.test_sharding import LATENT, OTHERS, random_params
 
 VOCAB = 41
 # Windows shorter than the prompts; soft caps that are felt.
@@ -105,6 +106,18 @@ def test_states_and_every_gradient_are_those_of_the_plain_computation(params, gi
     real = given[3] >= 0
     states = np.asarray(grouped(MODEL, params, given))[real]
     np.testing.assert_allclose(states, np.asarray(plain(MODEL, params, given))[real], atol=2e-5)
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "deepseek_v3"])
+def test_the_other_families_group_as_they_compute_alone(name):
+    """With windows that end inside the prompts, latent vectors, and experts chosen per token."""
+    model = LATENT if name == "deepseek_v3" else Model(OTHERS[name])
+    params, real = random_params(model), UNEVEN[3] >= 0
+    found, wanted = (
+        np.asarray(jax.jit(partial(form, model, given=UNEVEN))(params))[real]
+        for form in (grouped, plain)
+    )
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
 def test_what_stands_on_padding_changes_nothing(params):

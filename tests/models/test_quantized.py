@@ -12,28 +12,42 @@ from grm_jax.models.model import Model
 from grm_jax.models.quantized import dequantized, is_quantized, quantized
 from grm_jax.sampling.request import Request
 from grm_jax.sampling.sampler import Sampler
+from tests.test_sharding import LATENT
 
-MODEL = Model(Gemma2Config(64, 4, 32, 48, 4, 2, 8, 8.0, sliding_window=16, max_position=128))
+GEMMA = Model(Gemma2Config(64, 4, 32, 48, 4, 2, 8, 8.0, sliding_window=16, max_position=128))
+# A layer of each, what it keeps beside the vectors, and how many numbers at least share a scale.
+LAYERS = {GEMMA: ("pairs", "local", (), 10), LATENT: ("expert_layers", "mixed", ("router",), 5)}
+
+
+@pytest.fixture(scope="module", params=LAYERS, ids=["gemma-2", "latents and experts"])
+def model(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def params():
+def params(model):
     """(full, in int8, and these in float32 again)."""
     pytest.importorskip("qwix")
-    make = jax.jit(MODEL.init)
+    make = jax.jit(model.init)
     small = quantized(make(jax.random.key(0)))
-    pairs = {name: dequantized(layer) for name, layer in small["pairs"].items()}
-    return make(jax.random.key(0)), small, {**small, "pairs": pairs}
+    again = {
+        name: {k: dequantized(layer) for k, layer in part.items()}
+        if isinstance(part, dict)
+        else part
+        for name, part in small.items()
+    }
+    return make(jax.random.key(0)), small, again
 
 
-def test_matrices_are_bytes_within_half_a_step_of_what_they_were(params):
+def test_matrices_are_bytes_within_half_a_step_of_what_they_were(model, params):
     full, small, again = params
-    for name, weights in full["pairs"]["local"].items():
-        made, back = small["pairs"]["local"][name], again["pairs"]["local"][name]
-        assert is_quantized(made) == (weights.ndim > 2)
+    segment, layer, kept, together = LAYERS[model]
+    for name, weights in full[segment][layer].items():
+        made, back = small[segment][layer][name], again[segment][layer][name]
+        assert is_quantized(made) == (weights.ndim > 2 and name not in kept)
         if is_quantized(made):
             assert made.qvalue.dtype == jnp.int8
-            assert made.scale.size < weights.size / 10
+            assert made.scale.size < weights.size / together
             step = np.asarray(made.scale) / 2
             assert (np.abs(np.asarray(back - weights)) <= step * (1 + 1e-4)).all()
             assert np.abs(np.asarray(made.qvalue, int)).max() >= 127
@@ -43,24 +57,25 @@ def test_matrices_are_bytes_within_half_a_step_of_what_they_were(params):
         np.testing.assert_array_equal(small[name], full[name])
 
 
-def test_what_was_given_is_freed(params):
+def test_what_was_given_is_freed(model, params):
     given = jax.tree.map(jnp.copy, params[0])
     quantized(given)
-    assert given["pairs"]["local"]["gate"].is_deleted()
+    segment, layer, *_ = LAYERS[model]
+    assert given[segment][layer]["o"].is_deleted()
     assert not given["embed"].is_deleted()
 
 
-def test_reading_and_drawing_are_those_of_the_weights_that_they_stand_for(params):
+def test_reading_and_drawing_are_those_of_the_weights_that_they_stand_for(model, params):
     full, small, again = params
     tokens = jax.random.randint(jax.random.key(1), (2, 24), 0, 64)
     positions = jnp.broadcast_to(jnp.arange(24), tokens.shape)
-    hidden = jax.jit(MODEL.hidden)
+    hidden = jax.jit(model.hidden)
     wanted, found = (np.asarray(hidden(p, tokens, positions)) for p in (again, small))
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
     assert np.abs(wanted - np.asarray(hidden(full, tokens, positions))).max() > 1e-4
 
     def drawn(weights) -> dict[int, np.ndarray]:
-        sampler = Sampler(MODEL, weights, stop_ids=[1], max_new_tokens=12, slots=4, seed=3)
+        sampler = Sampler(model, weights, stop_ids=[1], max_new_tokens=12, slots=4, seed=3)
         request = Request(tokens[0].tolist(), 7, tuple(range(6)))
         return {done.sample: done.tokens for done in sampler([request])}
 

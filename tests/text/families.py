@@ -96,6 +96,43 @@ QWEN3 = """\
     {%- endif %}
 {%- endif %}
 """
+QWEN2 = """\
+{%- if messages[0]['role'] == 'system' %}
+    {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}
+{%- else %}
+    {{- '<|im_start|>system\\nYou are Qwen. You are a helpful assistant.<|im_end|>\\n' }}
+{%- endif %}
+{%- for turn in messages %}
+    {%- if turn.role != 'system' or not loop.first %}
+        {{- '<|im_start|>' + turn.role + '\\n' + turn.content + '<|im_end|>\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+# Turns between plain words.
+DEEPSEEK2 = """\
+{{ bos_token }}\
+{% for turn in messages %}\
+{% if turn['role'] == 'user' %}{{ 'User: ' + turn['content'] + '\\n\\n' }}\
+{% elif turn['role'] == 'assistant' %}{{ 'Assistant: ' + turn['content'] + eos_token }}\
+{% elif turn['role'] == 'system' %}{{ turn['content'] + '\\n\\n' }}{% endif %}\
+{% endfor %}\
+{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"""
+DEEPSEEK3 = """\
+{% set told = namespace(system='') %}\
+{%- for turn in messages %}\
+{%- if turn['role'] == 'system' %}{% set told.system = turn['content'] %}{%- endif %}\
+{%- endfor %}\
+{{ bos_token }}{{ told.system }}\
+{%- for turn in messages %}\
+{%- if turn['role'] == 'user' %}{{ '<｜User｜>' + turn['content'] }}{%- endif %}\
+{%- if turn['role'] == 'assistant' %}\
+{{ '<｜Assistant｜>' + turn['content'] + '<｜end▁of▁sentence｜>' }}\
+{%- endif %}\
+{%- endfor %}\
+{% if add_generation_prompt %}{{ '<｜Assistant｜>' }}{% endif %}"""
 SMOLLM2 = """\
 {% for turn in messages %}\
 {% if loop.first and messages[0]['role'] != 'system' %}\
@@ -160,6 +197,8 @@ THINKING = """\
 
 GEMMA = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<start_of_turn>", "<end_of_turn>")
 CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+DEEPSEEK = ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>")
+DEEPSEEKS = dict(zip(("bos_token", "eos_token"), DEEPSEEK, strict=True), pad_token=DEEPSEEK[1])
 LLAMA = ("<|begin_of_text|>", "<|end_of_text|>", "<|finetune_right_pad_id|>", "<|eom_id|>",
          "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|python_tag|>")  # fmt: skip
 FAMILIES = {
@@ -187,6 +226,21 @@ FAMILIES = {
         arguments={"enable_thinking": False},
         plain=("<think>", "</think>", "<tool_response>", "</tool_response>", "<|fim_pad|>"),
     ),
+    "qwen2": Family(
+        (*CHATML, "<|object_ref_start|>", "<|vision_pad|>"),
+        QWEN2,
+        {"bos_token": None, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
+        stops=("<|im_end|>", "<|endoftext|>"),
+        plain=("<tool_call>", "</tool_call>", "<|fim_pad|>"),
+    ),
+    "deepseek_v2": Family(DEEPSEEK, DEEPSEEK2, DEEPSEEKS, stops=DEEPSEEK[1:]),
+    "deepseek_v3": Family(
+        DEEPSEEK,
+        DEEPSEEK3,
+        DEEPSEEKS,
+        stops=DEEPSEEK[1:],
+        plain=("<｜User｜>", "<｜Assistant｜>", "<｜fim▁hole｜>"),
+    ),
     "llama": Family(
         LLAMA,
         LLAMA3,
@@ -213,9 +267,9 @@ STYLES = {
         prefix="first",
     ),
     "thinking": Family(
-        ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"),
+        DEEPSEEK,
         THINKING,
-        {"bos_token": "<｜begin▁of▁sentence｜>", "eos_token": "<｜end▁of▁sentence｜>"},
+        {"bos_token": DEEPSEEK[0], "eos_token": DEEPSEEK[1]},
         plain=("<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"),
     ),
 }

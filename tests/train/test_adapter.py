@@ -24,8 +24,9 @@ from grm_jax.models.hf_config import config_from_hf
 from grm_jax.models.hf_folder import ADAPTER, ADAPTER_WEIGHTS
 from grm_jax.models.model import Model
 from grm_jax.presets import bundled
+from grm_jax.text.messages import Example
 from grm_jax.text.tokenizer import Tokenizer
-from grm_jax.train import grpo, scalar, sft
+from grm_jax.train import grpo, scalar, sft, spct
 from grm_jax.train.checkpoint import load_params
 from grm_jax.train.compute import ComputeConfig
 from grm_jax.train.config import (
@@ -39,8 +40,9 @@ from grm_jax.train.stages.grpo import FilterConfig, GRPOConfig
 from grm_jax.train.stages.scorer import ScalarConfig
 from grm_jax.train.stages.sft import SFTConfig, StageConfig
 from grm_jax.train.tracking import Tracker, read_metrics
-from tests.devices import one_device
-from tests.train.pairs import Pair, change
+from tests.devices import first_devices, one_device
+from tests.train.pairs import Pair, change, read
+from tests.train.test_spct import CONFIG
 
 LORA = AdapterConfig(rank=2, alpha=4.0)
 STEPS = {"first": 4, "second": 1}
@@ -156,6 +158,57 @@ def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(whole, cfg, tmp_path, 
             for folder in (whole.parent, tmp_path / "run")
         )
         assert before == after
+
+
+def test_two_devices_train_the_same_adapter(cfg, tmp_path):
+    """Each has half of every array of the adapter, and of the model."""
+    # Adam divides a small gradient by its own size, noise and all; with a large eps it does not.
+    smooth = OptimizerConfig(0.1, schedule="constant", eps=1.0)
+    found = []
+    for count in (1, 2):
+        compute = ComputeConfig(mesh=MeshConfig(1, count, 1))
+        stages = {"sft": StageConfig(2, optimizer=smooth)}
+        output = str(tmp_path / str(count))
+        with first_devices(count):
+            folder = sft.run(*change(cfg, output=output, stages=stages, compute=compute))
+        losses = [
+            row["train/loss"] for row in read_metrics(tmp_path / output / "sft/metrics.jsonl")
+        ]
+        found.append((losses, _tensors(folder)))
+    (losses, tensors), (others, of_two) = found
+    np.testing.assert_allclose(others, losses, rtol=1e-5)
+    for name, tensor in tensors.items():
+        largest = np.abs(tensor).max()
+        assert largest > 0, name
+        np.testing.assert_allclose(of_two[name], tensor, rtol=0, atol=1e-4 * largest, err_msg=name)
+
+
+@pytest.mark.big
+def test_the_whole_of_spct_trains_adapters(tmp_path):
+    """One on the other, all of the one model; the last is a meta RM with a head of its own."""
+    path, output = tmp_path / "spct.yaml", tmp_path / "run"
+    path.write_text(CONFIG)
+    options = ["--adapter.rank", "2", "--adapter.alpha", "4"]
+    with one_device():
+        page = spct.run(*read("spct", "--config", str(path), "--output", str(output), *options))
+        judge = Judge.load(output / "grpo" / "model", meta_rm=output / "meta_rm" / "model")
+        verdict = judge(Example("What is 37+45?", ["82", "81"]), k=2)
+    assert page == output / "index.html"
+    assert len(verdict.judgments) == 2
+    written = {stage: output / stage / "model" for stage in ("rft", "grpo", "meta_rm")}
+    tensors = {stage: _tensors(folder) for stage, folder in written.items()}
+    for stage, folder in written.items():
+        settings = json.loads((folder / ADAPTER).read_text())
+        assert settings["base_model_name_or_path"] == str(bundled("tiny-start"))
+        assert settings["task_type"] == ("SEQ_CLS" if stage == "meta_rm" else "CAUSAL_LM")
+        assert not (folder / "model.safetensors").exists()
+    for before, after in (("rft", "grpo"), ("grpo", "meta_rm")):
+        shared = tensors[before].keys() & tensors[after].keys()
+        assert shared == tensors[before].keys()
+        assert any(np.any(tensors[before][x] != tensors[after][x]) for x in shared)
+    rows = read_metrics(output / "grpo" / "metrics.jsonl")
+    assert rows[0]["kl"] == pytest.approx(0, abs=1e-6)  # the reference has RFT's adapter
+    assert max(row["sampling/logprob_drift"] for row in rows) < 1e-3
 
 
 def test_grpo_goes_on_with_the_adapter_and_its_reference_is_the_start(whole, tmp_path):

@@ -299,7 +299,9 @@ def _yarn(mscale: float) -> dict[str, Any]:
     return {"rope": rope, "mscale": mscale, "mscale_all_dim": mscale}
 
 
-# Sizes from the published config.json files; V2 has those of V2.5, and R1 those of V3.
+# Sizes from the published config.json files; R1 has those of V3, and V2 has those of V2.5 but for
+# YaRN's mscale and mscale_all_dim: 0.707 in V2-Chat and V2-Lite, 1.0 in V2.5. As the two are equal,
+# sine and cosine stay as they are, and queries are scaled by (0.1 mscale_all_dim ln(40) + 1)^2.
 PRESETS: dict[str, DeepSeekConfig] = {
     "deepseek-v2-lite": DeepSeekConfig(
         "deepseek_v2", 102_400, 27, 1, 2048, 10_944, 1408, 64, 6, 2, 16, None, **_yarn(0.707)
