@@ -10,8 +10,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from grm_jax.places import Place, Stored, Where
 
@@ -115,7 +116,7 @@ def _digest(path: Where) -> str:
     if path.name == DESCRIPTION:
         return hashlib.sha256(_timeless(path.read_bytes())).hexdigest()
     with path.open("rb") as file:
-        return hashlib.file_digest(cast(BinaryIO, file), "sha256").hexdigest()
+        return hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest()
 
 
 def _timeless(content: bytes) -> bytes:
