@@ -108,7 +108,7 @@ def together(place):
     with Job(2, *commands(place, place / "together"), devices=DEVICES // 2) as job:
         job.ends([0, 0])
         assert "The model is in" in job.told(0)
-        where = "CPU: 8 devices, mesh data=1 fsdp=8 tensor=1, 2 processes"
+        where = f"CPU: {DEVICES} devices, mesh data=1 fsdp={DEVICES} tensor=1, 2 processes"
         assert job.told(0).count(f"Computing on {where}.") == 2  # once for each command
         assert [line for line in job.told(1).splitlines() if not GLOO.search(line)] == []
     return place / "together"
