@@ -82,7 +82,7 @@ def environment() -> Facts:
         if devices
         else {},
         "programs": _programs(),
-        "models": {name: _bytes(bundled(name)) for name in BUNDLED},
+        "models": {name: _bytes(bundled(name)) for name in BUNDLED if bundled(name).is_dir()},
         "notes": notes + _job_notes() + [*card_notes(nvidia_cards(), devices)],
     }
 
