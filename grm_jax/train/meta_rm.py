@@ -6,6 +6,7 @@ hint: those of rejective fine-tuning, and fresh ones of the GRM that it will gui
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -170,9 +171,17 @@ def _rated(row: Sampled) -> list[tuple[float, bool]]:
 
 
 def describe(ranking: Ranking) -> str:
-    """One sentence on a meta RM."""
+    """One sentence on a meta RM; a dash is what so few judgments do not tell."""
+    auc, within, error, calibration = (
+        "–" if math.isnan(value) else f"{value:.3f}"
+        for value in (
+            ranking.auc,
+            ranking.auc_within,
+            ranking.auc_within_error,
+            ranking.calibration_error,
+        )
+    )
     return (
-        f"AUC {ranking.auc:.3f} over {ranking.judgments} held-out judgments, within an item "
-        f"{ranking.auc_within:.3f} ± {ranking.auc_within_error:.3f} ({ranking.mixed_items} items "
-        f"with right and wrong ones), calibration error {ranking.calibration_error:.3f}."
+        f"AUC {auc} over {ranking.judgments} held-out judgments, within an item {within} ± {error} "
+        f"({ranking.mixed_items} items with right and wrong ones), calibration error {calibration}."
     )

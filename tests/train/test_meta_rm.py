@@ -9,6 +9,7 @@ import pytest
 
 from grm_jax.data.config import BatchConfig, ItemsConfig
 from grm_jax.data.pipeline import make_stream
+from grm_jax.evals.ranking import rank
 from grm_jax.judging.config import JudgeConfig
 from grm_jax.judging.folder import model_path
 from grm_jax.judging.judgment import Sampled
@@ -213,3 +214,10 @@ def test_new_layers_begin_as_next_to_nothing(cfg, words):
     cosine = (before * after).sum(-1) / np.linalg.norm(before, axis=-1)
     assert (cosine / np.linalg.norm(after, axis=-1) > 0.9).all()
     assert not np.allclose(before, after)
+
+
+def test_what_few_judgments_do_not_tell_is_a_dash() -> None:
+    told = meta_rm.describe(rank([[(2.0, True), (1.0, False)]]))
+    assert "AUC 1.000 over 2" in told
+    assert "1.000 ± – (1 items" in told
+    assert "AUC – over 1" in meta_rm.describe(rank([[(2.0, True)]]))
