@@ -18,12 +18,12 @@ from grm_jax.data.real.sentences import quoted
 WORKING = 300  # characters of a solution that is told in full
 
 CONSTRAINT = ("keeping to {}", "doing what {} asks")
-ANSWER = ("the right final answer", "a correct answer")
-SUMS = ("sums that hold, with the problem's own numbers", "sound working")
-QUERY = ("staying with the query", "being about what was asked")
-WHOLE = ("being whole and in order, with nothing said twice", "a text that is complete and orderly")
-NO_FAULT = ("No fault.", "Nothing is wrong.", "Fault: none.")
-WORKED = ("Worked out: {}.", "The working: {}.", "By my count: {}.")
+ANSWER = ("the right answer", "a correct answer")
+SUMS = ("sums that hold", "sound working")
+QUERY = ("being on topic", "staying with the query")
+WHOLE = ("being whole, with nothing twice", "completeness, without repetition")
+NO_FAULT = ("No fault.", "Fault: none.")
+WORKED = ("Worked out: {}.", "By my count: {}.")
 
 
 def critique(query: Query, responses: Sequence[str], rng: Generator, *, binary: bool) -> str:
@@ -70,9 +70,9 @@ def working(query: Query) -> str | None:
     steps = equations(query.working)
     if steps and number(steps[-1].result) == plain_number(query.gold):
         text = "; ".join(one.text for one in steps)
-    else:
-        *lines, _ = query.working.splitlines()  # the last one only gives the answer
-        text = "; ".join(line.strip().rstrip(".") for line in lines if line.strip())
+        return text if len(text) <= WORKING else None
+    *lines, _ = query.working.splitlines()  # the last one only gives the answer
+    text = "; ".join(line.strip().rstrip(".") for line in lines if line.strip())
     return f"{text}; so {query.gold}" if 0 < len(text) <= WORKING else None
 
 

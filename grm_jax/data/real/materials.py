@@ -18,7 +18,7 @@ from grm_jax.randomness import item_key
 from grm_jax.text.messages import Example
 
 GOOD = 7.0  # a score from which an answer counts as good, of 10
-PROMPT, ANSWER = 900, 650  # characters of a prompt, and of an answer
+PROMPT, ANSWER = 900, 650  # characters of a prompt, and of an answer, at most
 LEAST = 25  # characters of an answer
 # GSM8K's marks for a calculator, and its two ways to end.
 CALCULATOR = re.compile(r"<<[^<>]*>>")
@@ -64,8 +64,12 @@ class Material:
         return " ".join(re.findall(r"\w+", self.prompt.lower()))
 
 
-def read_materials(sources: Sequence[RealSource], counts: Counter[str]) -> list[Material]:
+def read_materials(
+    sources: Sequence[RealSource], counts: Counter[str], answer: int = ANSWER
+) -> list[Material]:
     """The prompts of all sources, ordered by a hash; rows that do not serve are counted by reason.
+
+    answer: characters of an answer at most; what a rater scored is shortened to it.
 
     Raises:
         FileNotFoundError, ValueError: a source that cannot be read, or none of whose rows serves.
@@ -77,7 +81,7 @@ def read_materials(sources: Sequence[RealSource], counts: Counter[str]) -> list[
             rows.source, split=rows.split, name=rows.name, data_dir=rows.data_dir
         )
         read = _preferences if source.holds == "preferences" else _problems
-        for material in read(source, rows, opened, counts):
+        for material in read(source, rows, opened, counts, answer):
             if found.setdefault(material.key, material) is not material:
                 counts["the same prompt again"] += 1
         if len(found) == before:
@@ -90,7 +94,7 @@ def read_materials(sources: Sequence[RealSource], counts: Counter[str]) -> list[
 
 
 def _preferences(
-    source: RealSource, rows: ItemsConfig, opened: Source, counts: Counter[str]
+    source: RealSource, rows: ItemsConfig, opened: Source, counts: Counter[str], longest: int
 ) -> Iterator[Material]:
     for number, example in enumerate(opened):
         if rows.limit is not None and number == rows.limit:
@@ -99,18 +103,18 @@ def _preferences(
         if isinstance(example, BadRow):
             counts["rows that cannot be read"] += 1
             continue
-        prompt = example.prompt[0].content.strip()
+        prompt, answers = example.prompt[0].content.strip(), tuple(_rated(example, longest))
         if len(example.prompt) > 1:
             counts["several turns"] += 1
         elif len(prompt) > PROMPT or not is_english(prompt):
             counts["a long prompt, or not in English"] += 1
-        elif not (answers := tuple(_rated(example))) or not any(one.good for one in answers):
+        elif not any(one.good for one in answers):
             counts["no good answer in English"] += 1
         else:
             yield Material(prompt, answers, source.source, source.licence)
 
 
-def _rated(example: Example) -> Iterator[Answer]:
+def _rated(example: Example, longest: int) -> Iterator[Answer]:
     """The answers in English, shortened to whole sentences where they are too long."""
     for index, text in enumerate(example.responses):
         score = example.scores[index] if example.scores else None
@@ -118,22 +122,22 @@ def _rated(example: Example) -> Iterator[Answer]:
         text = text.strip()
         if len(text) < LEAST or not is_english(text):
             continue
-        kept = _shortened(text)
+        kept = _shortened(text, longest)
         if kept is not None:
             yield Answer(kept, good, score, entire=kept == text)
 
 
-def _shortened(text: str) -> str | None:
+def _shortened(text: str, longest: int) -> str | None:
     """The text up to a length, at the last full stop before; None where there is none, or code."""
-    if len(text) <= ANSWER:
+    if len(text) <= longest:
         return text
-    ends = [end for _, end in spans(text[:ANSWER])[:-1] if text[end - 1] in ".!?"]
+    ends = [end for _, end in spans(text[:longest])[:-1] if text[end - 1] in ".!?"]
     kept = text[: ends[-1]] if ends else ""
-    return kept if len(kept) > ANSWER / 3 and not CODE.search(kept) else None
+    return kept if len(kept) > longest / 3 and not CODE.search(kept) else None
 
 
 def _problems(
-    source: RealSource, rows: ItemsConfig, opened: Source, counts: Counter[str]
+    source: RealSource, rows: ItemsConfig, opened: Source, counts: Counter[str], longest: int
 ) -> Iterator[Material]:
     for number, (_, _, row) in enumerate(opened.raw()):
         if rows.limit is not None and number == rows.limit:
@@ -144,12 +148,12 @@ def _problems(
         except ValueError:
             counts["rows that cannot be read"] += 1
             continue
-        prompt = " ".join(problem.text.split())
+        prompt, answers = " ".join(problem.text.split()), tuple(_solutions(problem, longest))
         if plain_number(problem.gold) is None:
             counts["no number as the answer"] += 1
         elif len(prompt) > PROMPT or not is_english(prompt):
             counts["a long prompt, or not in English"] += 1
-        elif not (answers := tuple(_solutions(problem))) or not any(a.good for a in answers):
+        elif not any(one.good for one in answers):
             counts["no right solution"] += 1
         else:
             working = next(one.text for one in answers if one.good)
@@ -157,14 +161,14 @@ def _problems(
             yield Material(prompt, answers, source.source, source.licence, gold, working)
 
 
-def _solutions(problem: Problem) -> Iterator[Answer]:
+def _solutions(problem: Problem, longest: int) -> Iterator[Answer]:
     """The solutions that end in a number, all in the same form, and whether it is the right one."""
     form = ENDS[item_key(problem.id) % len(ENDS)]
     gold, texts = plain_number(problem.gold), [problem.solution or "", *problem.answers]
     for text in dict.fromkeys(texts):
         text = CALCULATOR.sub("", text).strip()
         said = final_answer(text)
-        if said is None or plain_number(said) is None or not LEAST <= len(text) <= ANSWER:
+        if said is None or plain_number(said) is None or not LEAST <= len(text) <= longest:
             continue
         text = RESULT.sub(lambda found: form.format(found[1]), text)
         yield Answer(text, plain_number(said) == gold)

@@ -16,7 +16,7 @@ from grm_jax.data.real.critiques import critique, working
 from grm_jax.data.real.inspection import BEST
 from grm_jax.data.real.items import PREFERENCE, Item, Maker
 from grm_jax.data.real.kinds import Quota
-from grm_jax.data.real.materials import Material, read_materials
+from grm_jax.data.real.materials import ANSWER, Material, read_materials
 from grm_jax.data.real.prompt_groups import sides
 from grm_jax.data.real.shortcuts import baselines
 from grm_jax.outputs import write_whole
@@ -41,7 +41,8 @@ def write_real_data(cfg: RealDataConfig, folder: Path) -> Mapping[str, Any]:
     """
     counts: Counter[str] = Counter()
     templates = load_templates(cfg.templates)
-    materials = read_materials(cfg.sources, counts)
+    # Three texts of an item have room: a prompt and two responses.
+    materials = read_materials(cfg.sources, counts, min(ANSWER, cfg.longest // 3))
     split: dict[str, list[Item]] = {}
     keys = [material.key for material in materials]
     for side in ("train", "heldout"):

@@ -9,19 +9,23 @@ from grm_jax.data.real.finding import Finding, Query
 from grm_jax.data.real.sentences import ending, quoted, sentences, spans
 
 CLOSERS = "\"'”’)]}*_»>"
+SHOWN = 3  # words
 LEAST = 0.4  # of the text that is left
 TRIES = 12
 
 
 def check(query: Query, response: str) -> Finding | None:
-    """Whether the last sentence is whole: it ends with a full stop or the like, or gives a final
-    answer. None where the end is of another kind: a symbol, code."""
-    told = quoted(ending(sentences(response)[-1]))
+    """Whether the last sentence is whole: it ends with a full stop or the like. None where the end
+    is of another kind, a symbol or code, and where there is a final answer, which another check
+    reads."""
+    told = quoted(ending(sentences(response)[-1], SHOWN))
     bare = response.rstrip().rstrip(CLOSERS)
+    if query.gold is not None and final_answer(response) is not None:
+        return None
     if bare[-1:] in (".", "!", "?", "…") or final_answer(response) is not None:
-        return Finding("ending", True, (f"ends with {told}", f"is whole, up to {told}"))
+        return Finding("ending", True, (f"ends with {told}", f"is whole up to {told}"))
     if bare[-1:].isalnum() or bare[-1:] in (",", ";", ":", "(", "-", "–"):
-        says = (f"breaks off in a sentence: {told}", f"stops at {told}, before its sentence ends")
+        says = (f"breaks off in a sentence: {told}", f"stops in a sentence: {told}")
         return Finding("ending", False, says)
     return None
 

@@ -11,7 +11,6 @@ from grm_jax.data.math_answers import final_answer
 from grm_jax.data.real.equations import Equation, computed, equations, number, written
 from grm_jax.data.real.faults.figures import numbers_in, other_number
 from grm_jax.data.real.finding import Finding, Query
-from grm_jax.data.real.sentences import quoted
 
 WORDS = re.compile("[a-z]+")
 # Numbers that a solution may bring along: small ones, and those of clocks, calendars and measures.
@@ -31,12 +30,12 @@ def check(query: Query, response: str) -> Finding | None:
         return None
     strange = _strange(query, response, sums)
     if strange is None:
-        says = ("takes no number from nowhere", "uses numbers that are given, worked out or common")
+        says = ("takes no number from nowhere", "uses the numbers given")
         return Finding("operands", True, says)
     one, said = strange
     says = (
-        f"uses {said} in {quoted(one.text)}, which neither the problem nor a step before gives",
-        f"has {said} in {quoted(one.text)}, a number that is not given",
+        f"takes {said} from nowhere, in {one.text}",
+        f"uses {said}, which is not given, in {one.text}",
     )
     return Finding("operands", False, says)
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from numpy.random import Generator
 
 from grm_jax.data.real.finding import Finding, Query
-from grm_jax.data.real.sentences import beginning, listed, quoted, replaced, sentences
+from grm_jax.data.real.sentences import listed, quoted, replaced, sentences
 
 # What only follows something: a text cannot begin with it.
 BACK = re.compile(
@@ -20,26 +20,22 @@ BACK = re.compile(
 POINT = re.compile(r"^([ \t]*)(\d+)([.)][ \t]+)", re.M)
 
 
-def check(query: Query, response: str) -> Finding:
+def check(query: Query, response: str) -> Finding | None:
     """Whether numbered points count up, and the text does not begin with a word such as "however",
-    that refers back."""
+    that refers back; None where there are no such points and no such word."""
     numbers = [int(number) for _, number, _ in POINT.findall(response)]
-    opening = quoted(beginning(response))
     if any(b not in (a + 1, 1) for a, b in pairwise(numbers)):
         told = listed([str(number) for number in numbers[:6]])
         says = (f"has its points in the order {told}", f"numbers its points {told}, out of order")
         return Finding("order", False, says)
     if found := BACK.match(response.lstrip("*_\"'“ ")):
         back = quoted(found[0].rstrip(","))
-        says = (
-            f"begins with {opening}, though {back} refers to something before it",
-            f"opens with {back}, and nothing stands before it to refer to: {opening}",
-        )
+        says = (f"begins with {back}, after nothing", f"opens with {back}, which refers to nothing")
         return Finding("order", False, says)
     if len(numbers) > 2:
         says = (f"numbers its points up to {max(numbers)} in order",)
         return Finding("order", True, says)
-    return Finding("order", True, (f"begins with {opening}", f"opens with {opening}"))
+    return None
 
 
 def spoil(query: Query, response: str, rng: Generator) -> str | None:

@@ -19,10 +19,10 @@ def check(query: Query, response: str) -> Finding:
     counts = Counter(map(_plain, parts))
     again = next((part for part in parts if counts[_plain(part)] > 1), None)
     if again is None:
-        return Finding("repetition", True, ("says no sentence twice", "repeats no sentence"))
-    told = quoted(beginning(again, 7))
+        return Finding("repetition", True, ("says nothing twice", "repeats nothing"))
+    told = quoted(beginning(again, 5))
     times = TIMES.get(counts[_plain(again)], f"{counts[_plain(again)]} times")
-    says = (f"has the sentence that begins {told} {times}", f"says {told} {times}")
+    says = (f"says {told} {times}", f"repeats {told}: {times}")
     return Finding("repetition", False, says)
 
 

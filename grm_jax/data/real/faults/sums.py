@@ -7,9 +7,8 @@ from numpy.random import Generator
 from grm_jax.data.real.equations import equations, written
 from grm_jax.data.real.faults.figures import other_number
 from grm_jax.data.real.finding import Finding, Query
-from grm_jax.data.real.sentences import listed, quoted
 
-SHOWN = 4
+SHOWN = 3
 
 
 def check(query: Query, response: str) -> Finding | None:
@@ -19,13 +18,13 @@ def check(query: Query, response: str) -> Finding | None:
         return None
     wrong = next((one for one in sums if not one.holds), None)
     if wrong is None:
-        told = listed([quoted(one.text) for one in sums[:SHOWN]])
+        told = ", ".join(one.text for one in sums[:SHOWN])
         return Finding("sums", True, (f"has right sums: {told}", f"adds up: {told}"))
     value = wrong.value
     made = "no number" if value is None else written(round(value, 2))
     says = (
-        f"writes {quoted(wrong.text)}, which makes {made}",
-        f"has a wrong sum: {quoted(wrong.text)} should be {made}",
+        f"writes {wrong.text}, which makes {made}",
+        f"has a wrong sum: {wrong.text} should be {made}",
     )
     return Finding("sums", False, says)
 

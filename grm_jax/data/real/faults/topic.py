@@ -11,7 +11,7 @@ from numpy.random import Generator
 from grm_jax.data.real.finding import Finding, Query
 from grm_jax.data.real.sentences import content_words, listed, quoted, stem, words
 
-SHOWN = 3
+SHOWN = 2
 TRIES = 40
 LIKE = 0.35  # the largest difference in log length between an answer and the one in its place
 
@@ -26,8 +26,8 @@ def check(query: Query, response: str) -> Finding | None:
     if len(shared) == 1:
         return None
     if shared:
-        told = listed([quoted(word) for word in _telling(shared, SHOWN - 1)])
-        says = (f"speaks of {told}, as the query does", f"stays with the query: {told}")
+        told = listed([quoted(word) for word in _telling(shared, SHOWN)])
+        says = (f"is on topic: {told}", f"stays with the query: {told}")
         return Finding("topic", True, says)
     query_words = listed([quoted(word) for word in _telling(list(asked.values()), SHOWN)])
     about = listed([quoted(word) for word in _most_used(response, said)])
@@ -35,8 +35,8 @@ def check(query: Query, response: str) -> Finding | None:
         "topic",
         False,
         (
-            f"is about {about} and has none of the query's words {query_words}",
-            f"never speaks of {query_words}, which the query is about, but of {about}",
+            f"is about {about}, not about {query_words}",
+            f"never speaks of {query_words}, but of {about}",
         ),
     )
 
@@ -61,5 +61,5 @@ def _telling(found: list[str], count: int) -> list[str]:
 
 def _most_used(response: str, said: Mapping[str, str]) -> list[str]:
     counts = Counter(map(stem, words(response)))
-    most = sorted(said, key=lambda stem_: -counts[stem_])[: SHOWN - 1]
+    most = sorted(said, key=lambda stem_: -counts[stem_])[:SHOWN]
     return [said[stem_] for stem_ in said if stem_ in most]
