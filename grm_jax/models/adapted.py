@@ -67,7 +67,8 @@ def project(
     """
     if not is_adapted(weight):
         return jnp.einsum(equation, x, weight.astype(x.dtype))
-    plain = project(equation, x, weight.weight)
+    # The backward pass casts W again: those of all layers would be kept for it otherwise.
+    plain = jax.checkpoint(partial(project, equation), prevent_cse=False)(x, weight.weight)
     rows = x.reshape(*x.shape[:2], -1)
     low = weight.scale * jnp.einsum("bti,ri->btr", rows, weight.a.astype(x.dtype))
     # With a batch of one, so that the remat policy "dots" makes it again and does not keep it.

@@ -244,6 +244,24 @@ def test_no_gradient_of_a_matrix_is_made_on_the_way_to_that_of_its_change():
     assert flops(jax.grad(adapted), trained, params, tokens) < 2.5 * forward
 
 
+def test_no_copy_of_a_matrix_is_kept_for_the_backward_pass():
+    """Not even of matrices that are computed with in another type than they are stored in."""
+    config = Gemma2Config(97, 4, 64, 128, 4, 2, 16, 16.0, 8, max_position=64)
+    model = Model(config, dtype="float32", param_dtype="bfloat16")
+    adapter = Adapter(model, rank=2, alpha=ALPHA)
+    at = jnp.arange(4)[None]
+
+    def loss(trained, params):
+        return model.hidden(adapter.join(params, trained), at, at).sum()
+
+    shapes = adapter.abstract(), model.abstract()
+    equations = jax.make_jaxpr(jax.grad(loss))(*shapes).eqns
+    forward, _ = (e for e in equations if e.primitive.name == "scan")
+    kept = [value.aval.size for value in forward.outvars]
+    smallest = shapes[1]["pairs"]["local"]["k"].size
+    assert max(kept) < smallest
+
+
 def test_layers_that_cannot_be_changed_alone_are_a_sentence(bases):
     model, _ = hf.load_folder(bases["gemma-2"][1])
     for layers in (1, 3, 6):
