@@ -2,8 +2,8 @@
 
 W [O, I] becomes W + (alpha / rank) B A, with A [R, I] and B [O, R], which alone are trained. In
 training the sum is never made: activations meet W and the change apart (`project`), so that the
-backward pass makes no gradient of W and an update costs about two forward passes, not three. Who
-only reads the model gets the sum (`merged`).
+backward pass makes no gradient of W, and the products with matrices cost about two forward passes,
+not three. Sampling and files get the sum (`merged`).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def project(
     equation: einsum's, of x and the weight. In both x and the result the dimensions that a file
     merges into I and O come last, in its order.
     """
-    if not is_adapted(weight):
+    if not isinstance(weight, Adapted):
         return jnp.einsum(equation, x, weight.astype(x.dtype))
     # The backward pass casts W again: those of all layers would be kept for it otherwise.
     plain = jax.checkpoint(partial(project, equation), prevent_cse=False)(x, weight.weight)
