@@ -1,9 +1,9 @@
 """A weight matrix with a low-rank change beside it (LoRA, Hu et al., arXiv 2106.09685).
 
-W [O, I] becomes W + (alpha / rank) B A, with A [R, I] and B [O, R], which alone are trained. The
-sum is made inside the scan over layers, one period at a time, so that no forward pass needs to know
-of it and the matrices of any family will do. The price: on the way to the gradients of A and B that
-of W is made, as in full training, though one period at a time, too.
+W [O, I] becomes W + (alpha / rank) B A, with A [R, I] and B [O, R], which alone are trained. In
+training the sum is never made: activations meet W and the change apart (`project`), so that the
+backward pass makes no gradient of W, and the products with matrices cost about two forward passes,
+not three. Sampling and files get the sum (`merged`).
 """
 
 from __future__ import annotations
@@ -47,9 +47,7 @@ class Adapted:
         """W + scale B A in float32, of one period."""
         shape = self.weight.shape
         order = [dim for merged in self.dims for dim in merged]
-        # With a batch of one, so that the remat policy "dots" makes it again and does not keep it.
-        product = jnp.einsum("zor,zri->zoi", self.b[None], self.a[None])
-        change = product.reshape([shape[dim] for dim in order])
+        change = (self.b @ self.a).reshape([shape[dim] for dim in order])
         change = change.transpose([order.index(dim) for dim in range(len(order))])
         return self.weight.astype(jnp.float32) + self.scale * change
 
@@ -59,11 +57,23 @@ def is_adapted(leaf: Any) -> bool:
     return isinstance(leaf, Adapted)
 
 
-def adapted_values(weights: Params) -> Params:
-    """The weights of one period, with the sum in place of each adapted matrix."""
-    return jax.tree.map(
-        lambda leaf: leaf.value() if is_adapted(leaf) else leaf, weights, is_leaf=is_adapted
-    )
+def project(
+    equation: str, x: Float[Array, "B T ..."], weight: Float[Array, ...] | Adapted
+) -> Float[Array, "B T ..."]:
+    """What a matrix makes of activations, in their type: x W^T, or x W^T + scale (x A^T) B^T.
+
+    equation: einsum's, of x and the weight. In both x and the result the dimensions that a file
+    merges into I and O come last, in its order.
+    """
+    if not isinstance(weight, Adapted):
+        return jnp.einsum(equation, x, weight.astype(x.dtype))
+    # The backward pass casts W again: those of all layers would be kept for it otherwise.
+    plain = jax.checkpoint(partial(project, equation), prevent_cse=False)(x, weight.weight)
+    rows = x.reshape(*x.shape[:2], -1)
+    low = weight.scale * jnp.einsum("bti,ri->btr", rows, weight.a.astype(x.dtype))
+    # With a batch of one, so that the remat policy "dots" makes it again and does not keep it.
+    change = jnp.einsum("zbtr,zor->zbto", low[None], weight.b[None].astype(x.dtype))
+    return plain + change.reshape(plain.shape)
 
 
 def changed_apart(stacked: Params) -> tuple[Params, ...]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from grm_jax.models.adapted import Adapted, project
 from grm_jax.models.rope import rotate
 from grm_jax.models.spec import LatentAttention
 
@@ -56,10 +57,10 @@ def _rotated(
 
 
 def expanded(
-    a: LatentAttention, weight: Float[Array, "N X C"], made: Parts
+    a: LatentAttention, weight: Float[Array, "N X C"] | Adapted, made: Parts
 ) -> tuple[Float[Array, "B T N H"], Float[Array, "B T N H"], Float[Array, "B T N W"]]:
     """Queries, keys and values of every head; `weight` is K and V, one under the other."""
-    both = jnp.einsum("btc,nxc->btnx", made.latent, weight.astype(made.latent.dtype))
+    both = project("btc,nxc->btnx", made.latent, weight)
     keys, values = jnp.split(both, [a.nope_dim], axis=-1)
     key = jnp.broadcast_to(made.key, (*keys.shape[:-1], a.rope_dim))
     q = jnp.concatenate([made.plain, made.rotated], axis=-1)

@@ -14,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from grm_jax.models import experts, latent
+from grm_jax.models.adapted import project
 from grm_jax.models.rope import rotate
 from grm_jax.models.spec import (
     Activation,
@@ -29,6 +30,8 @@ from grm_jax.models.spec import (
 # 0.02 is the `initializer_range` of every family; used for every matrix so that a random model is
 # harmless.
 INIT_SCALE = 0.02
+
+_TO_HEADS = "btd,ndh->btnh"
 
 ACTIVATIONS: dict[Activation, Callable[[Array], Array]] = {
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
@@ -152,7 +155,7 @@ class Block(nnx.Module):
         with jax.named_scope("attention"):
             h = rms_norm(x, self.pre_attn_norm[...], self.norm)
             h = attend(*self._heads(h, positions))
-            h = jnp.einsum("btnh,nhd->btd", h, self.o[...].astype(h.dtype))
+            h = self._project("o", h, "btnh,nhd->btd")
             if self.layer.post_norms:
                 h = rms_norm(h, self.post_attn_norm[...], self.norm)
             x = x + h
@@ -168,14 +171,13 @@ class Block(nnx.Module):
         a = self.layer.attention
         if isinstance(a, LatentAttention):
             if a.query_rank is None:
-                q = _project(h, self.q[...])
+                q = self._project("q", h, _TO_HEADS)
             else:
-                low = h @ self.q_a[...].astype(h.dtype)
-                low = rms_norm(low, self.q_a_norm[...], latent_norm(a))
-                q = _project(low, self.q_b[...])
-            made = latent_parts(a, self._weight, q, h @ self.kv_a[...].astype(h.dtype), positions)
-            return latent.expanded(a, self.kv_b[...], made)
-        q, k, v = (_project(h, getattr(self, name)[...]) for name in "qkv")
+                low = rms_norm(self._project("q_a", h), self.q_a_norm[...], latent_norm(a))
+                q = self._project("q_b", low, _TO_HEADS)
+            made = latent_parts(a, self._weight, q, self._project("kv_a", h), positions)
+            return latent.expanded(a, self.kv_b.get_value(), made)
+        q, k, v = (self._project(name, h, _TO_HEADS) for name in "qkv")
         return prepare(a, self.norm, self._weight, q, k, v, positions)
 
     def _feed_forward(
@@ -195,9 +197,13 @@ class Block(nnx.Module):
         return chosen_experts(mlp, self._weight, h, see) + self._mlp("shared_", h)
 
     def _mlp(self, prefix: str, h: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        gate, up, down = (self._weight(prefix + name) for name in ("gate", "up", "down"))
-        gate = ACTIVATIONS[self.layer.mlp.activation](h @ gate.astype(h.dtype))
-        return (gate * (h @ up.astype(h.dtype))) @ down.astype(h.dtype)
+        gate = ACTIVATIONS[self.layer.mlp.activation](self._project(f"{prefix}gate", h))
+        return self._project(f"{prefix}down", gate * self._project(f"{prefix}up", h))
+
+    def _project(
+        self, name: str, x: Float[Array, "B T ..."], equation: str = "btd,df->btf"
+    ) -> Float[Array, "B T ..."]:
+        return project(equation, x, getattr(self, name).get_value())  # an array, or an `Adapted`
 
     def _weight(self, name: str) -> Array:
         return getattr(self, name)[...]
@@ -268,7 +274,3 @@ def chosen_experts(
     names = ("experts_gate", "experts_up", "experts_down")
     matrices = experts.Matrices(*(weight(name) for name in names))
     return experts.mixed(matrices, routed, h, ACTIVATIONS[mlp.activation])
-
-
-def _project(x: Float[Array, "B T D"], w: Float[Array, "N D H"]) -> Float[Array, "B T N H"]:
-    return jnp.einsum("btd,ndh->btnh", x, w.astype(x.dtype))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from grm_jax.models.adapted import adapted_values, changed_apart
+from grm_jax.models.adapted import changed_apart
 from grm_jax.models.attention import causal_attention, soft_cap
 from grm_jax.models.config import Remat
 from grm_jax.models.experts import Routing
@@ -202,7 +202,7 @@ def _trunk(
             for name, graph, attend in parts:
                 x = constrain(x, ACTIVATION)
                 with jax.named_scope(name):
-                    weights = adapted_values(dequantized(period[name]))
+                    weights = dequantized(period[name])
                     see = None if watch is None else seen.append
                     x = nnx.merge(graph, weights)(x, positions, attend, see)
             return x, seen

@@ -21,8 +21,10 @@ from grm_jax.models import hf
 from grm_jax.models.adapted import merged
 from grm_jax.models.adapter import Adapter
 from grm_jax.models.adapter_files import read_adapter, write_adapter
+from grm_jax.models.config import Gemma2Config
 from grm_jax.models.hf_config import config_from_hf
 from grm_jax.models.hf_folder import ADAPTER, ADAPTER_WEIGHTS
+from grm_jax.models.model import Model
 from grm_jax.sharding import TRAIN_RULES, make_mesh, shardings_of
 from tests.models.conftest import SIZES, randomise
 
@@ -183,6 +185,81 @@ def test_the_backward_pass_ends_at_the_first_layer_that_is_changed(bases, rows):
         gradient(adapter)(trained),
         expected,
     )
+
+
+def loss_of(adapter, params, tokens, positions):
+    """(loss of the trained weights, the same by way of the sums W + s B A)."""
+
+    def apart(trained):
+        joined = adapter.join(params, trained)
+        return jnp.square(logits(adapter.model, joined, tokens, positions)).mean()
+
+    def summed(trained):
+        sums = merged(adapter.join(params, trained), "float32")
+        return jnp.square(logits(adapter.model, sums, tokens, positions)).mean()
+
+    return apart, summed
+
+
+@pytest.mark.parametrize("family", ["gemma-2", "deepseek"])
+def test_the_gradient_is_that_of_the_sums_on_a_mesh_too(bases, rows, error_of, family):
+    folder = bases[family][1]
+    adapter, params, trained = adapter_of(folder)
+    tokens, positions = map(jnp.asarray, rows([11, 5, 8, 11]))
+    apart, summed = loss_of(adapter, params, tokens, positions)
+    expected = jax.jit(jax.grad(summed))(trained)
+    jax.tree.map(lambda leaf: np.any(leaf) or 1 / 0, expected)
+    mesh = make_mesh(MeshConfig(1, 2, 2), jax.devices()[:4])
+    rules = {**TRAIN_RULES, "vocab": None}  # 97 entries
+    _, spread = hf.load_folder(folder, mesh, rules)
+    shardings = shardings_of(adapter.axes(), mesh, TRAIN_RULES)
+    places = jax.device_put(trained, shardings)
+    with jax.set_mesh(mesh):
+        of_mesh = jax.jit(
+            jax.grad(loss_of(adapter, spread, tokens, positions)[0]), out_shardings=shardings
+        )(places)
+    for found in (jax.jit(jax.grad(apart))(trained), of_mesh):
+        jax.tree.map(lambda a, b: error_of(a, b) < TOLERANCE or 1 / 0, found, expected)
+
+
+def test_no_gradient_of_a_matrix_is_made_on_the_way_to_that_of_its_change():
+    """By the compiler's count: two forward passes and the ranks' own products, where training all
+    weights takes three."""
+    model = Model(Gemma2Config(97, 4, 64, 128, 4, 2, 16, 16.0, 8, max_position=64))
+    adapter = Adapter(model, rank=2, alpha=ALPHA)
+    tokens = jax.ShapeDtypeStruct((16, 16), jnp.int32)
+
+    def flops(function, *shapes):
+        return jax.jit(function).lower(*shapes).compile().cost_analysis()["flops"]
+
+    def loss(params, tokens):
+        return model.hidden(params, tokens, jnp.broadcast_to(jnp.arange(16), (16, 16))).sum()
+
+    def adapted(trained, params, tokens):
+        return loss(adapter.join(params, trained), tokens)
+
+    params, trained = model.abstract(), adapter.abstract()
+    forward = flops(loss, params, tokens)
+    assert flops(jax.grad(loss), params, tokens) > 2.8 * forward
+    assert flops(jax.grad(adapted), trained, params, tokens) < 2.5 * forward
+
+
+def test_no_copy_of_a_matrix_is_kept_for_the_backward_pass():
+    """Not even of matrices that are computed with in another type than they are stored in."""
+    config = Gemma2Config(97, 4, 64, 128, 4, 2, 16, 16.0, 8, max_position=64)
+    model = Model(config, dtype="float32", param_dtype="bfloat16")
+    adapter = Adapter(model, rank=2, alpha=ALPHA)
+    at = jnp.arange(4)[None]
+
+    def loss(trained, params):
+        return model.hidden(adapter.join(params, trained), at, at).sum()
+
+    shapes = adapter.abstract(), model.abstract()
+    equations = jax.make_jaxpr(jax.grad(loss))(*shapes).eqns
+    forward, _ = (e for e in equations if e.primitive.name == "scan")
+    kept = [value.aval.size for value in forward.outvars]
+    smallest = shapes[1]["pairs"]["local"]["k"].size
+    assert max(kept) < smallest
 
 
 def test_layers_that_cannot_be_changed_alone_are_a_sentence(bases):
