@@ -2,8 +2,8 @@
 
 A row is the prompt's S tokens, then T of each completion: S + G * T. A prompt's token sees the
 prompt up to itself; a completion's token sees the prompt, and its own completion up to itself.
-Letters: P rows, S prompt, G completions, T time, N heads, K key-value heads, H size of
-a head's queries and keys, W of its values.
+Letters: P rows, S prompt, G completions, T time, U time of keys, N heads, K key-value heads, H size
+of a head's queries and keys, W of its values.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from grm_jax.models.attention import (
     MASKED,
-    attention,
+    blockwise_attention,
     causal_attention,
     causal_mask,
     fold_heads,
+    query_blocks,
     soft_cap,
 )
 from grm_jax.sharding import for_tpu
@@ -39,7 +40,8 @@ def group_attention(
     A prompt and one completion are an ordinary row.
 
     Args:
-        positions: -1 on padding; a completion's go on from its prompt's.
+        positions: -1 on padding; a completion's go on from its prompt's. They increase along the
+            prompt, and along each completion.
         prompt: S. group: G; L is S + G * T.
     """
     if group == 1:
@@ -87,7 +89,7 @@ def _attend(
     prompt_mask, prefix_mask, own_mask = masks
     prompt = prompt_mask.shape[-1]
     (q, own_q), (k, own_k), (v, own_v) = ((x[:, :prompt], x[:, prompt:]) for x in (q, k, v))
-    first = attention(q, k, v, prompt_mask, softcap)
+    first = blockwise_attention(q, k, v, prompt_mask, softcap)
     rest = _completions(own_q, k, v, own_k, own_v, prefix_mask, own_mask, group, softcap)
     return jnp.concatenate([first, rest], axis=1)
 
@@ -103,29 +105,69 @@ def _completions(
     group: int,
     softcap: float | None,
 ) -> Float[Array, "P Q N W"]:
-    """The queries of all G completions, Q = G * T: one softmax over the prompt and their own.
+    """The queries of all G completions, Q = G * T: a block of each completion's at a time, with
+    the prompt's keys and the completion's own up to the block's end."""
+    p, length = q.shape[:2]
+
+    def apart(x: Array) -> Array:
+        return x.reshape(p, group, length // group, *x.shape[2:])
+
+    q, own_k, own_v, prefix_mask = map(apart, (q, own_k, own_v, prefix_mask))
+    own_mask = own_mask.reshape(p, group, *own_mask.shape[1:])
+    parts = [
+        _block(
+            q[:, :, block],
+            prefix_k,
+            prefix_v,
+            own_k[:, :, : block.stop],
+            own_v[:, :, : block.stop],
+            prefix_mask[:, :, block],
+            own_mask[:, :, block, : block.stop],
+            softcap,
+        )
+        for block in query_blocks(length // group)
+    ]
+    return jnp.concatenate(parts, axis=2).reshape(p, length, *parts[0].shape[3:])
+
+
+def _block(
+    q: Float[Array, "P G T N H"],
+    prefix_k: Float[Array, "P S K H"],
+    prefix_v: Float[Array, "P S K W"],
+    own_k: Float[Array, "P G U K H"],
+    own_v: Float[Array, "P G U K W"],
+    prefix_mask: Bool[Array, "P G T S"],
+    own_mask: Bool[Array, "P G T U"],
+    softcap: float | None,
+) -> Float[Array, "P G T N W"]:
+    """T queries of each completion: one softmax over the prompt and their own.
 
     As `decoding.decode` does it for one query of each: the prompt's keys meet all queries
     in one product. The weights are divided by their sum at the end, in the output.
     """
-    p, length, n, _ = q.shape
-    kv, t = prefix_k.shape[2], own_mask.shape[-1]
+    p, group, t, n, _ = q.shape
+    kv = prefix_k.shape[2]
 
-    def apart(x: Array) -> Array:
-        return x.reshape(p * group, t, *x.shape[2:])
+    def each(x: Array) -> Array:
+        """[P, G, ..] as [PG, ..]."""
+        return x.reshape(p * group, *x.shape[2:])
+
+    def all_of(x: Array) -> Array:
+        """[P, G, T, ..] as [P, GT, ..]."""
+        return x.reshape(p, group * t, *x.shape[3:])
 
     def together(x: Array) -> Array:
-        """[PG, K, N/K * T, ..] as [P, K, N/K * Q, ..]."""
+        """[PG, K, N/K * T, ..] as [P, K, N/K * GT, ..]."""
         x = x.reshape(p, group, kv, n // kv, t, -1).transpose(0, 2, 3, 1, 4, 5)
-        return x.reshape(p, kv, (n // kv) * length, -1)
+        return x.reshape(p, kv, (n // kv) * group * t, -1)
 
     def logits(q: Array, k: Array, mask: Array) -> Array:
         raw = jnp.einsum("bkqh,bskh->bkqs", q, k, preferred_element_type=jnp.float32)
         mask = jnp.tile(mask, (1, n // kv, 1))[:, None]
         return jnp.where(mask, soft_cap(raw, softcap), MASKED)
 
-    prefix = logits(fold_heads(q, kv), prefix_k, prefix_mask)
-    own = logits(fold_heads(apart(q), kv), apart(own_k), own_mask)
+    prefix = logits(fold_heads(all_of(q), kv), prefix_k, all_of(prefix_mask))
+    own = logits(fold_heads(each(q), kv), each(own_k), each(own_mask))
     peak = jnp.maximum(prefix.max(-1, keepdims=True), together(own.max(-1, keepdims=True)))
     peak = jax.lax.stop_gradient(peak)
     prefix = jnp.exp(prefix - peak)
@@ -133,6 +175,7 @@ def _completions(
     own = jnp.exp(own - own_peak.reshape(p * group, kv, -1, 1))
     total = prefix.sum(-1, keepdims=True) + together(own.sum(-1, keepdims=True))
     out = jnp.einsum("bkqs,bskh->bkqh", prefix.astype(q.dtype), prefix_v)
-    out += together(jnp.einsum("bkqs,bskh->bkqh", own.astype(q.dtype), apart(own_v)))
+    out += together(jnp.einsum("bkqs,bskh->bkqh", own.astype(q.dtype), each(own_v)))
     out = (out / total).astype(q.dtype)
-    return out.reshape(p, n, length, prefix_v.shape[3]).swapaxes(1, 2)
+    out = out.reshape(p, n, group * t, prefix_v.shape[3]).swapaxes(1, 2)
+    return out.reshape(p, group, t, *out.shape[2:])
