@@ -1,7 +1,7 @@
 """Causal attention: what suits the platform, and the reference.
 
 In the reference masks are made from positions, never from array indices, so padding may stand
-anywhere. Long rows go in blocks of queries, which spare the keys that stand behind them.
+anywhere. Long rows are computed in blocks of queries, which leave out the keys behind them.
 Heads and queries are folded into one batched matmul: on XLA for CPU that is about five times
 faster than the five-dimensional einsum, and elsewhere it is the same program.
 Letters: B batch, T query time, S key time, N heads, K key-value heads, G = N/K, H size of a
@@ -21,8 +21,8 @@ from grm_jax.sharding import for_tpu
 
 # Finite, so that a padding query (which sees nothing) gives a number and no nan.
 MASKED = -2.0e38
-# Queries of a block at least, and blocks of a row at most: each makes the program longer, and
-# saves less than the one before. n blocks compute (n + 1) / 2n of all logits.
+# The smallest block of queries, and the most blocks of a row: n of them compute (n + 1) / 2n of the
+# logits, so that each saves less than the one before, and each makes the program longer.
 BLOCK, BLOCKS = 128, 8
 
 
@@ -98,8 +98,10 @@ def blockwise_attention(
 ) -> Float[Array, "B T N W"]:
     """`attention` under a mask in which no query sees a key that stands behind it in the row.
 
-    Each block of queries meets the keys up to its own end: about half of the products, and of what
-    is kept for the gradient. A query that sees nothing gives another number than in `attention`.
+    Each block of queries meets only the keys up to its own end, which is little more than half of
+    the logits, to compute and to keep for the gradient. Keys are not left out from below under a
+    sliding window: padding may stand between tokens, so places do not tell how far they are apart.
+    Where a query sees nothing (padding), the output means nothing, here and in `attention`.
     """
     parts = []
     for block in query_blocks(q.shape[1]):

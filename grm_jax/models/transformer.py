@@ -125,9 +125,10 @@ def hidden(
     remat: Remat = "none",
     watch: Watch | None = None,
 ) -> Float[Array, "B T D"]:
-    """Hidden states after the final norm. `positions` is -1 on padding; `segments` separates
-    rows that were packed into one. `remat`: see `rematerialized`. `watch` is told, before this
-    returns, what the gates of layers with experts did."""
+    """Hidden states after the final norm. `positions` is -1 on padding, and increases along a row
+    within a segment; `segments` separates rows that were packed into one. `remat`: see
+    `rematerialized`. `watch` is told, before this returns, what the gates of layers with experts
+    did."""
 
     def attends(a: Attention | LatentAttention) -> Attend:
         return causal_attention(positions, segments, window=a.window, softcap=a.softcap)
