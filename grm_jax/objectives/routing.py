@@ -12,11 +12,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from grm_jax.metric_names import BALANCE, GATES, IDLE, MAX_LOAD, Z
+from grm_jax.models.config import Remat
+from grm_jax.models.model import Model
 from grm_jax.models.spec import Experts, ModelSpec
-from grm_jax.models.transformer import Watched
+from grm_jax.models.transformer import Params, Watched
 from grm_jax.objectives.config import RouterLossConfig
 
 
@@ -36,6 +38,22 @@ def check_router_loss(spec: ModelSpec, config: RouterLossConfig) -> None:
             f"router_loss.balance is {config.balance} and router_loss.z is {config.z}, but this "
             "model has no experts: leave both at 0."
         )
+
+
+def watched_hidden(
+    model: Model,
+    params: Params,
+    tokens: Int[Array, "B T"],
+    positions: Int[Array, "B T"],
+    segments: Int[Array, "B T"],
+    *,
+    remat: Remat,
+    router: RouterLossConfig | None,
+) -> tuple[Float[Array, "B T D"], list[Watched]]:
+    """`Model.hidden`, and what the gates did on the way: nothing without `router`."""
+    seen: list[Watched] = []
+    watch = seen.append if router else None
+    return model.hidden(params, tokens, positions, segments, remat=remat, watch=watch), seen
 
 
 def with_router_loss(

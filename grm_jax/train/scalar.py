@@ -34,9 +34,8 @@ from grm_jax.metric_names import CORRECT, TARGETS, TOKENS, TOO_LONG
 from grm_jax.models import scalar_head
 from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
-from grm_jax.models.transformer import Watched
 from grm_jax.objectives.config import RouterLossConfig
-from grm_jax.objectives.routing import with_router_loss
+from grm_jax.objectives.routing import watched_hidden, with_router_loss
 from grm_jax.objectives.scalar import bradley_terry_loss
 from grm_jax.processes import is_first, say
 from grm_jax.text.messages import Example
@@ -105,9 +104,8 @@ def pair_loss(
 
     def loss(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Metrics]:
         best, positions, segments = apart(batch)
-        seen: list[Watched] = []
-        watch = seen.append if router else None
-        hidden = model.hidden(params, batch.tokens, positions, segments, remat=remat, watch=watch)
+        rows = batch.tokens, positions, segments
+        hidden, seen = watched_hidden(model, params, *rows, remat=remat, router=router)
         rejected = scalar_head.score_all(params["score"], hidden)
         chosen = jnp.take_along_axis(rejected, best, axis=1)
         value, count = bradley_terry_loss(chosen, rejected, batch.mask)

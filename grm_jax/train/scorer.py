@@ -19,9 +19,8 @@ from grm_jax.metric_names import CORRECT, TARGETS, TOKENS, TOO_LONG
 from grm_jax.models import scalar_head
 from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
-from grm_jax.models.transformer import Watched
 from grm_jax.objectives.config import RouterLossConfig
-from grm_jax.objectives.routing import with_router_loss
+from grm_jax.objectives.routing import watched_hidden, with_router_loss
 from grm_jax.objectives.scalar import binary_loss
 from grm_jax.outputs import write_whole
 from grm_jax.processes import is_first
@@ -94,15 +93,8 @@ def label_loss(
     """
 
     def loss(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Metrics]:
-        seen: list[Watched] = []
-        hidden = model.hidden(
-            params,
-            batch.tokens,
-            batch.positions,
-            batch.segments,
-            remat=remat,
-            watch=seen.append if router else None,
-        )
+        rows = batch.tokens, batch.positions, batch.segments
+        hidden, seen = watched_hidden(model, params, *rows, remat=remat, router=router)
         scores = scalar_head.score_all(params["score"], hidden)
         value, count = binary_loss(scores, batch.targets, batch.mask)
         total = count.sum()

@@ -17,10 +17,9 @@ from grm_jax.judging.kinds import Learns
 from grm_jax.metric_names import TARGET_TOKENS, TOKENS, TOO_LONG
 from grm_jax.models.config import Remat
 from grm_jax.models.model import Model
-from grm_jax.models.transformer import Watched
 from grm_jax.objectives.config import RouterLossConfig
 from grm_jax.objectives.rft import rft_loss
-from grm_jax.objectives.routing import with_router_loss
+from grm_jax.objectives.routing import watched_hidden, with_router_loss
 from grm_jax.places import Where
 from grm_jax.train.config import RunConfig
 from grm_jax.train.export import export
@@ -67,15 +66,8 @@ def sft_loss(
     """
 
     def loss(params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, Metrics]:
-        seen: list[Watched] = []
-        hidden = model.hidden(
-            params,
-            batch.tokens,
-            batch.positions,
-            batch.segments,
-            remat=remat,
-            watch=seen.append if router else None,
-        )
+        rows = batch.tokens, batch.positions, batch.segments
+        hidden, seen = watched_hidden(model, params, *rows, remat=remat, router=router)
         nll, total = rft_loss(model, params, hidden, batch.targets, batch.mask, chunk=chunk)
         value, gates = with_router_loss(nll, batch.mask.sum(-1, nll.dtype), seen, router)
         return (

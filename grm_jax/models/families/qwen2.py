@@ -27,12 +27,12 @@ ROPE = Rope(1_000_000.0)  # as published
 class Qwen2Config:
     """Everything that fixes the shapes and the arithmetic of a Qwen2 trunk.
 
+    Raises:
+        ValueError: heads that do not divide.
+
     Attributes:
         windowed: layers from `full_layers` on see `sliding_window` positions (None: all); otherwise
             neither number means anything.
-
-    Raises:
-        ValueError: heads that do not divide.
     """
 
     vocab_size: int
@@ -43,10 +43,10 @@ class Qwen2Config:
     num_kv_heads: int
     head_dim: int = 128
     rope: Rope = ROPE
-    tied: bool = False
     windowed: bool = False
     sliding_window: int | None = 32_768
     full_layers: int = 28
+    tied: bool = False
     rms_norm_eps: float = 1e-6
     max_position: int = 32_768
     family: Literal["qwen2"] = "qwen2"
