@@ -208,6 +208,7 @@ def test_sft_that_sigterm_stopped_in_two_processes_goes_on_in_one(place, tmp_pat
     same_run(stopped, tmp_path / "whole", "sft/metrics.jsonl", numbers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_killed_process_ends_the_other_with_a_sentence(killed, tmp_path):
     """Whatever the command does: here it only waits for the other, again and again."""

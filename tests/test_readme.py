@@ -96,6 +96,7 @@ def folder(tmp_path_factory) -> Path:
     return at
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", RUNS)
 def test_a_command(command: str, folder: Path, monkeypatch) -> None:
     monkeypatch.chdir(folder)
@@ -105,6 +106,7 @@ def test_a_command(command: str, folder: Path, monkeypatch) -> None:
     assert main(arguments) == 0
 
 
+@pytest.mark.slow
 def test_the_demo(folder: Path, monkeypatch) -> None:
     """`make demo` sets up an environment, which the tests have, and runs one command."""
     recipe = re.search(r"^demo:.*\n\t\$\(BIN\)/grm (.*)$", (ROOT / "Makefile").read_text(), re.M)
@@ -113,6 +115,7 @@ def test_the_demo(folder: Path, monkeypatch) -> None:
     assert main(recipe[1].split()) == 0
 
 
+@pytest.mark.slow
 def test_the_lines_of_python() -> None:
     """As they stand; and the reward of the table, with that judge."""
     (block,) = [block for kind, block in CODE if kind == "python"]

@@ -123,6 +123,7 @@ def test_training_on_a_mesh_equals_one_device(params, shape):
     assert_close((gradient, logits), train_program(MODEL, params, tokens, positions))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "prompts"), [((8, 1, 1), 2), ((2, 2, 2), 8), ((1, 2, 4), 2), ((1, 1, 2), 8)]
 )
@@ -139,6 +140,7 @@ def test_decoding_on_a_mesh_equals_one_device(params, shape, prompts):
     assert_close(kept(ours), kept(decode_program(MODEL, params, *given)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_families_on_a_mesh_equal_one_device(name):
     """Laid out as for training, and as for decoding."""
@@ -166,6 +168,7 @@ def test_weights_move_between_training_and_decoding(params):
         jax.tree.map(np.testing.assert_array_equal, tree, params)
 
 
+@pytest.mark.slow
 def test_init_on_a_mesh_gives_the_bits_of_init_on_one_device():
     mesh = mesh_of((2, 2, 2))
     shardings = shardings_of(MODEL.axes(), mesh, TRAIN_RULES)

@@ -72,6 +72,7 @@ def test_attention_grows_with_the_length_and_windows_stop_it():
     assert decode_flops(model, 6, 64, 8) == 6 * decode_flops(model, 1, 64, 8)
 
 
+@pytest.mark.slow
 def test_a_training_step_on_a_tpu_keeps_no_square_of_logits(monkeypatch):
     """No array has two dimensions of the length, in the program and as compiled; with the
     reference some have. And its operations are those that were counted."""
@@ -119,6 +120,7 @@ def test_a_step_on_groups_runs_each_prompt_once_and_keeps_no_square(remat):
     assert cost.fits
 
 
+@pytest.mark.slow
 def test_decoding_with_experts_copies_none_of_them():
     """A kernel reads them where they lie, in the stack of all layers; and it does its share."""
     layers, experts, chosen, dim, ways = 3, 8, 2, 256, 2
@@ -141,6 +143,7 @@ def test_decoding_with_experts_copies_none_of_them():
 
 
 # rft-step is compiled above, the others are in tests/cli/test_aot_command.py.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["grpo-score", "meta-step", "meta-score", "prefill"])
 def test_programs_take_their_abstract_arguments(name):
     program = build(name, TINY, jax.devices(), Work(16, 64, 8))

@@ -35,6 +35,7 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_rows_have_all_their_numbers(command: str, tmp_path: Path, capsys) -> None:
     count, options = COMMANDS[command]
@@ -77,6 +78,7 @@ def test_bad_options_are_refused_in_a_sentence(capsys) -> None:
         assert said in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_random_rows_stop_at_lengths_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "LONGEST", 30)
     monkeypatch.setattr(judging, "MEAN", 4)
@@ -95,6 +97,7 @@ def test_the_bundled_judge_is_measured(tmp_path: Path) -> None:
     assert row["tokens"] > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["sft", "rft", "grpo"])
 def test_an_update_learns_what_the_stage_learns(stage) -> None:
     """With one prompt token all but the first token are a completion: sft and rft are the same."""

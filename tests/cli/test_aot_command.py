@@ -44,6 +44,7 @@ def test_a_training_step_does_what_was_counted(tmp_path, capsys):
     assert f"bound by {cost['bound']}" in " ".join(shown.split())
 
 
+@pytest.mark.slow
 def test_decoding_reads_its_weights_once_per_token(tmp_path):
     new = 64
     options = (

@@ -56,6 +56,7 @@ def test_the_papers_four(shared_data: Path, judge: list[str], tmp_path: Path, ca
     assert {v for k, v in shares.items() if k in BENCHMARKS["rewardbench"].full} == {0.5}
 
 
+@pytest.mark.slow
 def test_realmistake_leaves_no_text(shared_data: Path, judge: list[str], tmp_path: Path) -> None:
     data = str(shared_data / "realmistake" / "data.zip")
     options = ["--benchmark", "realmistake", "--data", data, "--output", str(tmp_path)]

@@ -16,6 +16,7 @@ def read(folder: Path) -> dict:
     return json.loads((folder / "report.json").read_text())
 
 
+@pytest.mark.slow
 def test_report_counts_what_the_judge_said(tmp_path: Path, capsys) -> None:
     options = ["--limit", "12", "--k", "2", "--slots", "8"]
     a, b = tmp_path / "a", tmp_path / "b"

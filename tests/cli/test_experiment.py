@@ -76,6 +76,7 @@ def test_it_goes_on_with_what_is_there(tmp_path, saved, capsys):
     assert "seed was 0 and is now 1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_model_is_shown_reference_answers(tmp_path):
     """The bundled model, never taught to read one, with templates that have a place for it."""
     rows = tmp_path / "rows.jsonl"

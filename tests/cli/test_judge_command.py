@@ -220,6 +220,7 @@ def test_adaptive_voting_says_what_it_saved(rows, tmp_path, capsys) -> None:
         assert read(nearly)[name]["k"] <= votes[name]["k"]
 
 
+@pytest.mark.slow
 def test_weights_in_int8_judge_and_are_a_setting(rows, tmp_path, capsys) -> None:
     pytest.importorskip("qwix")
     output = tmp_path / "int8.jsonl"

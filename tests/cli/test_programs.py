@@ -47,6 +47,7 @@ def compiles(call: str = "keep_programs", **environment: str) -> tuple[list, str
     return json.loads(done.stdout), done.stderr
 
 
+@pytest.mark.slow
 def test_a_program_is_kept_in_the_users_cache_and_found_again(tmp_path: Path) -> None:
     (kept, found, value), _ = compiles(XDG_CACHE_HOME=str(tmp_path))
     assert (kept, found) == (True, False)
@@ -59,6 +60,7 @@ def test_a_program_is_kept_in_the_users_cache_and_found_again(tmp_path: Path) ->
     assert (found, again, told) == (False, value, "")
 
 
+@pytest.mark.slow
 def test_jax_own_variables_win(tmp_path: Path) -> None:
     own = {"XDG_CACHE_HOME": str(tmp_path / "xdg"), "JAX_COMPILATION_CACHE_DIR": str(tmp_path)}
     assert compiles(**own)[0][:2] == [True, False]
@@ -76,6 +78,7 @@ def test_where_nothing_can_be_kept_it_is_said_once_and_nothing_fails(tmp_path: P
     assert told.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_programs_are_only_read(tmp_path: Path) -> None:
     full = "programs.ROOM = 2**70; keep_programs"
     first = "from grm_jax.cli import programs; " + full
@@ -113,6 +116,7 @@ def test_the_oldest_programs_go_when_there_are_too_many(tmp_path: Path, monkeypa
     assert sorted(file.name for file in folder.iterdir()) == ["0-cache", "1-cache"]
 
 
+@pytest.mark.slow
 def test_commands_that_are_about_compiling_find_nothing(tmp_path: Path) -> None:
     """A program for a TPU cannot be loaded where there is none, and JAX would warn of it."""
     code = """

@@ -38,6 +38,7 @@ def chats():
     ]
 
 
+@pytest.mark.slow
 def test_training_again_gives_the_frozen_file(tokenizer):
     again = train_tokenizer(corpus(load_templates(FOLDER / "templates")))
     frozen = json.loads((FOLDER / "tokenizer.json").read_text())

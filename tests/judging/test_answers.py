@@ -15,6 +15,7 @@ __all__ = ["server"]
 QUESTIONS = [Question(f"id{i}", f"What is {i}+1?") for i in range(5)]
 
 
+@pytest.mark.slow
 def test_a_models_answers_depend_on_nothing_but_the_question():
     folder = load_model_folder("tiny-start")
     model = ModelAnswers(folder, strategy=Strategy(), seed=0, max_new_tokens=8, slots=4)

@@ -195,6 +195,7 @@ def replace_id(example: Example, new: str) -> Example:
     return Example(example.prompt, example.responses, id=new)
 
 
+@pytest.mark.slow
 def test_fewer_samples_are_the_first_of_more(judge: Judge) -> None:
     """Sample j is named by its number, so Voting@2 is a subset of Voting@6."""
     two, six = judge(EXAMPLES[1], k=2), judge(EXAMPLES[1], k=6)
@@ -303,6 +304,7 @@ def test_a_tokenizer_too_large_for_the_model_is_refused(tmp_path, shared_data) -
         load_model_folder(tmp_path / "model", tokenizer=str(words))
 
 
+@pytest.mark.slow
 def test_mesh_gives_the_same_verdicts() -> None:
     from grm_jax.mesh import MeshConfig
 
@@ -313,6 +315,7 @@ def test_mesh_gives_the_same_verdicts() -> None:
     )
 
 
+@pytest.mark.slow
 def test_adaptive_voting_draws_no_more_than_decides_and_finds_the_same_winner(judge: Judge) -> None:
     sums = [(37, 45, 82), (12, 29, 41), (54, 18, 72), (61, 27, 88), (23, 48, 71)]
     examples = [

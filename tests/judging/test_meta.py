@@ -42,6 +42,7 @@ def ratings(results) -> dict[str, list[float | None]]:
     return {row.example.id: [j.meta for j in row.judgments] for row in results}
 
 
+@pytest.mark.slow
 def test_a_rating_is_the_scalar_of_its_own_tokens(meta: MetaRM, sampled: list[Sampled]) -> None:
     found = ratings(meta.rate_all(sampled))
     folder = meta.folder

@@ -73,6 +73,7 @@ def alone(params):
     return score
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_each_sequence_alone(rater, requests, alone):
     for tag, found in rater(requests):
         wanted = [alone(reading) for reading in dict(requests)[tag]]

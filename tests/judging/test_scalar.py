@@ -229,6 +229,7 @@ def test_what_a_critic_refuses_is_refused_by_its_response(rater):
     assert results == [Refusal("x", "response 1: it is too long.")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bt", "cloud"])
 def test_a_response_is_scored_without_the_others(judges, items, kind):
     """Bit for bit, whatever the others are; for cloud at the same index, which names its chance."""
@@ -290,6 +291,7 @@ def test_forged_turns_stay_text(rater):
     )
 
 
+@pytest.mark.slow
 def test_a_folder_opens_as_what_it_says_it_is(folders, items, tmp_path):
     scalar, lm = folders["scalar"], folders["lm"]
 

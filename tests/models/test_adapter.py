@@ -105,6 +105,7 @@ def load_peft(module, folder: Path):
         return peft.PeftModel.from_pretrained(again, str(folder)).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gemma-2", "llama", "deepseek"])
 def test_peft_reads_ours_and_the_logits_are_the_same(
     bases, rows, run_hf, error_of, tmp_path, family
@@ -155,6 +156,7 @@ def test_an_adapter_of_the_last_layers_alone(bases, rows, run_hf, error_of, tmp_
         read_adapter(tmp_path, Adapter(adapter.model, RANK, ALPHA))
 
 
+@pytest.mark.slow
 def test_the_backward_pass_ends_at_the_first_layer_that_is_changed(bases, rows):
     """And the gradient is that of an adapter of all layers, whose lower ones change nothing."""
     adapter, params, trained = adapter_of(bases["llama"][1], layers=1)
@@ -201,6 +203,7 @@ def loss_of(adapter, params, tokens, positions):
     return apart, summed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gemma-2", "deepseek"])
 def test_the_gradient_is_that_of_the_sums_on_a_mesh_too(bases, rows, error_of, family):
     folder = bases[family][1]
@@ -222,6 +225,7 @@ def test_the_gradient_is_that_of_the_sums_on_a_mesh_too(bases, rows, error_of, f
         jax.tree.map(lambda a, b: error_of(a, b) < TOLERANCE or 1 / 0, found, expected)
 
 
+@pytest.mark.slow
 def test_no_gradient_of_a_matrix_is_made_on_the_way_to_that_of_its_change():
     """By the compiler's count: two forward passes and the ranks' own products, where training all
     weights takes three."""

@@ -26,6 +26,7 @@ def forward(model, params, tokens, positions):
     return hidden, model.logits(params, hidden)
 
 
+@pytest.mark.slow
 @SCALINGS
 @pytest.mark.parametrize("padding", ["right", "left"])
 def test_hidden_states_and_logits(make_hf, rows, run_hf, error_of, query_scalar, padding):
@@ -94,6 +95,7 @@ def test_the_comparison_sees(make_hf, rows, run_hf, error_of, breakage):
     assert error_of(logits, theirs) > 20 * TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("steps", "query_scalar", "first_length"),
     [

@@ -77,6 +77,7 @@ def test_a_gate_by_hand():
     np.testing.assert_allclose(pairs.weight, [[[0.4, 0.6]]], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_latents_and_experts_on_a_mesh_equal_one_device():
     params, mesh = random_params(LATENT), mesh_of((2, 2, 2))
     tokens, positions = tokens_of(BATCH, TIME), np.tile(np.arange(TIME, dtype=np.int32), (BATCH, 1))
@@ -117,6 +118,7 @@ def test_numbers_that_no_mixture_has_are_refused():
         Experts(8, 5, 4, 4, "silu", GATE)
 
 
+@pytest.mark.slow
 def test_experts_of_a_layer_are_found_in_the_stack_of_all():
     """As on a TPU, which would copy a slice: the same numbers, on one device and on four."""
     stacks = Matrices(normal(3, 8, 16, 4), normal(3, 8, 16, 4, seed=1), normal(3, 8, 4, 16, seed=2))

@@ -175,6 +175,7 @@ def test_hidden_states_and_logits(make, rows, run_hf, error_of, case, padding):
     assert error_of(logits[real], theirs.logits[real]) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CACHED)
 def test_cached_decode_equals_a_full_forward(make, rows, run_hf, error_of, case):
     """Prompts longer and shorter than the window, two samples each, one token at a time."""

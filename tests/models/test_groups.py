@@ -89,6 +89,7 @@ def same(found, wanted, tolerance=1e-5):
 UNEVEN = groups((12, 7, 1, 4), ((9, 1, 4), (3, 9, 9), (2, 0, 8), (6, 5, 0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given",
     [
@@ -142,6 +143,7 @@ def test_a_completion_does_not_see_another(params):
     assert (a[:, 1, 1:] != b[:, 1, 1:]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 4, 1), (2, 2, 2)])
 def test_a_mesh_changes_nothing(params, shape):
     wanted = graded(lambda p: grouped(MODEL, p, UNEVEN), params, UNEVEN)
@@ -150,6 +152,7 @@ def test_a_mesh_changes_nothing(params, shape):
         same(graded(lambda p: grouped(MODEL, p, UNEVEN), params, UNEVEN), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["attention", "dots", "full"])
 def test_what_is_made_again_changes_no_gradient(params, remat):
     wanted = graded(lambda p: grouped(MODEL, p, UNEVEN), params, UNEVEN)

@@ -174,6 +174,7 @@ def test_padding_gives_no_nan_forward_or_backward(params):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["attention", "dots", "full"])
 def test_remat_changes_no_gradient(params, remat):
     tokens, positions = tokens_of(2, 9), np.tile(np.arange(9, dtype=np.int32), (2, 1))

@@ -65,6 +65,7 @@ def test_what_was_given_is_freed(model, params):
     assert not given["embed"].is_deleted()
 
 
+@pytest.mark.slow
 def test_reading_and_drawing_are_those_of_the_weights_that_they_stand_for(model, params):
     full, small, again = params
     tokens = jax.random.randint(jax.random.key(1), (2, 24), 0, 64)

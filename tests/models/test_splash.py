@@ -67,6 +67,7 @@ LONG = np.stack([rows(300, length=300), rows(70, 1, 200, length=300)])
 SHORT = np.stack([rows(30, 1, 80, length=128), rows(9, 100, length=128)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [None, 100])
 def test_output_and_gradients_equal_the_reference(window):
     """With a window of 100 the last block of queries does not meet the first one of keys."""
@@ -79,6 +80,7 @@ def test_rows_that_are_not_packed_equal_the_reference():
     assert max(errors) < 1e-5, errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrong", [{"window": 47}, {"softcap": 4.0}, {"segments": None}], ids=lambda w: next(iter(w))
 )
@@ -142,6 +144,7 @@ def test_every_device_of_a_mesh_has_its_rows_and_heads():
     assert max(errors) < 1e-5, errors
 
 
+@pytest.mark.slow
 def test_the_model_is_the_same_with_either(monkeypatch):
     """Every layer gets its window and the segments; scan and remat do not disturb the gradient."""
     model = Model(Gemma2Config(61, 2, 32, 48, 4, 2, 16, 24.0, 6, attn_logit_softcap=5.0))

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model
@@ -41,6 +42,7 @@ def test_padding_cannot_spoil_value_or_gradient():
         np.testing.assert_allclose(jax.grad(value)(hidden)[..., 0], [[-0.75, 0.0]], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_packed_rows_cost_what_they_cost_apart():
     model = Model(Gemma2Config(19, 2, 8, 16, 2, 1, 4, 4.0, sliding_window=3))
     params = jax.tree.map(lambda p: 20 * p, model.init(jax.random.key(0)))

@@ -89,6 +89,7 @@ def weighed(params, batch):
     return updated(params, batch, WEIGHTS)
 
 
+@pytest.mark.slow
 def test_without_weights_a_step_has_the_same_bits_and_reports_the_loads(params, batch, weighed):
     plain, before = updated(params, batch, None)
     watched, metrics = updated(params, batch, RouterLossConfig())
@@ -106,6 +107,7 @@ def test_without_weights_a_step_has_the_same_bits_and_reports_the_loads(params, 
         np.testing.assert_allclose(metrics[name], weighed[1][name], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_router_losses_are_added_and_have_their_gradient(params, batch, weighed):
     """Of each layer and row, a row as often as it has targets."""
 
@@ -129,6 +131,7 @@ def test_router_losses_are_added_and_have_their_gradient(params, batch, weighed)
     assert np.abs(slope["expert_layers"]["mixed"]["router"]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_micro_batches_and_a_mesh_give_the_same(params, batch, weighed):
     assert_close(updated(params, batch, WEIGHTS, microbatches=2), weighed)
     mesh = mesh_of((2, 2, 2))
@@ -137,6 +140,7 @@ def test_micro_batches_and_a_mesh_give_the_same(params, batch, weighed):
         assert_close(updated(placed, batch, WEIGHTS), weighed)
 
 
+@pytest.mark.slow
 def test_grpo_counts_a_prompt_with_its_group(params):
     """Padding and loads: every token of a prompt once, and of its completions."""
     rng = np.random.default_rng(0)

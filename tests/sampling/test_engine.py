@@ -71,6 +71,7 @@ def _all(engine: Engine, requests: list[Request]) -> dict[tuple, tuple[bytes, by
     return _drawn(engine)
 
 
+@pytest.mark.slow
 def test_a_sample_is_the_same_alone_and_in_a_crowd(make) -> None:
     """One request at a time; all at once, either way round; and some that come while it runs."""
     requests, engine = _requests(), make()
@@ -119,6 +120,7 @@ def test_of_a_prompt_longer_than_the_window_all_is_shared_or_nothing(make) -> No
     assert _all(make(), requests[1:]) == {("other", 0): together["other", 0]}
 
 
+@pytest.mark.slow
 def test_room_for_long_prompts_is_made_when_one_comes(make) -> None:
     rng = np.random.default_rng(2)
     short, long = (Request(rng.integers(12, 64, n).tolist(), n, (0, 1), n) for n in (40, 540))
@@ -129,6 +131,7 @@ def test_room_for_long_prompts_is_made_when_one_comes(make) -> None:
     assert _all(make(), [long]) == {name: both[name] for name in both if name not in first}
 
 
+@pytest.mark.slow
 def test_room_for_more_prompts_is_made_when_they_come(make) -> None:
     requests = _requests()
     expected = _all(make(), requests)
@@ -156,6 +159,7 @@ def test_a_cancelled_request_leaves_at_once(make) -> None:
     assert _all(engine, requests[1:]) == expected, "the rows are free again"
 
 
+@pytest.mark.slow
 def test_slots_are_refilled_while_others_go_on(make) -> None:
     """Of 4 slots, more than three quarters of the steps draw a token that is wanted."""
     engine = make(dataclasses.replace(SIZE, prompts=12))

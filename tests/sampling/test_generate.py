@@ -40,6 +40,7 @@ def _request(length: int, item: int = 0, samples: int = 2) -> Request:
     return Request(tokens, item, tuple(range(samples)))
 
 
+@pytest.mark.slow
 def test_equals_full_forward_token_by_token(model: tuple[Model, dict]) -> None:
     """Every drawn token and its log-probability follow from an uncached pass and the same key."""
     model_, params = model
@@ -88,6 +89,7 @@ def test_a_new_temperature_does_not_compile_again(
     assert len(set(tokens[2:])) == 4, "sampling depends on seed and settings"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [1, 32])
 def test_the_prompt_is_stored_once_and_the_caches_are_written_in_place(
     model: tuple[Model, dict], group: int

@@ -42,6 +42,7 @@ def _by_name(completions: list[Completion]) -> dict[tuple[int, int], tuple[bytes
     return found
 
 
+@pytest.mark.slow
 def test_every_sample_comes_back_once(sampler: Sampler) -> None:
     requests = _requests(9, k=7)
     found = _by_name(list(sampler(requests)))
@@ -74,6 +75,7 @@ def test_a_sample_depends_on_seed_item_and_number(sampler: Sampler) -> None:
     assert (lone.tokens.tobytes(), lone.logprobs.tobytes()) == first[0, 4]
 
 
+@pytest.mark.slow
 def test_requests_are_read_as_a_stream(sampler: Sampler) -> None:
     """Reading stays a bounded distance ahead of what has come back, so memory stays flat."""
     read = 0
@@ -89,6 +91,7 @@ def test_requests_are_read_as_a_stream(sampler: Sampler) -> None:
     assert read == 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [MeshConfig(8, 1, 1), MeshConfig(2, 2, 2)])
 def test_a_mesh_draws_the_same_tokens(sampler: Sampler, shape: MeshConfig) -> None:
     mesh = make_mesh(shape)
@@ -113,6 +116,7 @@ def test_refusals_name_value_limit_and_fix(sampler: Sampler) -> None:
         dataclasses.replace(sampler, slots=4, mesh=make_mesh(MeshConfig(8, 1, 1)))
 
 
+@pytest.mark.slow
 def test_an_engine_is_kept_for_the_next_call(sampler: Sampler) -> None:
     fresh = dataclasses.replace(sampler, engines=[])
     list(fresh(_requests(2)))

@@ -12,6 +12,7 @@ from tests.test_sharding import LATENT, OTHERS, tokens_of
 NAMES = [*(pytest.param(name, marks=pytest.mark.big) for name in OTHERS), "deepseek_v3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_that_share_a_prompt_are_those_drawn_alone(name):
     """Bit for bit, in slots that are refilled, and with a prompt of several pieces."""

@@ -301,6 +301,7 @@ def test_every_form_has_a_place_for_principles_and_a_reference(expected, tmp_pat
     assert single != expected[REPLY.digest].mean_scores[0], "it is seen if no reference is shown"
 
 
+@pytest.mark.slow
 def test_traffic_of_all_kinds(judge, server) -> None:
     """A share of `python -m tests.faults.traffic`, which sends ten thousand to a process."""
     known = Known(judge, [ROWS[0], ROWS[1], SUM])

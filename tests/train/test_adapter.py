@@ -136,6 +136,7 @@ def _tensors(folder):
     return load_file(folder / ADAPTER_WEIGHTS)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(whole, cfg, tmp_path, monkeypatch):
     again, written, log = change(cfg, output=str(tmp_path / "run")), [], Tracker.log
 
@@ -160,6 +161,7 @@ def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(whole, cfg, tmp_path, 
         assert before == after
 
 
+@pytest.mark.slow
 def test_two_devices_train_the_same_adapter(cfg, tmp_path):
     """Each has half of every array of the adapter, and of the model."""
     # Adam divides a small gradient by its own size, noise and all; with a large eps it does not.
@@ -211,6 +213,7 @@ def test_the_whole_of_spct_trains_adapters(tmp_path):
     assert max(row["sampling/logprob_drift"] for row in rows) < 1e-3
 
 
+@pytest.mark.slow
 def test_grpo_goes_on_with_the_adapter_and_its_reference_is_the_start(whole, tmp_path):
     stage = GRPOConfig(
         items=(ItemsConfig(limit=8),),
@@ -237,6 +240,7 @@ def test_grpo_goes_on_with_the_adapter_and_its_reference_is_the_start(whole, tmp
     assert (folder / ADAPTER).read_bytes() == (whole / ADAPTER).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_scorer_is_an_adapter_with_a_head(whole, tmp_path):
     stage = ScalarConfig(
         items=(ItemsConfig(limit=24),),

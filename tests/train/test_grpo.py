@@ -111,6 +111,7 @@ def test_the_trainers_logprobs_are_the_samplers(policy, params, rollouts, batch)
     )
 
 
+@pytest.mark.slow
 def test_the_drift_metric_sees_other_weights(policy, first_step, batch):
     _, numbers = first_step
     assert 0 < numbers["sampling/logprob_drift"] < 1e-4
@@ -154,6 +155,7 @@ def test_arrays_hold_prompt_and_completion_and_mark_what_was_written(policy, rol
     assert rollouts[0].tokens[-1] in policy.run.tokenizer.stop_ids
 
 
+@pytest.mark.slow
 def test_better_judgments_of_a_group_become_likelier(policy_with, tasks, batch):
     policy = policy_with(loss=GRPOLossConfig(beta=0.0))
     advantage = batch.advantage - batch.advantage.mean()
@@ -189,6 +191,7 @@ def test_equal_rewards_change_nothing(policy_with, tasks, batch):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state.params), before)
 
 
+@pytest.mark.slow
 def test_the_reference_costs_nothing_at_first_and_more_later(policy, tasks):
     (_, first), _, (_, later) = steps(policy, tasks, 3)
     assert first["kl"] == pytest.approx(0, abs=1e-9)
@@ -204,17 +207,20 @@ def same(found, wanted):
         assert numbers[name] == pytest.approx(other[name], rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_microbatches_remat_and_chunks_change_nothing(policy_with, smooth_step, tasks):
     compute = ComputeConfig(MeshConfig(1, 1, 1), microbatches=4, remat="full", logits_chunk=20)
     same(one_step(policy_with(compute=compute, optimizer=SMOOTH), tasks), smooth_step)
 
 
+@pytest.mark.slow
 def test_a_mesh_changes_nothing(policy_with, smooth_step, tasks):
     mesh = MeshConfig(2, 2, 2)
     other = policy_with(compute=ComputeConfig(mesh), optimizer=SMOOTH)
     same(one_step(other, tasks), smooth_step)
 
 
+@pytest.mark.slow
 def test_a_second_update_on_a_rollout_is_clipped_against_the_first(policy_with, first_step, tasks):
     fast = OptimizerConfig(3e-3, schedule="constant")
     _, numbers = one_step(policy_with(iterations=2, optimizer=fast), tasks)
@@ -224,6 +230,7 @@ def test_a_second_update_on_a_rollout_is_clipped_against_the_first(policy_with, 
     assert single["clip_ratio/low_mean"] == single["clip_ratio/high_mean"] == 0
 
 
+@pytest.mark.slow
 def test_with_overlap_the_old_policy_is_the_one_that_drew_the_samples(policy_with, tasks):
     policy = policy_with(overlap=True, optimizer=OptimizerConfig(3e-3, schedule="constant"))
     with jax.set_mesh(policy.run.mesh):

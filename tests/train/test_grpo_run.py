@@ -35,6 +35,7 @@ def cfg(tmp_path_factory):
     return small_grpo(tmp_path_factory.mktemp("grpo"))
 
 
+@pytest.mark.slow
 def test_a_run_logs_trls_names_and_keeps_judgments_to_be_read(cfg):
     with one_device():
         folder = grpo.run(*cfg)
@@ -53,6 +54,7 @@ def test_a_run_logs_trls_names_and_keeps_judgments_to_be_read(cfg):
     assert folder == output / "model"
 
 
+@pytest.mark.slow
 def test_with_overlap_a_killed_and_a_stopped_run_end_with_the_same_bits(cfg, tmp_path, monkeypatch):
     """The stopped one has a checkpoint between two that are due."""
     small = change(
@@ -100,6 +102,7 @@ def test_with_overlap_a_killed_and_a_stopped_run_end_with_the_same_bits(cfg, tmp
     assert min(row["train/grad_norm"] for row in rows) > 0
 
 
+@pytest.mark.slow
 def test_a_judge_is_trained_on_pairs_alone_and_says_what_it_is(cfg, tmp_path):
     other = change(cfg, kind="judge", steps=1, samples_every=1, output=str(tmp_path))
     with one_device():

@@ -104,6 +104,7 @@ def test_classes_can_be_drawn_apart(sampled, words):
     assert {right for *_, right in parts[1].places} == {True}
 
 
+@pytest.mark.slow
 def test_packed_rows_have_the_loss_of_single_ones(sampled, words, done):
     """The score of a judgment is read at its last token, whatever it was packed with."""
     model, params = hf.load_folder(done / "model", dtype="float32")
@@ -194,6 +195,7 @@ def test_values_out_of_range_are_refused(cfg, changes, message):
         change(cfg, **changes)
 
 
+@pytest.mark.slow
 def test_new_layers_begin_as_next_to_nothing(cfg, words):
     """A grown model's hidden states are nearly the trunk's, and only the new layers are new."""
     mesh = make_mesh(MeshConfig())

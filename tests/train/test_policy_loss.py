@@ -106,6 +106,7 @@ def plain_loss(model, config, params, batch, on_policy, temperature):
     return grpo_loss(*given, batch.advantage.reshape(-1), flat(batch.mask), config).loss.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["none", "attention", "dots", "full"])
 @pytest.mark.parametrize(("on_policy", "temperature"), [(True, 1.0), (False, 0.7)])
 def test_loss_and_every_gradient_are_those_of_the_plain_computation(

@@ -108,6 +108,7 @@ def test_hinted_samples_are_drawn_from_prompts_that_name_the_best(cfg, done):
         assert f"{'Best' if row.example.n > 1 else 'Truth'}: {told}" in prompt
 
 
+@pytest.mark.slow
 def test_single_responses_are_judged_right_or_wrong_and_learned(cfg, tmp_path):
     prompts = {"q1": "What is 37+48?", "q2": "What is 30+58?"}
     rows = [

@@ -194,6 +194,7 @@ def test_a_report_counts_the_held_out_items(cfg, trained, items):
     assert [row["step"] for row in read_metrics(Path(cfg.output) / "metrics.jsonl")] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(cfg, trained, tmp_path, monkeypatch):
     stopped = change(cfg, output=str(tmp_path))
     log = Tracker.log
@@ -212,6 +213,7 @@ def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(cfg, trained, tmp_path
     assert (tmp_path / weights).read_bytes() == (Path(cfg.output) / weights).read_bytes()
 
 
+@pytest.mark.slow
 def test_pair_learns_what_it_is_shown(cfg, tmp_path):
     """Sixty updates on a few pairs: the label must follow from the order by then."""
     rare = CheckpointConfig(every=100)
@@ -223,6 +225,7 @@ def test_pair_learns_what_it_is_shown(cfg, tmp_path):
     assert rows[-1]["train/correct"] > 0.75 * rows[-1]["data/targets"]
 
 
+@pytest.mark.slow
 def test_cloud_takes_its_critic_along(cfg, items, tmp_path):
     """One folder is one judge: it can be moved, and reads critiques of single responses."""
     other = change(cfg, output=str(tmp_path), objective="cloud", critic=cfg.run.start, k=1)

@@ -117,6 +117,7 @@ def test_a_dotted_override_reaches_into_a_stage(whole):
     assert cfg.cfg.stages["clean"] == whole.cfg.stages["clean"]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(
     whole, make_config, tmp_path, monkeypatch, capsys
 ):
@@ -167,6 +168,7 @@ def test_what_does_not_change_the_result_may_change(whole):
     assert results(whole.output) == before
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_checkpoints_of_another(whole, make_config, tmp_path):
     """With a step too small to see; and bfloat16 comes out where it is asked for."""
     cfg = make_config(

@@ -64,6 +64,7 @@ def assert_same(got, wanted):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)])
 def test_a_sharded_step_equals_that_of_one_device(update, reference, shape):
     assert_same(update(MeshConfig(*shape), devices=int(np.prod(shape))), reference)
@@ -73,6 +74,7 @@ def test_microbatches_equal_one_batch(update, reference):
     assert_same(update(microbatches=4), reference)
 
 
+@pytest.mark.slow
 def test_microbatches_on_a_mesh(update, reference):
     assert_same(update(MeshConfig(2, 2, 1), microbatches=2, devices=4), reference)
 
