@@ -109,6 +109,7 @@ def decode_program(model, params, tokens, lengths, new):
     return model.logits(params, last), model.logits(params, hidden)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 1, 1), (2, 2, 2), (1, 4, 2), (1, 1, 2)])
 def test_training_on_a_mesh_equals_one_device(params, shape):
     tokens, positions = tokens_of(BATCH, TIME), np.tile(np.arange(TIME, dtype=np.int32), (BATCH, 1))
@@ -178,6 +179,7 @@ def test_init_on_a_mesh_gives_the_bits_of_init_on_one_device():
     jax.tree.map(np.testing.assert_array_equal, spread, jax.jit(MODEL.init)(key))
 
 
+@pytest.mark.slow
 def test_no_device_holds_the_activations_of_the_whole_batch():
     """What the pins of `constrain` are for: without them XLA lays whole activations out anew.
 

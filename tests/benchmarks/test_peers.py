@@ -139,6 +139,7 @@ def folder(tmp_path_factory) -> str:
     return str(shape.write_model(TINY, tmp_path_factory.mktemp("peers") / "tiny"))
 
 
+@pytest.mark.slow
 def test_ours_and_plain_jax_have_the_same_logits(folder: str) -> None:
     read, tensors = shape.read_model(folder)
     assert read == TINY
@@ -153,6 +154,7 @@ def test_ours_and_plain_jax_have_the_same_logits(folder: str) -> None:
     check_logits({"ours": ours, "plain": theirs}, "ours", 1e-4)
 
 
+@pytest.mark.slow
 def test_plain_jax_decodes_what_it_would_forward(folder: str, monkeypatch) -> None:
     """Greedy in the place of drawing: each token is the likeliest one of a whole forward pass."""
     monkeypatch.setattr(plain_model, "draw", lambda _, logits: logits.argmax(0).astype("int32"))

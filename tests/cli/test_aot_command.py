@@ -116,6 +116,7 @@ def test_remat_auto_keeps_products_where_that_leaves_room(
     assert cost["remat"] == tried[-1]
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_told(tmp_path, capsys):
     output = tmp_path / "cost.json"
     options = [

@@ -70,6 +70,7 @@ def test_jax_own_variables_win(tmp_path: Path) -> None:
     assert not (tmp_path / "xdg").exists()
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_kept_it_is_said_once_and_nothing_fails(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (kept, found, _), told = compiles(XDG_CACHE_HOME=str(tmp_path / "file"))

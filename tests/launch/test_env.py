@@ -18,6 +18,7 @@ def sourced(before):
     return dict(line.split("=", 1) for line in lines)
 
 
+@pytest.mark.slow
 def test_every_variable_is_an_option_of_jax_and_takes_effect(tmp_path):
     home = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
     after = sourced(home)

@@ -132,6 +132,7 @@ def test_peft_reads_ours_and_the_logits_are_the_same(
     assert error_of(plain, theirs) > 100 * TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gemma-2", "llama"])
 def test_an_adapter_of_the_last_layers_alone(bases, rows, run_hf, error_of, tmp_path, family):
     """PEFT reads it, and so do we, to be merged and to be trained on."""
@@ -248,6 +249,7 @@ def test_no_gradient_of_a_matrix_is_made_on_the_way_to_that_of_its_change():
     assert flops(jax.grad(adapted), trained, params, tokens) < 2.5 * forward
 
 
+@pytest.mark.slow
 def test_no_copy_of_a_matrix_is_kept_for_the_backward_pass():
     """Not even of matrices that are computed with in another type than they are stored in."""
     config = Gemma2Config(97, 4, 64, 128, 4, 2, 16, 16.0, 8, max_position=64)

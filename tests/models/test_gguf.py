@@ -108,6 +108,7 @@ def test_every_family_comes_back_from_a_file(states, tmp_path, family):
     assert_same_bits(params, in_folder(folder, kept))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 def test_transformers_computes_the_same_from_the_same_file(
     states, tmp_path, rows, run_hf, error_of, family

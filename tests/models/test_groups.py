@@ -109,6 +109,7 @@ def test_states_and_every_gradient_are_those_of_the_plain_computation(params, gi
     np.testing.assert_allclose(states, np.asarray(plain(MODEL, params, given))[real], atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*OTHERS, "deepseek_v3"])
 def test_the_other_families_group_as_they_compute_alone(name):
     """With windows that end inside the prompts, latent vectors, and experts chosen per token."""
@@ -159,6 +160,7 @@ def test_what_is_made_again_changes_no_gradient(params, remat):
     same(graded(lambda p: grouped(MODEL, p, UNEVEN, remat), params, UNEVEN), wanted, 1e-6)
 
 
+@pytest.mark.slow
 def test_bf16_differs_by_its_rounding(params):
     low = Model(CONFIG, dtype="bfloat16")
     real = UNEVEN[3] >= 0

@@ -98,6 +98,7 @@ def test_numbers_that_no_gemma_has_are_refused(changes, words):
         replace(CONFIG, **changes)
 
 
+@pytest.mark.slow
 def test_scan_equals_a_loop_over_layers(params):
     tokens, positions = tokens_of(2, 15), np.tile(np.arange(15, dtype=np.int32), (2, 1))
     spec = CONFIG.spec
@@ -126,6 +127,7 @@ def test_padding_may_stand_anywhere(params):
         close(hidden(MODEL, params, wide, positions)[0, at], expected)
 
 
+@pytest.mark.slow
 def test_packed_rows_equal_separate_rows(params):
     lengths = [9, 4, 7]
     tokens = tokens_of(1, 22)

@@ -122,6 +122,7 @@ def compare_groups(window, group=ROW, softcap=SOFTCAP):
     return [float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [None, 40, 120])
 def test_groups_equal_their_reference(window):
     """A window shorter than a completion, and one shorter than the prompt."""
@@ -137,6 +138,7 @@ def test_the_comparison_of_groups_sees_what_is_wrong(wrong):
     assert min(errors) > 1e-2, errors
 
 
+@pytest.mark.slow
 def test_every_device_of_a_mesh_has_its_rows_and_heads():
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     with jax.set_mesh(mesh):

@@ -144,6 +144,7 @@ def test_room_for_more_prompts_is_made_when_they_come(make) -> None:
     assert engine.rows == 6
 
 
+@pytest.mark.slow
 def test_a_cancelled_request_leaves_at_once(make) -> None:
     requests, engine = _requests(), make()
     expected = _all(make(), requests[1:])

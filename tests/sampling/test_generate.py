@@ -72,6 +72,7 @@ def test_equals_full_forward_token_by_token(model: tuple[Model, dict]) -> None:
     assert 0 < stopped < 6, "the test should see both ends: stopped by token, cut by length"
 
 
+@pytest.mark.slow
 def test_a_new_temperature_does_not_compile_again(
     model: tuple[Model, dict], monkeypatch: pytest.MonkeyPatch
 ) -> None:

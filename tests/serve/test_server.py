@@ -252,6 +252,7 @@ def test_principles_are_written_once_for_all_who_ask(judge, tmp_path) -> None:
     assert given[0].principles == written
 
 
+@pytest.mark.slow
 def test_every_form_has_a_place_for_principles_and_a_reference(expected, tmp_path) -> None:
     """Those that are trainers' own as well, whose rows may each have their own."""
     # Before the conversation the reference misleads the model, so that scores tell if it was shown.

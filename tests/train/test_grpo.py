@@ -176,6 +176,7 @@ def test_better_judgments_of_a_group_become_likelier(policy_with, tasks, batch):
     assert (change * advantage).sum() > 0
 
 
+@pytest.mark.slow
 def test_equal_rewards_change_nothing(policy_with, tasks, batch):
     policy = policy_with(loss=GRPOLossConfig(beta=0.0))
     placed = RolloutBatch(

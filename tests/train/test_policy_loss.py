@@ -53,6 +53,7 @@ def by_hand(model, params, batch, temperature):
     return np.log(picked), -(p * np.log(p)).sum(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_what_is_reported_are_sums_over_tokens_at_the_temperature_of_the_draws(
     model, params, batch, temperature
@@ -133,6 +134,7 @@ def test_loss_and_every_gradient_are_those_of_the_plain_computation(
         assert error < 1e-5, (jax.tree_util.keystr(path), error)
 
 
+@pytest.mark.slow
 def test_rubbish_on_padding_changes_neither_loss_nor_gradient(model, params, batch):
     own, at = batch.mask, batch.prompt_positions >= 0
     rng = np.random.default_rng(5)

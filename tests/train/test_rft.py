@@ -155,6 +155,7 @@ def test_the_mix_is_the_stated_share(cfg, tmp_path):
     assert [s.weight for s in rft.mixture(none.cfg, tmp_path)] == [1.0]
 
 
+@pytest.mark.slow
 def test_saved_judgments_take_the_place_of_a_judge(cfg, done, tmp_path):
     saved = JudgeConfig(samples=str(done / "samples_plain.jsonl"))
     other = change(cfg, output=str(tmp_path), judge=saved, n_hinted=0, steps=1)

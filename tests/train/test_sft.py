@@ -161,6 +161,7 @@ def test_another_config_in_the_same_folder_is_refused(whole):
     assert "stages.noisy.steps was 4 and is now 9" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_what_does_not_change_the_result_may_change(whole):
     before = results(whole.output)
     run(*change(whole, checkpoint=CheckpointConfig(every=7), compute=on(MeshConfig(4, 2, 1))))

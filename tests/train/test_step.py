@@ -70,6 +70,7 @@ def test_a_sharded_step_equals_that_of_one_device(update, reference, shape):
     assert_same(update(MeshConfig(*shape), devices=int(np.prod(shape))), reference)
 
 
+@pytest.mark.slow
 def test_microbatches_equal_one_batch(update, reference):
     assert_same(update(microbatches=4), reference)
 
@@ -79,6 +80,7 @@ def test_microbatches_on_a_mesh(update, reference):
     assert_same(update(MeshConfig(2, 2, 1), microbatches=2, devices=4), reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", ["attention", "dots", "full"])
 def test_remat_and_chunks_change_nothing(update, reference, remat):
     assert_same(update(remat=remat, chunk=640), reference)
@@ -111,6 +113,7 @@ def test_padding_tokens_do_not_matter(model, params, make_batch):
     np.testing.assert_allclose(loss(params, batch)[0], loss(params, changed)[0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_batch_without_targets_changes_no_weight(model, params, make_batch):
     schedule = optax.constant_schedule(1.0)
     step = jax.jit(make_step(sft_loss(model, chunk=5), optax.sgd(1.0), schedule))
