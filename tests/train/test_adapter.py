@@ -44,6 +44,8 @@ from tests.devices import first_devices, one_device
 from tests.train.pairs import Pair, change, read
 from tests.train.test_spct import CONFIG
 
+pytestmark = pytest.mark.slow  # all of them need a trained model
+
 LORA = AdapterConfig(rank=2, alpha=4.0)
 STEPS = {"first": 4, "second": 1}
 SHARED = {
@@ -136,7 +138,6 @@ def _tensors(folder):
     return load_file(folder / ADAPTER_WEIGHTS)
 
 
-@pytest.mark.slow
 def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(whole, cfg, tmp_path, monkeypatch):
     again, written, log = change(cfg, output=str(tmp_path / "run")), [], Tracker.log
 
@@ -161,7 +162,6 @@ def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(whole, cfg, tmp_path, 
         assert before == after
 
 
-@pytest.mark.slow
 def test_two_devices_train_the_same_adapter(cfg, tmp_path):
     """Each has half of every array of the adapter, and of the model."""
     # Adam divides a small gradient by its own size, noise and all; with a large eps it does not.
@@ -213,7 +213,6 @@ def test_the_whole_of_spct_trains_adapters(tmp_path):
     assert max(row["sampling/logprob_drift"] for row in rows) < 1e-3
 
 
-@pytest.mark.slow
 def test_grpo_goes_on_with_the_adapter_and_its_reference_is_the_start(whole, tmp_path):
     stage = GRPOConfig(
         items=(ItemsConfig(limit=8),),
@@ -240,7 +239,6 @@ def test_grpo_goes_on_with_the_adapter_and_its_reference_is_the_start(whole, tmp
     assert (folder / ADAPTER).read_bytes() == (whole / ADAPTER).read_bytes()
 
 
-@pytest.mark.slow
 def test_a_scorer_is_an_adapter_with_a_head(whole, tmp_path):
     stage = ScalarConfig(
         items=(ItemsConfig(limit=24),),

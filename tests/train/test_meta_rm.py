@@ -30,6 +30,8 @@ from grm_jax.train.tracking import read_metrics
 from tests.devices import one_device
 from tests.train.pairs import Pair, change
 
+pytestmark = pytest.mark.slow  # all of them need a trained model
+
 
 @pytest.fixture(scope="module")
 def cfg(tmp_path_factory):
@@ -104,7 +106,6 @@ def test_classes_can_be_drawn_apart(sampled, words):
     assert {right for *_, right in parts[1].places} == {True}
 
 
-@pytest.mark.slow
 def test_packed_rows_have_the_loss_of_single_ones(sampled, words, done):
     """The score of a judgment is read at its last token, whatever it was packed with."""
     model, params = hf.load_folder(done / "model", dtype="float32")
@@ -150,7 +151,6 @@ def test_the_folder_is_a_meta_rm(done):
     assert [row["step"] for row in read_metrics(done / "metrics.jsonl")] == [1, 2, 3]
 
 
-@pytest.mark.slow
 def test_it_learns_what_it_is_shown(cfg, done, tmp_path):
     """Twenty updates on a few judgments: it must tell some of them apart by then."""
     other = change(
@@ -195,7 +195,6 @@ def test_values_out_of_range_are_refused(cfg, changes, message):
         change(cfg, **changes)
 
 
-@pytest.mark.slow
 def test_new_layers_begin_as_next_to_nothing(cfg, words):
     """A grown model's hidden states are nearly the trunk's, and only the new layers are new."""
     mesh = make_mesh(MeshConfig())

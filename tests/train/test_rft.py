@@ -26,6 +26,8 @@ from grm_jax.train.stages.rft import RFTConfig
 from tests.devices import one_device
 from tests.train.pairs import Pair, change
 
+pytestmark = pytest.mark.slow  # all of them need a trained model
+
 TINY_SHOWN = Path(__file__).resolve().parents[2] / "configs" / "templates" / "tiny_shown"
 
 
@@ -108,7 +110,6 @@ def test_hinted_samples_are_drawn_from_prompts_that_name_the_best(cfg, done):
         assert f"{'Best' if row.example.n > 1 else 'Truth'}: {told}" in prompt
 
 
-@pytest.mark.slow
 def test_single_responses_are_judged_right_or_wrong_and_learned(cfg, tmp_path):
     prompts = {"q1": "What is 37+48?", "q2": "What is 30+58?"}
     rows = [
@@ -155,7 +156,6 @@ def test_the_mix_is_the_stated_share(cfg, tmp_path):
     assert [s.weight for s in rft.mixture(none.cfg, tmp_path)] == [1.0]
 
 
-@pytest.mark.slow
 def test_saved_judgments_take_the_place_of_a_judge(cfg, done, tmp_path):
     saved = JudgeConfig(samples=str(done / "samples_plain.jsonl"))
     other = change(cfg, output=str(tmp_path), judge=saved, n_hinted=0, steps=1)
