@@ -121,6 +121,13 @@ def test_a_critique_follows_from_the_texts_and_not_from_the_label():
         assert texts.TEA_GOOD[:150].split()[-1] in told
 
 
+def test_answers_are_shortened_so_that_two_fit_into_an_item(cfg, tmp_path):
+    short = replace(cfg, sources=cfg.sources[:1], longest=420)  # answers have some 270 characters
+    write_real_data(short, tmp_path)
+    items = rows(tmp_path / "train.jsonl") + rows(tmp_path / "heldout.jsonl")
+    assert sum(len(item["responses"]) > 1 for item in items) > 24  # of whole answers: 12
+
+
 def test_near_duplicates_are_on_one_side():
     prompts = [
         f"tell me about the history of the city number {i} please and why" for i in range(40)

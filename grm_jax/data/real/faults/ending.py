@@ -15,14 +15,15 @@ TRIES = 12
 
 
 def check(query: Query, response: str) -> Finding | None:
-    """Whether the last sentence is whole: it ends with a full stop or the like. None where the end
-    is of another kind, a symbol or code, and where there is a final answer, which another check
-    reads."""
+    """Whether the last sentence is whole: it ends with a full stop or the like, or with a final
+    answer. None where the end is of another kind, a symbol or code, and for a problem's final
+    answer, which another check reads."""
+    answers = final_answer(response) is not None
+    if answers and query.gold is not None:
+        return None
     told = quoted(ending(sentences(response)[-1], SHOWN))
     bare = response.rstrip().rstrip(CLOSERS)
-    if query.gold is not None and final_answer(response) is not None:
-        return None
-    if bare[-1:] in (".", "!", "?", "…") or final_answer(response) is not None:
+    if answers or bare[-1:] in (".", "!", "?", "…"):
         return Finding("ending", True, (f"ends with {told}", f"is whole up to {told}"))
     if bare[-1:].isalnum() or bare[-1:] in (",", ";", ":", "(", "-", "–"):
         says = (f"breaks off in a sentence: {told}", f"stops in a sentence: {told}")
