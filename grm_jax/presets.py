@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-# The small world's models: where SPCT starts, what it makes, and the meta RM beside it; and, as
-# adapters for SmolLM2-135M-Instruct, a judge of real text and its meta RM.
-BUNDLED = ("tiny-start", "tiny", "tiny-meta", "smol", "smol-meta")
+# The small world's models: where SPCT starts, what it makes, and the meta RM beside it; and the same
+# of real text, as adapters for SmolLM2-135M-Instruct.
+BUNDLED = ("tiny-start", "tiny", "tiny-meta", "smol-start", "smol", "smol-meta")
 PACKAGE = Path(__file__).resolve().parent
 # The presets that a command takes as its --config.
 CONFIGS = {"train": "train", "experiment": "experiments", "aot matrix": "aot", "data": "data"}

@@ -53,7 +53,9 @@ def write_real_data(cfg: RealDataConfig, folder: Path) -> Mapping[str, Any]:
             raise ValueError(f"no item is on the side {side}: give more rows, or another heldout.")
     shown = _demonstrations(cfg, split["train"], templates)
     for name, items in split.items():
-        _write(folder / f"{name}.jsonl", map(_row, items))
+        # By hash, so that the first rows of a file are a sample of all sources and kinds.
+        mixed = sorted(items, key=lambda item: item.digest)
+        _write(folder / f"{name}.jsonl", map(_row, mixed))
     _write(folder / "demonstrations.jsonl", shown)
     manifest = _manifest(cfg, materials, split, shown, counts)
     write_whole(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -85,6 +86,13 @@ def test_items_are_read_back_labelled_and_no_prompt_is_on_both_sides(made):
             assert one.meta["unit"] == row["unit"]
             assert len(set(one.responses)) == one.n
     assert not seen["train"] & seen["heldout"]
+
+
+def test_the_first_rows_of_a_file_are_a_sample_of_all_sources(made):
+    sources = [row["source"] for row in rows(made / "train.jsonl")]
+    assert len(set(sources)) == 2
+    changes = sum(a != b for a, b in pairwise(sources))
+    assert changes > len(sources) / 5  # 1 where one source comes after the other
 
 
 def test_demonstrations_are_read_as_sft_reads_them_and_score_as_the_labels_say(made):
