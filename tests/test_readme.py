@@ -54,7 +54,6 @@ OTHERS = {
     "make test-faults": "tests/faults",
     "make docs": "a part of `make test-all`",
     "make demo": "see test_the_demo",
-    "make demo-real": "tests/judging/test_real_text.py; a package brings the weights",
     "grm data real --config real_data": "tests/data/real; the rows are from the hub",
     "grm judge --input gs://bucket/rows.jsonl --output gs://bucket/verdicts.jsonl": "tests/storage",
     "grm serve --model path/to/folder --k 8": "tests/serve/test_process.py",
