@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-# The small world's models: where SPCT starts, what it makes, and the meta RM beside it; and the same
-# of real text, as adapters for SmolLM2-135M-Instruct.
+# The small world's models: where SPCT starts, what it makes, and the meta RM beside it; and the
+# same of real text, as adapters for SmolLM2-135M-Instruct.
 BUNDLED = ("tiny-start", "tiny", "tiny-meta", "smol-start", "smol", "smol-meta")
 PACKAGE = Path(__file__).resolve().parent
 # The presets that a command takes as its --config.
