@@ -22,8 +22,8 @@ from grm_jax.sharding import for_tpu
 # Finite, so that a padding query (which sees nothing) gives a number and no nan.
 MASKED = -2.0e38
 # The smallest block of queries, and the most blocks of a row: n of them compute (n + 1) / 2n of the
-# logits, so that each saves less than the one before, and each makes the program longer. A small
-# block's logits stay in a CPU's cache: at 1,280 tokens those of 128 queries do, of 256 they do not.
+# logits, so that each saves less than the one before, and each makes the program longer. On a CPU
+# a small block takes less time by the logit: at 1,280 tokens 128 queries 0.7 of what 256 take.
 BLOCK, BLOCKS = 128, 16
 
 
