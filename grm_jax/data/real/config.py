@@ -58,8 +58,9 @@ class RealDataConfig:
 
     A fault that can be checked is put into real responses: cut off, off topic, a number changed, a
     constraint broken, and others. Writes train.jsonl and heldout.jsonl, labelled rows;
-    demonstrations.jsonl, chats for `grm train sft`; manifest.json, with licences, counts and what
-    surface features alone reach; README.md. The same settings and rows give the same bytes.
+    demonstrations.jsonl and drills.jsonl, chats for `grm train sft` about items and about single
+    sentences; manifest.json, with licences, counts and what surface features alone reach;
+    README.md. The same settings and rows give the same bytes.
 
     Args:
         sources: where the real text comes from, a list of {source, licence, holds, split, name,

@@ -60,4 +60,4 @@ class Query:
     def text(self) -> str:
         """The prompt as it is shown."""
         wish = self.constraint
-        return self.topic if wish is None else f"{self.topic}\n\n{wish.instruction}"
+        return "\n\n".join(filter(None, (self.topic, wish and wish.instruction)))

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from grm_jax.data.real.chats import demonstrations, drilled
 from grm_jax.data.real.config import RealDataConfig
-from grm_jax.data.real.critiques import critique, working
-from grm_jax.data.real.inspection import BEST
-from grm_jax.data.real.items import PREFERENCE, Item, Maker
+from grm_jax.data.real.items import Item, Maker
 from grm_jax.data.real.kinds import Quota
 from grm_jax.data.real.materials import ANSWER, Material, read_materials
 from grm_jax.data.real.prompt_groups import sides
@@ -23,9 +22,7 @@ from grm_jax.outputs import write_whole
 from grm_jax.progress import counted
 from grm_jax.randomness import item_key, real_stream
 from grm_jax.text.json_line import json_line
-from grm_jax.text.messages import Example
-from grm_jax.text.parse import parse_judgment
-from grm_jax.text.prompts import Templates, load_templates
+from grm_jax.text.prompts import load_templates
 
 QUANTILES = {"10%": 0.1, "50%": 0.5, "90%": 0.9, "99%": 0.99, "most": 1.0}
 DONORS = 200  # prompts whose answers may serve as off topic
@@ -44,20 +41,24 @@ def write_real_data(cfg: RealDataConfig, folder: Path) -> Mapping[str, Any]:
     # Three texts of an item have room: a prompt and two responses.
     materials = read_materials(cfg.sources, counts, min(ANSWER, cfg.longest // 3))
     split: dict[str, list[Item]] = {}
-    keys = [material.key for material in materials]
-    for side in ("train", "heldout"):
-        where = zip(materials, sides(keys, cfg.heldout), strict=True)
-        own = [material for material, its in where if its == side]
-        split[side] = _made(cfg, own, side)
+    where = sides([material.key for material in materials], cfg.heldout)
+    own = {
+        side: [material for material, its in zip(materials, where, strict=True) if its == side]
+        for side in ("train", "heldout")
+    }
+    for side, mine in own.items():
+        split[side] = _made(cfg, mine, side)
         if not split[side]:
             raise ValueError(f"no item is on the side {side}: give more rows, or another heldout.")
-    shown = _demonstrations(cfg, split["train"], templates)
     for name, items in split.items():
         # By hash, so that the first rows of a file are a sample of all sources and kinds.
-        mixed = sorted(items, key=lambda item: item.digest)
-        _write(folder / f"{name}.jsonl", map(_row, mixed))
+        items.sort(key=lambda item: item.digest)
+        _write(folder / f"{name}.jsonl", map(_row, items))
+    shown = demonstrations(cfg, split["train"], templates)
+    drills = drilled(cfg, own["train"], templates)
     _write(folder / "demonstrations.jsonl", shown)
-    manifest = _manifest(cfg, materials, split, shown, counts)
+    _write(folder / "drills.jsonl", drills)
+    manifest = _manifest(cfg, materials, split, shown, len(drills), counts)
     write_whole(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
     write_whole(folder / "README.md", _readme(manifest))
     return manifest
@@ -110,42 +111,12 @@ def _row(item: Item) -> Row:
     }
 
 
-def _demonstrations(cfg: RealDataConfig, items: Sequence[Item], templates: Templates) -> list[Row]:
-    """A chat for each item about whose label the checks agree. A preference has none, since what
-    raters liked cannot be read off by a rule, nor has a problem that takes long to work out."""
-    rows = []
-    for item in items:
-        if item.kind == PREFERENCE or (item.query.gold is not None and not working(item.query)):
-            continue
-        rng = real_stream(cfg.seed, item_key(item.id))
-        binary = item.shape == "single" and rng.random() < 0.5
-        text = critique(item.query, item.responses, rng, binary=binary)
-        example = Example(item.query.text, item.responses, label=item.label)
-        template = templates.asking("grm", example.n, training=binary)
-        read = parse_judgment(
-            text, example.n, template.low, template.high, label=template.label
-        ).scores
-        if read is None or not _agrees(read, item.label, BEST if not binary else 1):
-            continue  # a response that was quoted speaks in the judge's own form
-        asked = templates.ask("grm", example, training=binary)
-        turns = [{"role": one.role, "content": one.content} for one in asked]
-        turns.append({"role": "assistant", "content": text})
-        rows.append({"messages": turns, "id": item.id, "kind": item.kind})
-    return rows
-
-
-def _agrees(scores: Sequence[float], label: int, best: int) -> bool:
-    """Whether the scores say what the label does; a single response is good if it has the best."""
-    if len(scores) == 1:
-        return (scores[0] == best) == bool(label)
-    return scores[label] > max(score for i, score in enumerate(scores) if i != label)
-
-
 def _manifest(
     cfg: RealDataConfig,
     materials: Sequence[Material],
     split: Mapping[str, Sequence[Item]],
     shown: Sequence[Row],
+    drills: int,
     counts: Counter[str],
 ) -> dict[str, Any]:
     sources: dict[str, dict[str, Any]] = {}
@@ -164,7 +135,7 @@ def _manifest(
         kinds[kind]["demonstrations"] = number
     totals = {side: len(items) for side, items in split.items()}
     return {
-        "items": totals | {"demonstrations": len(shown)},
+        "items": totals | {"demonstrations": len(shown), "drills": drills},
         "sources": sources,
         "rows": dict(sorted(counts.items())),
         "shapes": {side: dict(Counter(i.shape for i in items)) for side, items in split.items()},
@@ -201,7 +172,7 @@ def _readme(manifest: Mapping[str, Any]) -> str:
         f"{of.get('demonstrations', 0)} | {_percent(reached.get(kind))} |"
         for kind, of in manifest["kinds"].items()
     )
-    train, heldout, shown = manifest["items"].values()
+    train, heldout, shown, drills = manifest["items"].values()
     return f"""# Real text whose label is sure
 
 Made by `grm data real`; the settings are in config.yaml, all counts in manifest.json. The texts are
@@ -210,6 +181,7 @@ changed copies of rows under the licences below: pass their notices on with them
 - train.jsonl, heldout.jsonl: {train} and {heldout} labelled items. No prompt, or near-duplicate of
   one, is on both sides.
 - demonstrations.jsonl: {shown} chats that show how to judge the train items.
+- drills.jsonl: {drills} chats in which five sentences of the train side are judged at once.
 
 | source | licence | prompts | train | held out |
 |---|---|---|---|---|

@@ -19,6 +19,7 @@ from grm_jax.data.real.finding import Query
 from grm_jax.data.real.kinds import Quota
 from grm_jax.data.real.materials import Material, read_materials
 from grm_jax.data.real.prompt_groups import sides
+from grm_jax.data.real.sentences import sentences
 from grm_jax.data.real.writing import write_real_data
 from grm_jax.data.sources import load_examples
 from grm_jax.text.messages import Example
@@ -27,7 +28,8 @@ from grm_jax.text.prompts import load_templates
 from grm_jax.text.tokenizer import Tokenizer
 from tests.data.real import texts
 
-FILES = ("train.jsonl", "heldout.jsonl", "demonstrations.jsonl", "manifest.json", "README.md")
+CHATS = ("demonstrations.jsonl", "drills.jsonl")
+FILES = ("train.jsonl", "heldout.jsonl", *CHATS, "manifest.json", "README.md")
 
 
 def jsonl(path, rows):
@@ -101,12 +103,17 @@ def test_demonstrations_are_read_as_sft_reads_them_and_score_as_the_labels_say(m
     source = open_source(SourceConfig(path), tokenizer, templates, 0)
     items = {row["id"]: row for row in rows(made / "train.jsonl")}
     shown = rows(made / "demonstrations.jsonl")
-    assert len(source) == len(shown) == sum(r["kind"] != "preference" for r in items.values())
+    texts_ = {id for id, r in items.items() if "reference" not in r and r["kind"] != "preference"}
+    problems = {row["unit"] for row in items.values() if "reference" in row}
+    of_problems = [row["id"] for row in shown if row["id"] not in texts_]
+    assert len(source) == len(shown) == len(texts_) + len(of_problems)
+    assert {items[id]["unit"] for id in of_problems} == problems
+    assert len(of_problems) == len(problems)  # one each
     assert source[0].learn.any()
     for row in shown:
         item, (asked, answer) = items[row["id"]], row["messages"]
         assert all(text.strip() in asked["content"] for text in item["responses"])
-        single = "Decide whether" in asked["content"]
+        single = "Is the response" in asked["content"]
         low, high = (0, 1) if single else (1, 10)
         n = len(item["responses"])
         found = parse_judgment(answer["content"], n, low, high, label="Scores").scores
@@ -116,6 +123,19 @@ def test_demonstrations_are_read_as_sft_reads_them_and_score_as_the_labels_say(m
             assert found.count(max(found)) == 1
         else:
             assert (found[0] == (1 if single else 9)) == bool(item["label"])
+
+
+def test_drills_are_read_as_sft_reads_them_and_hold_no_sentence_of_the_other_side(made):
+    templates = load_templates("short")
+    shown = rows(made / "drills.jsonl")
+    path = str(made / "drills.jsonl")
+    assert len(open_source(SourceConfig(path), Tokenizer.load("tiny"), templates, 0)) == len(shown)
+    assert json.loads((made / "manifest.json").read_text())["items"]["drills"] == len(shown) > 3
+    asked = "\n".join(row["messages"][0]["content"] for row in shown)
+    for row in rows(made / "heldout.jsonl"):
+        if "reference" not in row and len(row["responses"]) > 1:
+            good = row["responses"][row["label"]]
+            assert not any(one in asked for one in sentences(good) if len(one.split()) > 4)
 
 
 def test_a_critique_follows_from_the_texts_and_not_from_the_label():

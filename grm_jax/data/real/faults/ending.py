@@ -9,7 +9,7 @@ from grm_jax.data.real.finding import Finding, Query
 from grm_jax.data.real.sentences import ending, quoted, sentences, spans
 
 CLOSERS = "\"'”’)]}*_»>"
-SHOWN = 3  # words
+SHOWN = 2  # words
 LEAST = 0.4  # of the text that is left
 TRIES = 12
 

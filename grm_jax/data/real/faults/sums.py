@@ -8,8 +8,6 @@ from grm_jax.data.real.equations import equations, written
 from grm_jax.data.real.faults.figures import other_number
 from grm_jax.data.real.finding import Finding, Query
 
-SHOWN = 3
-
 
 def check(query: Query, response: str) -> Finding | None:
     """Whether every sum that is written out holds; None where there is none."""
@@ -18,8 +16,8 @@ def check(query: Query, response: str) -> Finding | None:
         return None
     wrong = next((one for one in sums if not one.holds), None)
     if wrong is None:
-        told = ", ".join(one.text for one in sums[:SHOWN])
-        return Finding("sums", True, (f"has right sums: {told}", f"adds up: {told}"))
+        last = sums[-1].text
+        return Finding("sums", True, (f"has right sums: {last}", f"adds up: {last}"))
     value = wrong.value
     made = "no number" if value is None else written(round(value, 2))
     says = (

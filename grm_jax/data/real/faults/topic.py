@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from numpy.random import Generator
 
 from grm_jax.data.real.finding import Finding, Query
-from grm_jax.data.real.sentences import content_words, listed, quoted, stem, words
+from grm_jax.data.real.sentences import content_words, quoted, stem, words
 
-SHOWN = 2
 TRIES = 40
 LIKE = 0.35  # the largest difference in log length between an answer and the one in its place
 
@@ -26,17 +25,17 @@ def check(query: Query, response: str) -> Finding | None:
     if len(shared) == 1:
         return None
     if shared:
-        told = listed([quoted(word) for word in _telling(shared, SHOWN)])
+        told = quoted(max(shared, key=len))
         says = (f"is on topic: {told}", f"stays with the query: {told}")
         return Finding("topic", True, says)
-    query_words = listed([quoted(word) for word in _telling(list(asked.values()), SHOWN)])
-    about = listed([quoted(word) for word in _most_used(response, said)])
+    asked_of = quoted(max(asked.values(), key=len))
+    about = quoted(_most_used(response, said))
     return Finding(
         "topic",
         False,
         (
-            f"is about {about}, not about {query_words}",
-            f"never speaks of {query_words}, but of {about}",
+            f"is about {about}, not about {asked_of}",
+            f"never speaks of {asked_of}, but of {about}",
         ),
     )
 
@@ -53,13 +52,6 @@ def spoil(query: Query, response: str, donors: Sequence[str], rng: Generator) ->
     return None
 
 
-def _telling(found: list[str], count: int) -> list[str]:
-    """The longest of the words, in the order in which they stand."""
-    kept = sorted(found, key=lambda word: -len(word))[:count]
-    return [word for word in found if word in kept]
-
-
-def _most_used(response: str, said: Mapping[str, str]) -> list[str]:
+def _most_used(response: str, said: Mapping[str, str]) -> str:
     counts = Counter(map(stem, words(response)))
-    most = sorted(said, key=lambda stem_: -counts[stem_])[:SHOWN]
-    return [said[stem_] for stem_ in said if stem_ in most]
+    return said[max(said, key=lambda stem_: counts[stem_])]
