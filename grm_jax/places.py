@@ -135,6 +135,13 @@ class Place:
             with suppress(FileNotFoundError):
                 files.rm_file(path)
 
+    def clear(self) -> None:
+        """Removes all objects below this folder, if there are any."""
+        with _explained(self, "written"):
+            files, path = _opened(self.address)
+            with suppress(FileNotFoundError):
+                files.rm(path, recursive=True)
+
     def upload(self, file: Path) -> None:
         """Writes an object with the content of a file."""
         with _explained(self, "written"):

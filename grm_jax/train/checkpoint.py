@@ -7,6 +7,7 @@ intact one counts; a broken one is reported and kept.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -34,8 +35,8 @@ class Checkpoints:
 
     A save copies the arrays and returns; writing goes on during the next steps. A checkpoint gets
     its name only when it is complete, so that a crash leaves no partial one (in a bucket it has
-    its name from the beginning, and is whole when there is COMMITTED in it). Those that were
-    damaged later are moved aside when the folder is opened.
+    its name from the beginning, and is whole when there is COMMITTED in it). When the folder is
+    opened, partial ones are removed, and those that were damaged later are moved aside.
 
     Raises:
         ValueError: there are checkpoints, but none is intact.
@@ -50,6 +51,7 @@ class Checkpoints:
         self._folder = absolute(folder)
         self._model: Any = {} if model is None else {"model": asdict(model)}
         from_first(lambda: _put_broken_aside(self._folder))
+        from_first(lambda: _remove_unfinished(self._folder))
         # Any, because Orbax's own policies do not fit the annotation of its own arguments.
         due: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(config.every)
         kept: Any = ocp.training.preservation_policies.LatestN(config.keep)
@@ -61,7 +63,6 @@ class Checkpoints:
             context=context,
             save_decision_policy=due,
             preservation_policy=kept,
-            cleanup_tmp_directories=True,
         )
 
     def __enter__(self) -> Checkpoints:
@@ -246,7 +247,18 @@ def _move(path: Where, aside: Where) -> None:
         aside.parent.mkdir(exist_ok=True)
         path.rename(aside)
     else:
-        # Otherwise Orbax takes the folder for an unfinished checkpoint, and removes it.
-        (aside.parent / COMMITTED).write_text("")
         place = Place(str(path))
         place.move(list(place.files()), Place(str(aside)))
+
+
+def _remove_unfinished(folder: Where) -> None:
+    """Removes what a kill has left.
+
+    Orbax can do so, too, but in a thread that only a save waits for: after a run without one it
+    goes on when the folder is closed, and takes away what the next run writes under that name.
+    """
+    for path in _unfinished(folder):
+        if isinstance(path, Path):
+            shutil.rmtree(path)
+        else:
+            Place(str(path)).clear()
