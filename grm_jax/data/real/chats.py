@@ -14,7 +14,7 @@ from grm_jax.data.real.materials import Material
 from grm_jax.randomness import item_key, real_stream
 from grm_jax.text.messages import Example, Message
 from grm_jax.text.parse import parse_judgment
-from grm_jax.text.prompts import Templates
+from grm_jax.text.prompts import Template, Templates
 
 Row = dict[str, Any]
 
@@ -33,9 +33,7 @@ def demonstrations(cfg: RealDataConfig, items: Sequence[Item], templates: Templa
         text = critique(item.query, item.responses, rng, binary=binary)
         example = Example(item.query.text, item.responses, label=item.label)
         template = templates.asking("grm", example.n, training=binary)
-        read = parse_judgment(
-            text, example.n, template.low, template.high, label=template.label
-        ).scores
+        read = _scores(text, template, example.n)
         if read is None or not _agrees(read, item.label, BEST if not binary else 1):
             continue  # a response that was quoted speaks in the judge's own form
         asked = templates.ask("grm", example, training=binary)
@@ -54,12 +52,20 @@ def drilled(cfg: RealDataConfig, materials: Sequence[Material], templates: Templ
         rng = real_stream(cfg.seed, item_key(f"drill {one.key}"))
         others = [part for k in rng.integers(len(texts), size=4) if k != i for part in own[k]]
         for query, responses in drills(one.prompt, own[i], others, rng):
-            text = critique(query, responses, rng, binary=False)
-            if parse_judgment(text, len(responses), 1, 10, label="Scores").scores is None:
+            text, example = (
+                critique(query, responses, rng, binary=False),
+                Example(query.text, responses),
+            )
+            if _scores(text, templates.asking("grm", example.n, training=False), example.n) is None:
                 continue  # as in a demonstration
-            asked = templates.ask("grm", Example(query.text, responses), training=False)
+            asked = templates.ask("grm", example, training=False)
             rows.append({"messages": _chat(asked, text)})
     return rows
+
+
+def _scores(text: str, template: Template, n: int) -> tuple[float, ...] | None:
+    """What a judge's reader finds in a critique of n responses."""
+    return parse_judgment(text, n, template.low, template.high, label=template.label).scores
 
 
 def _agrees(scores: Sequence[float], label: int, best: int) -> bool:

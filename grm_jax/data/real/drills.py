@@ -40,7 +40,7 @@ def drills(
 
     own: sentences of answers to the prompt `topic`. others: of answers to other prompts.
     """
-    pool = [*own, *others]
+    pool = list(dict.fromkeys((*own, *others)))  # some sentences stand in many answers
     for _ in range(WISHED if len(pool) >= RESPONSES else 0):
         bases = [_worn(pool[i], rng) for i in rng.choice(len(pool), RESPONSES, replace=False)]
         if (wished := _wished(bases, rng)) is not None:
@@ -78,4 +78,4 @@ def _wished(bases: Sequence[str], rng: Generator) -> tuple[Query, tuple[str, ...
                 break
         else:
             texts.append(base)
-    return Query("", constraint=wish), tuple(dict.fromkeys(texts))
+    return Query("", constraint=wish), tuple(texts)

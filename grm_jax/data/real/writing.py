@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grm_jax.data.real.chats import demonstrations, drilled
+from grm_jax.data.real.chats import Row, demonstrations, drilled
 from grm_jax.data.real.config import RealDataConfig
 from grm_jax.data.real.items import Item, Maker
 from grm_jax.data.real.kinds import Quota
@@ -26,7 +26,6 @@ from grm_jax.text.prompts import load_templates
 
 QUANTILES = {"10%": 0.1, "50%": 0.5, "90%": 0.9, "99%": 0.99, "most": 1.0}
 DONORS = 200  # prompts whose answers may serve as off topic
-Row = dict[str, Any]
 
 
 def write_real_data(cfg: RealDataConfig, folder: Path) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from grm_jax.data.real.inspection import failed, inspect
 from tests.data.real import texts
 
 OWN = short_sentences([texts.TEA_GOOD])
-OTHERS = short_sentences([texts.CROSS_GOOD, texts.BRIDGE_GOOD, texts.BREAD_GOOD])
+OTHERS = [*short_sentences([texts.CROSS_GOOD, texts.BRIDGE_GOOD, texts.BREAD_GOOD]), OWN[0]]
 
 
 @pytest.fixture(scope="module")
