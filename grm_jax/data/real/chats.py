@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,11 +24,13 @@ Row = dict[str, Any]
 def demonstrations(cfg: RealDataConfig, items: Sequence[Item], templates: Templates) -> list[Row]:
     """A chat for each item about whose label the checks agree. A preference has none, since what
     raters liked cannot be read off by a rule, nor has a problem that takes long to work out. Any
-    other problem has one: its items would all tell the same working, and that is long."""
-    rows, shown = [], set[str]()
+    other problem has one a round: its items would all tell the same working, and that is long."""
+    rows, shown = [], Counter[str]()
     for item in items:
         is_problem, key = item.query.gold is not None, item.material.key
-        if item.kind == PREFERENCE or (is_problem and not working(item.query)) or key in shown:
+        if item.kind == PREFERENCE or (is_problem and not working(item.query)):
+            continue
+        if shown[key] == cfg.rounds:
             continue
         rng = real_stream(cfg.seed, item_key(item.id))
         binary = item.shape == "single" and rng.random() < 0.5
@@ -39,7 +43,7 @@ def demonstrations(cfg: RealDataConfig, items: Sequence[Item], templates: Templa
         asked = templates.ask("grm", example, training=binary)
         rows.append({"messages": _chat(asked, text), "id": item.id, "kind": item.kind})
         if is_problem:
-            shown.add(key)
+            shown[key] += 1
     return rows
 
 
@@ -48,8 +52,8 @@ def drilled(cfg: RealDataConfig, materials: Sequence[Material], templates: Templ
     texts = [one for one in materials if one.gold is None]
     own = [short_sentences([a.text for a in one.answers if a.good]) for one in texts]
     rows = []
-    for i, one in enumerate(texts):
-        rng = real_stream(cfg.seed, item_key(f"drill {one.key}"))
+    for turn, (i, one) in itertools.product(range(cfg.rounds), enumerate(texts)):
+        rng = real_stream(cfg.seed, item_key(in_round(f"drill {one.key}", turn)))
         others = [part for k in rng.integers(len(texts), size=4) if k != i for part in own[k]]
         for query, responses in drills(one.prompt, own[i], others, rng):
             text, example = (
@@ -61,6 +65,11 @@ def drilled(cfg: RealDataConfig, materials: Sequence[Material], templates: Templ
             asked = templates.ask("grm", example, training=False)
             rows.append({"messages": _chat(asked, text)})
     return rows
+
+
+def in_round(name: str, turn: int) -> str:
+    """A name for what is drawn in a round, from 0; in the first the name itself."""
+    return f"{name} {turn}" if turn else name
 
 
 def _scores(text: str, template: Template, n: int) -> tuple[float, ...] | None:

@@ -18,8 +18,9 @@ class RealSource:
     Args:
         source: a file, a folder or a hub id.
         licence: the licence of the rows: MIT or Apache-2.0.
-        holds: "preferences", labelled or scored responses to a prompt; "problems", questions with a
-            number as the answer, and a solution or labelled solutions.
+        holds: "preferences", labelled or scored responses to a prompt; "answers", one response to
+            a prompt, which counts as good; "problems", questions with a number as the answer, and a
+            solution or labelled solutions.
         split: the split of a folder or hub data set.
         name: the configuration, of a hub data set that has several.
         data_dir: the folder of a data set in which the rows lie.
@@ -31,7 +32,7 @@ class RealSource:
 
     source: str
     licence: str
-    holds: Literal["preferences", "problems"] = "preferences"
+    holds: Literal["preferences", "answers", "problems"] = "preferences"
     split: str | None = None
     name: str | None = None
     data_dir: str | None = None
@@ -67,8 +68,10 @@ class RealDataConfig:
             data_dir, limit}.
         output: the folder.
         templates: the prompts of the demonstrations, a folder or the name of a bundled one.
-        per_prompt: items made of one prompt, at most, each with another kind of fault.
-        per_kind: items of one kind in each split, at most; 0 is no limit.
+        per_prompt: items made of one prompt in a round, at most, each with another kind of fault.
+        per_kind: items of one kind in each split and round, at most; 0 is no limit.
+        rounds: how often the train side is gone through, each time with other faults in other
+            places, and other drills.
         longest: characters of a prompt and its responses together, at most.
         heldout: the share of prompts that are held out.
         seed: of all that is drawn.
@@ -82,6 +85,7 @@ class RealDataConfig:
     templates: str = "short"
     per_prompt: int = 6
     per_kind: int = 1500
+    rounds: int = 1
     longest: int = 1800
     heldout: float = 0.15
     seed: int = 0
@@ -89,10 +93,9 @@ class RealDataConfig:
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("sources is empty: name at least one file or data set.")
-        if self.per_prompt < 1 or self.per_kind < 0 or self.longest < 200 or self.seed < 0:
-            raise ValueError(
-                f"per_prompt is {self.per_prompt}, per_kind {self.per_kind}, longest "
-                f"{self.longest} and seed {self.seed}: give at least 1, 0, 200 and 0."
-            )
+        least = {"per_prompt": 1, "per_kind": 0, "rounds": 1, "longest": 200, "seed": 0}
+        for name, limit in least.items():
+            if getattr(self, name) < limit:
+                raise ValueError(f"{name} is {getattr(self, name)}: give at least {limit}.")
         if not 0 < self.heldout < 1:
             raise ValueError(f"heldout is {self.heldout}; it is a share: more than 0, less than 1.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grm_jax.data.config import ItemsConfig
 from grm_jax.data.math_answers import final_answer
@@ -80,7 +80,7 @@ def read_materials(
         opened = load_examples(
             rows.source, split=rows.split, name=rows.name, data_dir=rows.data_dir
         )
-        read = _preferences if source.holds == "preferences" else _problems
+        read = _problems if source.holds == "problems" else _answered
         for material in read(source, rows, opened, counts, answer):
             if found.setdefault(material.key, material) is not material:
                 counts["the same prompt again"] += 1
@@ -88,12 +88,12 @@ def read_materials(
             raise ValueError(
                 f"no row of {rows} serves: prompts of one turn in English are wanted, of at most "
                 f"{PROMPT} characters, with "
-                + ("a good answer." if source.holds == "preferences" else "a number as the answer.")
+                + ("a number as the answer." if source.holds == "problems" else "a good answer.")
             )
     return sorted(found.values(), key=lambda one: (item_key(one.key), one.key))
 
 
-def _preferences(
+def _answered(
     source: RealSource, rows: ItemsConfig, opened: Source, counts: Counter[str], longest: int
 ) -> Iterator[Material]:
     for number, example in enumerate(opened):
@@ -103,7 +103,9 @@ def _preferences(
         if isinstance(example, BadRow):
             counts["rows that cannot be read"] += 1
             continue
-        prompt, answers = example.prompt[0].content.strip(), tuple(_rated(example, longest))
+        if source.holds == "answers":
+            example = replace(example, responses=example.responses[:1], scores=None, label=1)
+        prompt, answers = _prompt(example), tuple(_rated(example, longest))
         if len(example.prompt) > 1:
             counts["several turns"] += 1
         elif len(prompt) > PROMPT or not is_english(prompt):
@@ -114,11 +116,18 @@ def _preferences(
             yield Material(prompt, answers, source.source, source.licence)
 
 
+def _prompt(example: Example) -> str:
+    """The first turn, and the input below it that instructions may have."""
+    parts = example.prompt[0].content, example.meta.get("input")
+    return "\n\n".join(part.strip() for part in parts if isinstance(part, str) and part.strip())
+
+
 def _rated(example: Example, longest: int) -> Iterator[Answer]:
     """The answers in English, shortened to whole sentences where they are too long."""
     for index, text in enumerate(example.responses):
         score = example.scores[index] if example.scores else None
-        good = index == example.label if score is None else score >= GOOD
+        best = bool(example.label) if example.n == 1 else index == example.label
+        good = best if score is None else score >= GOOD
         text = text.strip()
         if len(text) < LEAST or not is_english(text):
             continue

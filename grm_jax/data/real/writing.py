@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grm_jax.data.real.chats import Row, demonstrations, drilled
+from grm_jax.data.real.chats import Row, demonstrations, drilled, in_round
 from grm_jax.data.real.config import RealDataConfig
 from grm_jax.data.real.items import Item, Maker
 from grm_jax.data.real.kinds import Quota
@@ -67,20 +67,21 @@ def _made(cfg: RealDataConfig, materials: Sequence[Material], side: str) -> list
     """The items of one side; what is off topic comes from that side too, and is of the same sort:
     a solution of another problem, or an answer that is none."""
     share = cfg.heldout / (1 - cfg.heldout) if side == "heldout" else 1.0
-    quota = Quota(math.ceil(cfg.per_kind * share))
     good = [_good(material) for material in materials]
     # A solution among letters and recipes would be known at a glance.
     alike = {sort: [i for i, m in enumerate(materials) if (m.gold is None) == sort and good[i]]
              for sort in (True, False)}  # fmt: skip
     items: dict[str, Item] = {}
-    for i, material in enumerate(counted(materials, side, "prompt")):
-        rng = real_stream(cfg.seed, item_key(material.key))
-        others = alike[material.gold is None]
-        drawn = rng.integers(len(others), size=DONORS).tolist() if others else []
-        donors = [good[others[place]] for place in dict.fromkeys(drawn) if others[place] != i]
-        maker = Maker(material, donors, quota, rng, cfg.per_prompt, cfg.longest)
-        for item in maker.items():
-            items.setdefault(item.digest, item)
+    for turn in range(cfg.rounds if side == "train" else 1):
+        quota = Quota(math.ceil(cfg.per_kind * share))
+        for i, material in enumerate(counted(materials, side, "prompt")):
+            rng = real_stream(cfg.seed, item_key(in_round(material.key, turn)))
+            others = alike[material.gold is None]
+            drawn = rng.integers(len(others), size=DONORS).tolist() if others else []
+            donors = [good[others[place]] for place in dict.fromkeys(drawn) if others[place] != i]
+            maker = Maker(material, donors, quota, rng, cfg.per_prompt, cfg.longest)
+            for item in maker.items():
+                items.setdefault(item.digest, item)
     return list(items.values())
 
 

@@ -72,6 +72,39 @@ def test_the_same_settings_give_the_same_bytes_and_another_seed_other_items(cfg,
     assert not prompts & {row["prompt"] for row in rows(made / "train.jsonl")}
 
 
+def test_each_round_finds_other_faults_in_the_same_prompts_of_the_train_side(cfg, made, tmp_path):
+    write_real_data(replace(cfg, rounds=3), tmp_path)
+    held = "heldout.jsonl"
+    assert (tmp_path / held).read_bytes() == (made / held).read_bytes()
+    for name in ("train.jsonl", *CHATS):
+        first = [json.dumps(row) for row in rows(made / name)]
+        more = [json.dumps(row) for row in rows(tmp_path / name)]
+        # Of a problem the first ones by hash are shown, whatever the round.
+        assert set(first) < set(more) or name == "demonstrations.jsonl", name
+        assert len(set(more)) > 2 * len(set(first)), name
+    units = [{row["unit"] for row in rows(at / "train.jsonl")} for at in (made, tmp_path)]
+    assert units[0] == units[1]
+
+
+def test_one_answer_is_good_where_its_source_or_its_label_says_so(tmp_path):
+    taught = {"instruction": texts.TEA, "input": "Be kind.", "response": texts.TEA_GOOD}
+    right, wrong = (
+        {"prompt": prompt, "responses": [texts.TEA_GOOD], "label": label}
+        for prompt, label in ((texts.BREAD, 1), (texts.CHESS, 0))
+    )
+    counts = Counter()
+    read = read_materials(
+        (
+            RealSource(jsonl(tmp_path / "answers.jsonl", [taught]), "MIT", "answers"),
+            RealSource(jsonl(tmp_path / "labelled.jsonl", [right, wrong]), "MIT"),
+        ),
+        counts,
+    )
+    assert {one.prompt for one in read} == {f"{texts.TEA}\n\nBe kind.", texts.BREAD}
+    assert all(answer.good for one in read for answer in one.answers)
+    assert counts["no good answer in English"] == 1
+
+
 def test_items_are_read_back_labelled_and_no_prompt_is_on_both_sides(made):
     seen = {}
     for side in ("train", "heldout"):
