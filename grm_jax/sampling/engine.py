@@ -23,6 +23,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from grm_jax.models import cache as kv
+from grm_jax.models import decoding
 from grm_jax.models.model import Model
 from grm_jax.models.transformer import Params
 from grm_jax.processes import everywhere, spread
@@ -44,7 +45,7 @@ class EngineSize:
         slots: samples decoded at once.
         prompts: prompts that are kept at most; 0: half as many again as slots.
         places: samples of a prompt that share its row; more have a copy of it.
-        piece: tokens of a prompt that are prefilled at a time; 0: as many as a cache reads.
+        piece: tokens of a prompt that are prefilled at a time; 0: as many as suit the device.
         steps: tokens that a call draws in each slot.
     """
 
@@ -87,14 +88,13 @@ class Engine:
         # Lanes prefill together; one that has nothing to do writes into row 0, which nobody reads.
         spare = int(lanes > 1)
         self._length = min(kv.FIRST_LENGTH, kv.in_blocks(self._longest))
-        a = model.spec.layers[0].attention
-        self._piece = size.piece or kv.block_of(a.cache_heads, kv.BLOCK, a.cache_dim)
         self._params = programs.split(params, model.dtype) if mesh is None else params
         with self._on_mesh():
             self._prompts = programs.new_prompts(
                 model, lanes, spare + self.rows, self._length, mesh
             )
             self._slots = programs.new_slots(model, lanes, size.slots // lanes, self._limit, mesh)
+            self._piece = size.piece or self._few_tokens()
         self._lanes = [
             new_lane(lane, spare, self._most_rows, self._piece, size.places)
             for lane in range(lanes)
@@ -156,6 +156,14 @@ class Engine:
         if len(self._in_flight) > sent:
             return list(self._read(self._in_flight.popleft()))
         return []
+
+    def _few_tokens(self) -> int:
+        """How many tokens of a prompt are prefilled at a time: as many as a cache reads, or a block
+        of a wide cache where all of it is read, since a call takes longer there than its tokens."""
+        a = self.model.spec.layers[0].attention
+        if decoding.by_blocks(self._prompts.cache.layers[0][0]):
+            return kv.block_of(a.cache_heads, kv.BLOCK, a.cache_dim)
+        return kv.BLOCK
 
     def _on_mesh(self) -> Any:
         return jax.set_mesh(self.mesh) if self.mesh else nullcontext()

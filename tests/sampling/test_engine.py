@@ -40,6 +40,19 @@ def make(request):
     jax.clear_caches()
 
 
+@pytest.mark.parametrize(("loops", "calls"), [(True, 4), (False, 1)])
+def test_where_a_call_is_dear_a_prompt_of_a_narrow_cache_takes_one(loops, calls) -> None:
+    model = Model(CONFIG)
+    params = model.init(jax.random.key(0))
+    jax.clear_caches()
+    with mock.patch.object(decoding, "by_blocks", return_value=loops):
+        engine = Engine(model, params, stop_ids=[7], max_new_tokens=2, size=EngineSize(slots=1))
+        with mock.patch.object(programs, "extend", wraps=programs.extend) as extend:
+            _all(engine, [Request([20] * 100, 0, (0,), "one")])
+    jax.clear_caches()
+    assert extend.call_count == calls
+
+
 def _requests() -> list[Request]:
     """Prompts of all lengths, two of each item with the same front."""
     rng = np.random.default_rng(1)
