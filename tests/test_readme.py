@@ -54,6 +54,7 @@ OTHERS = {
     "make test-faults": "tests/faults",
     "make docs": "a part of `make test-all`",
     "make demo": "see test_the_demo",
+    "make demo-real": "tests/judging/test_real_text.py; it downloads 98 MB",
     "grm data real --config real_data": "tests/data/real; the rows are from the hub",
     "grm judge --input gs://bucket/rows.jsonl --output gs://bucket/verdicts.jsonl": "tests/storage",
     "grm serve --model path/to/folder --k 8": "tests/serve/test_process.py",

@@ -86,7 +86,7 @@ def _labelled(config: ItemsConfig, left: Counter[str]) -> Iterator[Example]:
     source = load_examples(
         config.source, split=config.split, name=config.name, data_dir=config.data_dir
     )
-    say(f"{config}: {source.mapping}")
+    say(source.mapping)
     return islice(_usable(source, config.split, left), config.start, stop)
 
 

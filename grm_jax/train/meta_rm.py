@@ -7,7 +7,7 @@ hint: those of rejective fine-tuning, and fresh ones of the GRM that it will gui
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def _run(run: Run, cfg: MetaRMConfig) -> Path | None:
         ScoredRows(sides[False], run.tokenizer, prompt, label, cfg.supervise == "all")
         for label in _labels(cfg)
     ]
-    _check_classes(sides[False])
+    _check_sides(sides, cfg.heldout_share)
     stream = make_stream([(part, 1.0) for part in rows], cfg.batch, seed=run.seed_of(STAGE))
     trained = train_scorer(run, cfg, label_loss, stream, name=STAGE)
     if trained is None:
@@ -131,12 +131,19 @@ def _labels(cfg: MetaRMConfig) -> tuple[bool | None, ...]:
     return (None,) if cfg.balance == "natural" else (False, True)
 
 
-def _check_classes(train: Iterable[Sampled]) -> None:
-    classes = {right for row in train for right in labels(row)}
+def _check_sides(sides: Mapping[bool, Sequence[Sampled]], share: float) -> None:
+    """Before an hour of training, that there is what to train on and what to measure on."""
+    classes = {right for row in sides[False] for right in labels(row)}
     if not {True, False} <= classes:
         raise ValueError(
             "the judgments to train on are all right, all wrong or all unreadable: sample more "
             "items, or at a higher temperature."
+        )
+    if all(right is None for row in sides[True] for right in labels(row)):
+        raise ValueError(
+            f"heldout_share {share} keeps {len(sides[True])} of "
+            f"{len(sides[True]) + len(sides[False])} items to measure on, and none of them has a "
+            "judgment that can be read: give more items, or a larger share."
         )
 
 

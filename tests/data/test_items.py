@@ -49,9 +49,11 @@ def test_sources_follow_each_other(tmp_path):
 def test_what_cannot_be_an_item_is_counted_and_left(tmp_path, capsys):
     rows = [pair("a"), {"id": "t", "prompt": "q", "responses": ["a", "b"]}, {"nothing": 1}]
     rows += [{"nothing": number} for number in range(7)]
-    items = load_items((write(tmp_path / "a.jsonl", rows),), 0)
+    file = write(tmp_path / "a.jsonl", rows)
+    items = load_items((file,), 0)
     assert [item.id for item in items] == ["a"]
     told = capsys.readouterr().err
+    assert told.startswith(f"{file.source}: read with")
     assert "1 items; rows left out: 1 without a label, 8 that cannot be read." in told
     assert [f"a.jsonl:{line}:" in told for line in (3, 4, 5, 6)] == [True, True, True, False]
 

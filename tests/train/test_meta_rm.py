@@ -170,6 +170,14 @@ def test_it_learns_what_it_is_shown(cfg, done, tmp_path):
     assert share == pytest.approx(0.5, abs=0.1)  # as many of each
 
 
+def test_that_there_is_nothing_to_measure_on_is_said_before_training(cfg, done, tmp_path):
+    samples = (str(done / "samples.jsonl"),)
+    other = change(cfg, output=str(tmp_path), n=0, samples=samples, heldout_share=1e-6)
+    with pytest.raises(ValueError, match=r"heldout_share 1e-06 keeps 0 of 24 items"):
+        meta_rm.run(*other)
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
 def test_the_trunk_is_the_starts(cfg, done):
     _, start = hf.load_folder(model_path(cfg.run.start), dtype="float32")
     _, trained = hf.load_folder(done / "model", dtype="float32")
