@@ -13,7 +13,9 @@ class Finding:
     Attributes:
         check: which check it is of.
         ok: whether it speaks for the response.
-        says: the fact as a predicate ("ends with ..."), in one or more wordings.
+        says: the fact as a predicate ("ends with ..."), in one or more wordings. What is quoted
+            comes before what follows from it, and in the same words whether that is good or bad: a
+            small model that has to say first whether a text keeps a wish says so without looking.
     """
 
     check: str

@@ -103,23 +103,19 @@ def in_json(good: str, bad: str, rng: Generator) -> Proposal | None:
 
 
 def _ends(text: str, phrase: str) -> tuple[bool, tuple[str, ...]]:
+    told = quoted(ending(text, len(phrase.split())))
     if text.rstrip().endswith(phrase):
-        return True, (f"closes with {quoted(phrase)}, as asked", "closes with the phrase asked for")
-    told = quoted(ending(text, 6))
-    return False, (
-        f"should close with {quoted(phrase)} and does not: {told}",
-        f"lacks the closing phrase: {told}",
-    )
+        return True, (f"closes with {told}, as asked", f"has {told} at its end, the phrase wanted")
+    wanted = quoted(phrase)
+    return False, (f"closes with {told}, not {wanted}", f"has {told} at its end, not {wanted}")
 
 
 def _starts(text: str, phrase: str) -> tuple[bool, tuple[str, ...]]:
+    told = quoted(beginning(text, len(phrase.split())))
     if text.lstrip().startswith(phrase):
-        return True, (f"starts with {quoted(phrase)}, as asked", "starts with the words asked for")
-    told = quoted(beginning(text, 4))
-    return False, (
-        f"should start with {quoted(phrase)} but starts with {told}",
-        f"lacks the words to start with: {told}",
-    )
+        return True, (f"starts with {told}, as asked", f"has {told} in front, the words wanted")
+    wanted = quoted(phrase)
+    return False, (f"starts with {told}, not {wanted}", f"has {told} in front, not {wanted}")
 
 
 def _titled(text: str) -> tuple[bool, tuple[str, ...]]:

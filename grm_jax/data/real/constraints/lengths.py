@@ -10,10 +10,11 @@ from numpy.random import Generator
 
 from grm_jax.data.real.constraints.letters import Proposal
 from grm_jax.data.real.finding import Constraint
-from grm_jax.data.real.sentences import is_prose, sentences
+from grm_jax.data.real.sentences import beginning, is_prose, quoted, sentences
 
 MARGIN = 1.2  # by how much a text is over or under a limit that it breaks
 MOST = 5  # sentences or paragraphs that are asked for
+MANY = 8  # parts of a text that are told
 
 
 def at_most(good: str, bad: str, rng: Generator) -> Proposal | None:
@@ -138,24 +139,31 @@ def _over(text: str, limit: int) -> tuple[bool, tuple[str, ...]]:
     return False, (f"has {count} words, short of {limit}", f"takes only {count} words, not {limit}")
 
 
-def _exact(count: int, wanted: int, what: str) -> tuple[bool, tuple[str, ...]]:
+def _exact(parts: Sequence[str], wanted: int, what: str) -> tuple[bool, tuple[str, ...]]:
+    """Parts of a text, which are told by their first words and counted."""
+    count = len(parts)
     said = f"{count or 'no'} {what}{'s' * (count != 1)}"
-    if count == wanted:
-        return True, (f"has {said}, as asked", f"keeps to {said}")
-    return False, (
-        f"has {said}, not {wanted}",
-        f"has {said} where {wanted} {'are' if wanted > 1 else 'is'} asked for",
+    begun = ", ".join(quoted(beginning(part, 2)) for part in parts[:MANY])
+    more = ", and so on" * (count > MANY)
+    told = (
+        (f"goes {begun}{more}: {said}", f"has {begun}{more}, {said}")
+        if parts
+        else (f"has {said}",) * 2
     )
+    if count == wanted:
+        return True, tuple(f"{one}, as asked" for one in told)
+    return False, tuple(f"{one}, not {wanted}" for one in told)
 
 
 def _sentences(text: str, wanted: int) -> tuple[bool, tuple[str, ...]]:
-    return _exact(len(sentences(text)), wanted, "sentence")
+    return _exact(sentences(text), wanted, "sentence")
 
 
 def _paragraphs(text: str, wanted: int) -> tuple[bool, tuple[str, ...]]:
-    return _exact(len([part for part in text.split("\n\n") if part.strip()]), wanted, "paragraph")
+    return _exact([part for part in text.split("\n\n") if part.strip()], wanted, "paragraph")
 
 
 def _points(text: str, wanted: int) -> tuple[bool, tuple[str, ...]]:
-    count = sum(line.lstrip().startswith(("- ", "* ")) for line in text.splitlines())
-    return _exact(count, wanted, "bullet point")
+    lines = [line.strip() for line in text.splitlines()]
+    points = [line[2:] for line in lines if line.startswith(("- ", "* "))]
+    return _exact(points, wanted, "bullet point")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from numpy.random import Generator
 
 from grm_jax.data.real.finding import Constraint
-from grm_jax.data.real.sentences import WORD, ending, quoted
+from grm_jax.data.real.sentences import WORD, beginning, ending, quoted
 
 Proposal = tuple[Constraint, str, str]
 
@@ -50,18 +52,24 @@ def _grouped(text: str) -> bool:
 
 
 def _no_capital(text: str) -> tuple[bool, tuple[str, ...]]:
-    found = next((word for word in WORD.findall(text) if word != word.lower()), None)
-    if found is None:
-        return True, ("has only small letters, as asked", "keeps to lowercase")
-    return False, (f"has capitals, as in {quoted(found)}", f"breaks lowercase with {quoted(found)}")
+    told, kept = _shown(text, str.lower)
+    if kept:
+        return True, (f"reads {told}, in small letters", f"writes {told}: lowercase")
+    return False, (f"reads {told}, with capitals", f"writes {told}: not lowercase")
 
 
 def _no_small(text: str) -> tuple[bool, tuple[str, ...]]:
-    found = next((word for word in WORD.findall(text) if word != word.upper()), None)
-    if found is None:
-        return True, ("is all in capitals, as asked", "keeps to capital letters")
-    says = (f"has small letters, as in {quoted(found)}", f"is not all capitals: {quoted(found)}")
-    return False, says
+    told, kept = _shown(text, str.upper)
+    if kept:
+        return True, (f"reads {told}, in capitals", f"writes {told}: all capitals")
+    return False, (f"reads {told}, with small letters", f"writes {told}: not all capitals")
+
+
+def _shown(text: str, case: Callable[[str], str]) -> tuple[str, bool]:
+    """The first words in another case, or of the text where there are none; whether it is so."""
+    places = (found for found in WORD.finditer(text) if found[0] != case(found[0]))
+    first = next(places, None)
+    return quoted(beginning(text if first is None else text[first.start() :], 3)), first is None
 
 
 def _no_comma(text: str) -> tuple[bool, tuple[str, ...]]:

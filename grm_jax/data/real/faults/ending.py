@@ -24,9 +24,10 @@ def check(query: Query, response: str) -> Finding | None:
     told = quoted(ending(sentences(response)[-1], SHOWN))
     bare = response.rstrip().rstrip(CLOSERS)
     if answers or bare[-1:] in (".", "!", "?", "…"):
-        return Finding("ending", True, (f"ends with {told}", f"is whole up to {told}"))
+        says = (f"ends with {told}, which is whole", f"its last words are {told}: complete")
+        return Finding("ending", True, says)
     if bare[-1:].isalnum() or bare[-1:] in (",", ";", ":", "(", "-", "–"):
-        says = (f"breaks off in a sentence: {told}", f"stops in a sentence: {told}")
+        says = (f"ends with {told}, in a sentence", f"its last words are {told}: broken off")
         return Finding("ending", False, says)
     return None
 

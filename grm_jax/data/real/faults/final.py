@@ -17,7 +17,8 @@ def check(query: Query, response: str) -> Finding | None:
     if said is None:
         return Finding("answer", False, ("gives no final answer", "comes to no final answer"))
     if plain_number(said) == plain_number(query.gold):
-        return Finding("answer", True, (f"answers {said}", f"comes to {said}"))
+        says = (f"answers {said}, which is right", f"comes to {said}, the right answer")
+        return Finding("answer", True, says)
     says = (f"answers {said}, not {query.gold}", f"comes to {said}, and {query.gold} is right")
     return Finding("answer", False, says)
 

@@ -17,12 +17,12 @@ def check(query: Query, response: str) -> Finding | None:
     wrong = next((one for one in sums if not one.holds), None)
     if wrong is None:
         last = sums[-1].text
-        return Finding("sums", True, (f"has right sums: {last}", f"adds up: {last}"))
+        return Finding("sums", True, (f"writes {last}, which holds", f"has {last}, a right sum"))
     value = wrong.value
     made = "no number" if value is None else written(round(value, 2))
     says = (
         f"writes {wrong.text}, which makes {made}",
-        f"has a wrong sum: {wrong.text} should be {made}",
+        f"has {wrong.text}, which should be {made}",
     )
     return Finding("sums", False, says)
 

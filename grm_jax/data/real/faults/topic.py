@@ -26,7 +26,7 @@ def check(query: Query, response: str) -> Finding | None:
         return None
     if shared:
         told = quoted(max(shared, key=len))
-        says = (f"is on topic: {told}", f"stays with the query: {told}")
+        says = (f"is about {told}, as asked", f"speaks of {told}, as the query does")
         return Finding("topic", True, says)
     asked_of = quoted(max(asked.values(), key=len))
     about = quoted(_most_used(response, said))
@@ -35,7 +35,7 @@ def check(query: Query, response: str) -> Finding | None:
         False,
         (
             f"is about {about}, not about {asked_of}",
-            f"never speaks of {asked_of}, but of {about}",
+            f"speaks of {about}, and never of {asked_of}",
         ),
     )
 
