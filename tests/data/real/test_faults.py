@@ -70,6 +70,28 @@ def test_a_constraint_is_kept_by_the_good_text_and_broken_by_the_other(kind):
     assert made >= len(SEEDS)
 
 
+QUOTED_FIRST = ("lowercase", "uppercase", "start_phrase", "end_phrase", "sentences", "bullets")
+
+
+@pytest.mark.parametrize("kind", QUOTED_FIRST)
+def test_a_wish_is_judged_after_the_text_is_quoted(kind):
+    """Up to the quotation the words are the same whether the wish is kept or broken."""
+    good, other = texts.PREFERENCES[0]["chosen"], texts.PREFERENCES[0]["rejected"]
+    made = 0
+    for seed in SEEDS:
+        proposal = CONSTRAINTS[kind](good, other, np.random.default_rng(seed))
+        if proposal is None:
+            continue
+        constraint, *both = proposal
+        kept, broken = (constraint.check(text)[1] for text in both)
+        for right, wrong in zip(kept, broken, strict=True):
+            (before, *_), (same, *_) = right.split('"'), wrong.split('"')
+            made += '"' in right and '"' in wrong
+            assert before == same or '"' not in wrong  # there may be nothing to quote
+            assert right != wrong
+    assert made
+
+
 def test_what_is_off_topic_answers_another_prompt_with_none_of_its_words():
     donors = [good for _, good in PROSE]
     for prompt, good in PROSE:
