@@ -26,7 +26,7 @@ from grm_jax.models.spec import Attention, LatentAttention, ModelSpec
 BLOCK = 128  # positions that are read at a time, and prefilled
 FIRST_LENGTH = 512  # positions that prompts have room for at first
 NARROW = 256  # numbers in the keys of a position; a cache with fewer is read in smaller blocks
-SMALL = 32  # positions in such a block: a cache longer than that is a multiple of it
+SMALL = 64  # positions in such a block: a cache longer than that is a multiple of it
 
 
 class KeysValues(NamedTuple):

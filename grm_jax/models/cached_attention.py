@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from grm_jax.models.attention import MASKED, soft_cap
 from grm_jax.models.cache import KeysValues, block_of
 
-A_TURN = 16_384  # numbers of the keys that a loop over blocks reads at a time, or one block's
+A_TURN = 32_768  # numbers of the keys that a loop over blocks reads at a time, or one block's
 
 
 class Part(NamedTuple):
@@ -32,34 +32,35 @@ class Part(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """The blocks of a cache that are in use: `count` of them, each with its rows."""
+    """The blocks of a cache that are in use: `count` of them, each of `together` rows that follow
+    each other; `row` counts by so many."""
 
     row: Int[Array, " M"]
     block: Int[Array, " M"]
     count: Int[Array, ""]
+    together: int
 
 
-def rows_at_a_time(rows: int, heads: int, positions: int, width: int) -> int:
-    """How many rows of a cache a loop reads at a time: so many that it is worth a turn."""
+def rows_at_a_time(cache: KeysValues) -> int:
+    """How many rows of a cache [B, K, S, H] a loop may read at a time where all are about as full:
+    so many that it is worth a turn."""
+    rows, heads, positions, width = cache.keys.shape
     block = heads * block_of(heads, positions, width) * width
     return math.gcd(rows, 1 << max(A_TURN // block, 1).bit_length() - 1)
 
 
-def blocks_in_use(cache: KeysValues, used: Int[Array, " B"]) -> Blocks:
+def blocks_in_use(cache: KeysValues, used: Int[Array, " B"], together: int = 1) -> Blocks:
     """The blocks of a cache [B, K, S, H] that are in use, if its rows have `used` positions; that
-    may be less than none, or more than there are."""
-    rows, heads, positions, width = cache.keys.shape
-    together = (
-        jnp.clip(used, 0, positions)
-        .reshape(-1, rows_at_a_time(rows, heads, positions, width))
-        .max(1)
-    )
+    may be less than none, or more than there are. As many are read of each of the rows that are
+    read together."""
+    _, heads, positions, width = cache.keys.shape
+    fullest = jnp.clip(used, 0, positions).reshape(-1, together).max(1)
     size = block_of(heads, positions, width)
-    each = -(-together // size)
+    each = -(-fullest // size)
     ends = jnp.cumsum(each)
-    index = jnp.arange(together.shape[0] * (positions // size))
-    row = jnp.minimum(jnp.searchsorted(ends, index, side="right"), together.shape[0] - 1)
-    return Blocks(row, index - (ends - each)[row], ends[-1])
+    index = jnp.arange(fullest.shape[0] * (positions // size))
+    row = jnp.minimum(jnp.searchsorted(ends, index, side="right"), fullest.shape[0] - 1)
+    return Blocks(row, index - (ends - each)[row], ends[-1], together)
 
 
 def whole(
@@ -92,7 +93,7 @@ def blockwise(
     """The part over those blocks of a cache [B, K, S, H]; `seen(rows, slots)` is the mask
     [R, 1 or Q, slots] of R rows."""
     rows, heads, positions, width = cache.keys.shape
-    size, many = block_of(heads, positions, width), rows_at_a_time(*cache.keys.shape)
+    size, many = block_of(heads, positions, width), blocks.together
 
     def together(array: Array) -> Array:
         return array.reshape(rows // many, many * heads, *array.shape[2:])

@@ -26,6 +26,7 @@ from grm_jax.models.cached_attention import (
     blockwise,
     finish,
     join,
+    rows_at_a_time,
     whole,
 )
 from grm_jax.models.decoding_layers import trunk
@@ -202,11 +203,16 @@ def _layers(
     kept = jnp.where(used, jnp.minimum(prompts.lengths, prompt_ring), 0)[0]
     written = jnp.where(seats.live, jnp.minimum(seats.step + 1, own_ring), 0)[0]
 
-    def blocks(cache: KeysValues, used: Array) -> Blocks | None:
-        return blocks_in_use(_only_lane(cache), used) if by_blocks(cache) else None
-
-    of_prompts = (blocks(c, kept - at) for at, c in zip(kv.starts(prompt), prompt, strict=True))
-    return _Layers(window, prompt_ring, own_ring, tuple(of_prompts), blocks(own, written))
+    if not by_blocks(own):
+        return _Layers(window, prompt_ring, own_ring, (None,) * len(prompt), None)
+    of_prompts = (
+        blocks_in_use(_only_lane(chunk), kept - at)
+        for at, chunk in zip(kv.starts(prompt), prompt, strict=True)
+    )
+    # Prompts differ in length, and many rows hold one that nobody reads: each is read by itself.
+    mine = _only_lane(own)
+    of_own = blocks_in_use(mine, written, rows_at_a_time(mine))
+    return _Layers(window, prompt_ring, own_ring, tuple(of_prompts), of_own)
 
 
 def _own(

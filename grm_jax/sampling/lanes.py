@@ -98,9 +98,9 @@ class Lane:
 
     def take(self, source: Row | None) -> Row:
         """A free row for a prompt that has something in common with that of `source`: this one, if
-        nobody needs it; or the first, since what is read together should lie together."""
+        nobody needs it; or that which has been free for longest."""
         mine = source is not None and source.open == 0
-        row = source if mine else min(self.free, key=lambda row: row.number)
+        row = source if mine else self.free[0]
         assert row is not None
         self.free.remove(row)
         return row
