@@ -162,6 +162,8 @@ class _Counter:
             return 2 * _bytes(i.operands[1], body)
         if i.operation in ("dynamic-slice", "slice", "gather"):
             return 2 * written
+        if i.operation == "slice-start":  # mostly into fast memory
+            return written + _results(i)[0].bytes
         if inside is not None:
             root = next((x for x in inside.values() if x.root), None)
             if root is not None and root.operation == "dynamic-update-slice":

@@ -70,12 +70,14 @@ ENTRY %main (a: f32[8,16]) -> f32[8,16] {
   %send = (f32[8,16]{1,0}, f32[8,16]{1,0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%far), source_target_pairs={{0,1}}
   %sent = f32[8,16]{1,0} collective-permute-done(%send)
   %part = ((f32[8,16]{1,0}), f32[2,16]{1,0}, u32[]{:S(2)}) async-start(%sent), calls=%slices
-  ROOT %end = f32[2,16]{1,0} async-done(%part)
+  %end = f32[2,16]{1,0} async-done(%part)
+  %front = ((f32[8,16]{1,0}), f32[2,16]{1,0:S(1)}, s32[]{:S(2)}) slice-start(%sent), slice={[0:2], [0:16]}
+  ROOT %cut = f32[2,16]{1,0:S(1)} slice-done(%front)
 }
 """  # noqa: E501
     whole, part = 4 * 8 * 16, 4 * 2 * 16
-    # Read, written; read and written; and the slice read and written.
-    assert count(text).hbm == whole + whole + 2 * whole + 2 * part
+    # Read, written; read and written; a slice read and written; and one read.
+    assert count(text).hbm == whole + whole + 2 * whole + 2 * part + part
     assert count(text).sent == {"collective-permute": whole}
 
 
