@@ -447,6 +447,7 @@ def test_a_server_that_is_told_to_end_answers_what_it_has(judge, expected) -> No
 
 
 def test_it_counts_what_it_does(server) -> None:
+    ask(server, "/v1/judge", {"prompt": "What is 2 + 2?", "responses": ["4", "5"], "k": 1})
     text = get(f"{server.url}/metrics").text
     assert 'grm_requests_total{path="/v1/judge",status="200"}' in text
     assert 'grm_judgments_total{outcome="read"}' in text
