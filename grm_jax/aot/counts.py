@@ -26,10 +26,13 @@ from grm_jax.aot.hlo import (
     target,
 )
 from grm_jax.aot.kernels import Pairs, Routed, splash_flops
+from grm_jax.models.grouped import SIDE
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 # The compiler's kernel for products with experts, and the one that makes tables for it.
 RAGGED, TABLES = "ragged-dot", "ragged-dot-metadata"
+# Part of the name of Megablox's, for the gradient of the experts, see `models.grouped`.
+OF_EXPERTS = "tgmm"
 # None of these moves data.
 FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional",
@@ -145,6 +148,8 @@ class _Counter:
         floats = [shape.sizes for shape in _floats(i, body)]
         if i.name.startswith(RAGGED):
             return self.routed.flops(*floats[:2])
+        if OF_EXPERTS in i.name:
+            return self.routed.flops(floats[0], i.shapes[0].sizes)
         queries, values = floats[0] if floats else (), floats[2][-1] if len(floats) > 2 else None
         return splash_flops(i.name, sizes(i, 0, body), queries, self.pairs, values)
 
@@ -154,6 +159,11 @@ class _Counter:
             rows, experts = _floats(i, body)[:2]
             moved = sum(s.bytes for s in (rows, *i.shapes) if s.main) * self.routed.rows
             return moved + self.routed.share(experts.sizes) * experts.bytes
+        if OF_EXPERTS in i.name:  # rows are read for every block of the other side
+            (rows, out), (_, *sides) = _floats(i, body)[:2], i.shapes[0].sizes
+            blocks = [-(-side // SIDE) for side in reversed(sides)]
+            read = sum(s.bytes * n for s, n in zip((rows, out), blocks, strict=True) if s.main)
+            return read * self.routed.rows + sum(s.bytes for s in i.shapes if s.main)
         inside = None
         if i.operation == "fusion":
             inside = self.computations[called(i, "calls")]

@@ -1,8 +1,8 @@
 """The operations of kernels, from their calls in a compiled program, which do not say how many.
 
 Of a kernel of `models.splash` its shapes do: those of the queries, and of the grid of blocks that
-it iterates over. Of the compiler's own for `jax.lax.ragged_dot` they do if tokens are known to be
-spread evenly over experts.
+it iterates over. Of those of `models.grouped` they do if tokens are known to be spread evenly over
+experts.
 """
 
 from __future__ import annotations

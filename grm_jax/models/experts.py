@@ -1,7 +1,7 @@
 """A mixture of experts: each token goes to those that a gate chooses for it, and none is dropped.
 
 Tokens are sorted by expert, so that each expert's matrix meets a stretch of rows
-(`jax.lax.ragged_dot`). On a mesh experts lie along `tensor`: every device does its own experts'
+(`grouped.grouped_dot`). On a mesh experts lie along `tensor`: every device does its own experts'
 part of all its tokens, and the parts are added up.
 Letters: B batch, T time, M tokens, E experts, G groups of them, k experts of a token, D model, F
 feed-forward.
@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from grm_jax.models.grouped import grouped_dot
 from grm_jax.models.spec import Experts, Gate
 from grm_jax.sharding import TRAIN_RULES, divides, spec_for
 
@@ -176,7 +177,7 @@ def _own_experts(
 
     def times(rows: Array, weight: Array) -> Array:
         weight = weight.reshape(-1, *weight.shape[2:]).astype(rows.dtype)
-        return jax.lax.ragged_dot(rows, weight, sizes)
+        return grouped_dot(rows, weight, sizes)
 
     gate = activation(times(rows, matrices.gate))
     out = times(gate * times(rows, matrices.up), matrices.down)
