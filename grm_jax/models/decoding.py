@@ -251,12 +251,14 @@ def _prompt(
     A prompt's keys are read once for all its samples (R x G queries in one matrix product).
     """
     lanes, rows, places, heads, group, width = q.shape
-    folded = q.swapaxes(2, 3).reshape(lanes, rows, heads, places * group, width)
+    # G before R: latent attention has one key for all heads, so devices share G among them, and a
+    # dimension made of two is shared as the first of them is.
+    folded = q.transpose(0, 1, 3, 4, 2, 5).reshape(lanes, rows, heads, group * places, width)
 
     def over(at: int, chunk: KeysValues, blocks: Blocks | None) -> Part:
         def see(length: Array, asked: Array, slots: Array) -> Array:
             mask = kv.visible_prompt(length, asked, at + slots, kind.prompt_ring, kind.window)
-            return jnp.repeat(mask, group, axis=-2)
+            return _per_head(mask, group)
 
         if blocks is None:
             seen = see(lengths, asked, jnp.arange(chunk.keys.shape[3]))
@@ -273,8 +275,9 @@ def _prompt(
     part = reduce(join, map(over, kv.starts(chunks), chunks, kind.prompt_blocks))
 
     def unfold(leaf: Array) -> Array:
-        split = leaf.reshape(lanes, rows, heads, places, group, *leaf.shape[4:])
-        return split.swapaxes(2, 3).reshape(lanes, rows * places, heads, group, *leaf.shape[4:])
+        split = leaf.reshape(lanes, rows, heads, group, places, *leaf.shape[4:])
+        each = jnp.moveaxis(split, 4, 2)
+        return each.reshape(lanes, rows * places, *each.shape[3:])
 
     return jax.tree.map(unfold, part)
 
