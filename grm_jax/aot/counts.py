@@ -70,6 +70,25 @@ class Counts:
         for kind, count in other.collectives.items():
             self.collectives[kind] = self.collectives.get(kind, 0) + times * count
 
+    def towards(self, other: Counts, times: float) -> Counts:
+        """These, and so many times what `other` has more, but nothing below zero."""
+
+        def on(a: float, b: float) -> float:
+            return max(a + times * (b - a), 0.0)
+
+        sent = sorted({*self.sent, *other.sent})
+        runs = sorted({*self.collectives, *other.collectives})
+        return Counts(
+            on(self.flops, other.flops),
+            on(self.hbm, other.hbm),
+            {kind: on(self.sent.get(kind, 0.0), other.sent.get(kind, 0.0)) for kind in sent},
+            {
+                kind: round(on(self.collectives.get(kind, 0), other.collectives.get(kind, 0)))
+                for kind in runs
+            },
+            max(self.unknown, other.unknown),
+        )
+
 
 def count(
     text: str, trips: int = 1, pairs: Pairs | None = None, routed: Routed | None = None

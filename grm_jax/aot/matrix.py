@@ -25,6 +25,8 @@ def commands(groups: Sequence[GroupConfig]) -> Iterator[tuple[str, ...]]:
             work: Row = {"sequences": given, "group": g.group, "length": g.length, "new": g.new}
             if g.remat != "full":
                 work["remat"] = g.remat
+            if g.extrapolate:
+                work["extrapolate"] = "true"
             yield (
                 *("aot", "--preset", preset, "--topology", topology, "--program", program),
                 *(word for name, value in work.items() for word in (f"--{name}", str(value))),

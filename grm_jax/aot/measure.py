@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from grm_jax.aot.chips import Chip
-from grm_jax.aot.counts import count
+from grm_jax.aot.counts import Counts, count
 from grm_jax.aot.topology import Topology
 from grm_jax.aot.work import Program
 
@@ -33,6 +33,7 @@ class Cost:
         tokens_per_second: the most, over all devices. mfu: the analytic operations, without those
             that are repeated to save memory, over what the chips could do in that time.
         compile_seconds, host_bytes: the time to compile, and the peak memory of this process.
+        layers: how many layers were compiled, if a straight line leads from them to all.
         reason: why it does not fit, if the compiler says so; then little else is known.
     """
 
@@ -58,6 +59,7 @@ class Cost:
     mfu: float | None = None
     compile_seconds: float | None = None
     host_bytes: float | None = None
+    layers: tuple[int, int] | None = None
     reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -67,34 +69,92 @@ class Cost:
 
 def measure(program: Program, topology: Topology) -> tuple[Cost, Any | None]:
     """Compiles a program. Returns its cost, and the compiled program or None if it does not fit."""
-    chip, began = topology.chip, time.monotonic()
+    began = time.monotonic()
+    try:
+        compiled = _compile(program)
+    except DoesNotFit as error:
+        return _too_large(program, topology.chip, str(error), began), None
+    return _cost(program, topology.chip, _sizes(program, compiled), began), compiled
+
+
+def extrapolate(
+    short: tuple[Program, Program], times: float, whole: Program, topology: Topology
+) -> Cost:
+    """The cost of a program that is not compiled, on a straight line through two that are.
+
+    times: how many times the step from the first to the second leads from the first to the whole.
+    """
+    began = time.monotonic()
+    try:
+        first, second = (_sizes(program, _compile(program)) for program in short)
+    except DoesNotFit as error:
+        return _too_large(whole, topology.chip, str(error), began)
+    return _cost(whole, topology.chip, first.towards(second, times), began)
+
+
+class DoesNotFit(Exception):
+    """The compiler's message, in a line: the program is too large for the chip."""
+
+
+def _compile(program: Program) -> Any:
     try:
         with jax.set_mesh(program.mesh):
-            compiled = program.lower().compile()
+            return program.lower().compile()
     except jax.errors.JaxRuntimeError as error:
-        reason = _out_of_memory(str(error))
-        if reason is None:
+        if (reason := _out_of_memory(str(error))) is None:
             raise
-        cost = Cost(
-            False,
-            program.mesh.size,
-            chip.hbm / chip.devices,
-            program.resident,
-            reason=reason,
-            compile_seconds=time.monotonic() - began,
-            host_bytes=_host_peak(),
+        raise DoesNotFit(reason) from None
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Of a compiled program, per device: bytes in memory, and what one run does."""
+
+    arguments: float
+    temporaries: float
+    output: float
+    counts: Counts
+
+    def towards(self, other: _Sizes, times: float) -> _Sizes:
+        """These, and so many times what `other` has more."""
+
+        def on(a: float, b: float) -> float:
+            return a + times * (b - a)
+
+        return _Sizes(
+            on(self.arguments, other.arguments),
+            on(self.temporaries, other.temporaries),
+            on(self.output, other.output),
+            self.counts.towards(other.counts, times),
         )
-        return cost, None
-    return _cost(program, chip, compiled, time.monotonic() - began), compiled
 
 
-def _cost(program: Program, chip: Chip, compiled: Any, spent: float) -> Cost:
-    """The cost of a program that was compiled in `spent` seconds."""
-    devices, hbm = program.mesh.size, chip.hbm / chip.devices
+def _sizes(program: Program, compiled: Any) -> _Sizes:
     memory = compiled.memory_analysis()
-    counts = count(compiled.as_text(), program.trips, program.pairs, program.routed)
-    output = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    peak = memory.argument_size_in_bytes + memory.temp_size_in_bytes + output
+    return _Sizes(
+        memory.argument_size_in_bytes,
+        memory.temp_size_in_bytes,
+        memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        count(compiled.as_text(), program.trips, program.pairs, program.routed),
+    )
+
+
+def _too_large(program: Program, chip: Chip, reason: str, began: float) -> Cost:
+    return Cost(
+        False,
+        program.mesh.size,
+        chip.hbm / chip.devices,
+        program.resident,
+        reason=reason,
+        compile_seconds=time.monotonic() - began,
+        host_bytes=_host_peak(),
+    )
+
+
+def _cost(program: Program, chip: Chip, sizes: _Sizes, began: float) -> Cost:
+    """The cost of a program whose compiling began then."""
+    devices, hbm, counts = program.mesh.size, chip.hbm / chip.devices, sizes.counts
+    peak = sizes.arguments + sizes.temporaries + sizes.output
     seconds = {
         "compute": counts.flops / (chip.flops / chip.devices),
         "memory": counts.hbm / (chip.hbm_bandwidth / chip.devices),
@@ -108,9 +168,9 @@ def _cost(program: Program, chip: Chip, compiled: Any, spent: float) -> Cost:
         devices=devices,
         hbm=hbm,
         resident=program.resident,
-        arguments=memory.argument_size_in_bytes,
-        output=output,
-        temporaries=memory.temp_size_in_bytes,
+        arguments=sizes.arguments,
+        output=sizes.output,
+        temporaries=sizes.temporaries,
         peak=peak,
         flops=counts.flops,
         flops_analytic=needed,
@@ -124,7 +184,7 @@ def _cost(program: Program, chip: Chip, compiled: Any, spent: float) -> Cost:
         seconds=longest,
         tokens_per_second=program.tokens / longest,
         mfu=(program.useful or program.flops) / devices / (longest * chip.flops / chip.devices),
-        compile_seconds=spent,
+        compile_seconds=time.monotonic() - began,
         host_bytes=_host_peak(),
     )
 

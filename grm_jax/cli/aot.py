@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from grm_jax.aot.config import PROGRAMS, AotCommand
-from grm_jax.aot.measure import Cost, measure
+from grm_jax.aot.layers import shortened
+from grm_jax.aot.measure import Cost, extrapolate, measure
 from grm_jax.aot.programs import build
 from grm_jax.aot.saved import is_program, save_program
 from grm_jax.aot.topology import Topology
 from grm_jax.aot.work import Program, Work
+from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS
 from grm_jax.outputs import check_file, json_with, write_whole
 
@@ -62,10 +65,24 @@ def _compiled(command: AotCommand, topology: Topology) -> tuple[Work, Program, C
             f"({_shape(program)}); the large ones take minutes.",
             file=sys.stderr,
         )
-        cost, compiled = measure(program, topology)
+        if command.extrapolate:
+            cost, compiled = _extrapolated(command, program, work, topology), None
+        else:
+            cost, compiled = measure(program, topology)
         if cost.peak is not None and cost.peak + cost.resident <= ROOM * cost.hbm:
             break
     return work, program, cost, compiled
+
+
+def _extrapolated(command: AotCommand, whole: Program, work: Work, topology: Topology) -> Cost:
+    """The cost of the whole program, from two with fewer layers on the same mesh."""
+    config, shape = PRESETS[command.preset], MeshConfig(**whole.mesh.shape)
+    configs, devices = shortened(config), topology.devices()
+    one, two = (build(command.program, each, devices, work, shape) for each in configs)
+    first, second = (each.num_layers for each in configs)
+    times = (config.num_layers - first) / (second - first)
+    cost = extrapolate((one, two), times, whole, topology)
+    return replace(cost, layers=(first, second))
 
 
 def _shape(program: Program) -> str:
@@ -108,6 +125,11 @@ def show(command: AotCommand, topology: Topology, shape: str, remat: str, cost: 
     console = Console()
     console.print(table)
     console.print(f"Compiled in {cost.compile_seconds:.0f} s, {size(cost.host_bytes)} here.")
+    if cost.layers is not None:
+        console.print(
+            f"Compiled with {cost.layers[0]} and with {cost.layers[1]} of "
+            f"{PRESETS[command.preset].num_layers} layers; the rest is a straight line."
+        )
 
 
 def _rows(cost: Cost) -> list[tuple[str, str]]:

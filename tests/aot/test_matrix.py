@@ -64,6 +64,8 @@ def test_every_combination_is_a_command_of_its_own():
     assert sum("--program decode --sequences 32" in x for x in told) == 4
     again = commands([replace(GROUP, remat="auto")])
     assert [" ".join(words) for words in again] == [f"{x} --remat auto" for x in told]
+    short = commands([replace(GROUP, programs=("decode",), extrapolate=True)])
+    assert all(words[-2:] == ("--extrapolate", "true") for words in short)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,7 @@ def test_every_combination_is_a_command_of_its_own():
         ({"presets": ("3b",)}, "presets has '3b'"),
         ({"programs": ("sampler",)}, "programs has 'sampler'"),
         ({"topologies": ("v5e",)}, "topology is 'v5e'"),
+        ({"extrapolate": True}, "extrapolate is for prefill and decode: rft-step"),
     ],
 )
 def test_what_is_none_is_refused_before_anything_is_compiled(change, said):

@@ -85,6 +85,24 @@ def test_decoding_writes_its_caches_in_place(tmp_path, monkeypatch):
     assert cost["output"] < drawn + 0.01 * cost["arguments"]
 
 
+@pytest.mark.slow
+def test_a_straight_line_from_few_layers_leads_to_the_whole_program(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(PRESETS, "tiny", replace(PRESETS["tiny"], num_layers=6))
+    monkeypatch.setattr("grm_jax.aot.layers.FIRST", 2)
+    monkeypatch.setattr("grm_jax.aot.layers.MORE", 2)
+    work = ["--program", "decode", "--sequences", "8", "--new", "8", "--mesh.data", "4"]
+    line = compiled(tmp_path, *work, "--extrapolate", "true")
+    assert "with 2 and with 4 of 6 layers" in capsys.readouterr().out
+    whole = compiled(tmp_path, *work)
+    assert line["layers"] == [2, 4]
+    assert whole["layers"] is None
+    # What is moved is on no line: a program as small as this leaves most of it in fast memory.
+    for name in ("flops", "arguments", "peak"):
+        assert line[name] == pytest.approx(whole[name], rel=0.02)
+    assert line["collectives"] == whole["collectives"]
+    assert line["flops_analytic"] == whole["flops_analytic"]
+
+
 @pytest.mark.parametrize(
     ("program", "peak", "tried"),
     [
@@ -145,6 +163,9 @@ def test_what_does_not_fit_is_told(tmp_path, capsys):
         (["--topology", "v5e:3x5"], "has no v5e:3x5"),
         (["--sequences", "0"], "sequences is 0"),
         (["--sequences", "6", "--mesh.fsdp", "4"], "multiple of 4"),
+        (["--extrapolate", "true"], "extrapolate is for prefill and decode: rft-step"),
+        (["--extrapolate", "true", "--program", "decode"], "repeats 4 layers"),
+        (["--extrapolate", "true", "--program", "decode", "--save", "new"], "no whole program"),
     ],
 )
 def test_bad_options_are_refused_in_a_sentence(capsys, options, said):
