@@ -12,12 +12,12 @@ those of them that are rotated, W a head's values.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from grm_jax.models.adapted import Adapted, project
+from grm_jax.models.adapted import project
 from grm_jax.models.rope import rotate
 from grm_jax.models.spec import LatentAttention
 
@@ -57,9 +57,10 @@ def _rotated(
 
 
 def expanded(
-    a: LatentAttention, weight: Float[Array, "N X C"] | Adapted, made: Parts
+    a: LatentAttention, weight: Any, made: Parts
 ) -> tuple[Float[Array, "B T N H"], Float[Array, "B T N H"], Float[Array, "B T N W"]]:
-    """Queries, keys and values of every head; `weight` is K and V, one under the other."""
+    """Queries, keys and values of every head; `weight` [N, X, C] is K and V, one under the other,
+    in any form that `adapted.project` takes."""
     both = project("btc,nxc->btnx", made.latent, weight)
     keys, values = jnp.split(both, [a.nope_dim], axis=-1)
     key = jnp.broadcast_to(made.key, (*keys.shape[:-1], a.rope_dim))

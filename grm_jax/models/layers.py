@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from grm_jax.models import experts, latent
 from grm_jax.models.adapted import project
+from grm_jax.models.quantized import plain
 from grm_jax.models.rope import rotate
 from grm_jax.models.spec import (
     Activation,
@@ -203,10 +204,11 @@ class Block(nnx.Module):
     def _project(
         self, name: str, x: Float[Array, "B T ..."], equation: str = "btd,df->btf"
     ) -> Float[Array, "B T ..."]:
-        return project(equation, x, getattr(self, name).get_value())  # an array, or an `Adapted`
+        # An array, one in int8, or an `Adapted`.
+        return project(equation, x, getattr(self, name).get_value())
 
     def _weight(self, name: str) -> Array:
-        return getattr(self, name)[...]
+        return plain(getattr(self, name).get_value())
 
 
 def prepare(

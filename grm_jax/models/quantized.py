@@ -73,14 +73,15 @@ def is_quantized(leaf: Any) -> bool:
     return hasattr(leaf, "qvalue")
 
 
+def plain(leaf: Any) -> Any:
+    """q s in float32 of a matrix in int8; anything else is given back."""
+    if not is_quantized(leaf):
+        return leaf
+    import qwix
+
+    return qwix.dequantize(leaf)
+
+
 def dequantized(weights: dict[str, Any]) -> dict[str, Any]:
     """Weights with q s in float32 for each matrix in int8; the others are the same arrays."""
-
-    def plain(leaf: Any) -> Any:
-        if not is_quantized(leaf):
-            return leaf
-        import qwix
-
-        return qwix.dequantize(leaf)
-
     return jax.tree.map(plain, weights, is_leaf=is_quantized)

@@ -24,7 +24,6 @@ from grm_jax.models.config import Remat
 from grm_jax.models.experts import Routing
 from grm_jax.models.group_attention import group_attention
 from grm_jax.models.layers import INIT_SCALE, Block, init_norm, rms_norm
-from grm_jax.models.quantized import dequantized
 from grm_jax.models.remat import rematerialized
 from grm_jax.models.spec import (
     Attention,
@@ -203,9 +202,8 @@ def _trunk(
             for name, graph, attend in parts:
                 x = constrain(x, ACTIVATION)
                 with jax.named_scope(name):
-                    weights = dequantized(period[name])
                     see = None if watch is None else seen.append
-                    x = nnx.merge(graph, weights)(x, positions, attend, see)
+                    x = nnx.merge(graph, period[name])(x, positions, attend, see)
             return x, seen
 
         parted: list[list[Routing]] = []

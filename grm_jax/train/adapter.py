@@ -16,6 +16,7 @@ from grm_jax.models.adapted import is_adapted, merged
 from grm_jax.models.adapter import SCORE, Adapter
 from grm_jax.models.adapter_files import read_adapter
 from grm_jax.models.model import Model
+from grm_jax.models.quantized import quantized
 from grm_jax.places import Where
 from grm_jax.sharding import TRAIN_RULES, shardings_of
 from grm_jax.train.checkpoint import load_params
@@ -68,7 +69,12 @@ def trained_part(
     adapter = adapter_of(run.config.adapter, model)
     if adapter is None:
         return Part(model, make_params, lambda: (None, None), trained_alone)
-    whole = cache(make_params)  # it has both what stays and the head
+
+    @cache
+    def whole() -> Any:
+        """What stays, and the head."""
+        params = make_params()
+        return quantized(params) if run.config.adapter.weights == "int8" else params
 
     def frozen() -> tuple[Any, Any]:
         weights = {name: leaf for name, leaf in whole().items() if name != SCORE}
@@ -92,7 +98,8 @@ def trained_part(
 
 
 def for_sampling(params: Any, dtype: str) -> Any:
-    """Parameters without adapted matrices: these are merged, in `dtype`, into new arrays."""
+    """Parameters without adapted matrices: these are merged, in `dtype`, into new arrays, as are
+    those in int8."""
     if not any(map(is_adapted, jax.tree.leaves(params, is_leaf=is_adapted))):
         return params
     return _MERGED(params, dtype)

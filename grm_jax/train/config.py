@@ -95,17 +95,25 @@ class AdapterConfig:
             all projections of attention and of the feed-forward.
         layers: only so many of the last layers, so that the backward pass ends at the first of
             them; by default all.
+        weights: "int8": what stays as it is takes a byte a number in the layers' matrices, see
+            `models.quantized`; by default the type of its files.
 
     Raises:
-        ValueError: a number outside its range.
+        ValueError: a number outside its range, or int8 without an adapter.
     """
 
     rank: int = 0
     alpha: float = 32.0
     targets: tuple[str, ...] | None = None
     layers: int | None = None
+    weights: Literal["int8"] | None = None
 
     def __post_init__(self) -> None:
+        if self.weights is not None and self.rank == 0:
+            raise ValueError(
+                "adapter.weights is int8, but adapter.rank is 0, and weights that are trained have "
+                "no place in a byte: give a rank, such as 16."
+            )
         if self.rank < 0:
             raise ValueError(f"adapter.rank is {self.rank}; give 0 (no adapter) or more.")
         if not 0 < self.alpha < math.inf:

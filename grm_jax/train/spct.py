@@ -96,8 +96,11 @@ def stage_inputs(run: RunConfig, stage: TrainingConfig) -> dict[str, Any]:
     # As an earlier version wrote it.
     if not run.adapter.rank:
         del config["adapter"]
-    elif run.adapter.layers is None:
-        config["adapter"] = {k: v for k, v in config["adapter"].items() if k != "layers"}
+    else:
+        new = ("layers", "weights")
+        config["adapter"] = {
+            k: v for k, v in config["adapter"].items() if k not in new or v is not None
+        }
     if not stage.router_loss.wanted:
         del config["router_loss"]
     return {

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from grm_jax.models.adapted import merged
+from grm_jax.models.adapter import Adapter
 from grm_jax.models.config import Gemma2Config
 from grm_jax.models.model import Model
 from grm_jax.models.quantized import dequantized, is_quantized, quantized
@@ -84,6 +86,47 @@ def test_reading_and_drawing_are_those_of_the_weights_that_they_stand_for(model,
     assert wanted.keys() == found.keys() == set(range(6))
     for sample, ids in wanted.items():
         np.testing.assert_array_equal(found[sample], ids)
+
+
+@pytest.mark.parametrize("below", [False, True], ids=["all layers", "upper layers"])
+def test_a_change_beside_bytes_has_the_gradient_of_one_beside_what_they_stand_for(
+    model, params, below
+):
+    """And the sums are the same."""
+    layers = len(model.spec.layers) - len(model.spec.segments[0].period) if below else None
+    adapter = Adapter(model, rank=2, alpha=4.0, layers=layers)
+    shapes, structure = jax.tree.flatten(adapter.abstract())
+    keys = jax.random.split(jax.random.key(2), len(shapes))
+    trained = jax.tree.unflatten(
+        structure, [jax.random.normal(k, x.shape) / 8 for k, x in zip(keys, shapes, strict=True)]
+    )
+    tokens = jax.random.randint(jax.random.key(1), (2, 24), 0, 64)
+    at = jnp.broadcast_to(jnp.arange(24), tokens.shape)
+
+    @jax.jit
+    def gradient(trained, frozen):
+        loss = lambda t: jnp.sin(model.hidden(adapter.join(frozen, t), tokens, at)).sum()  # noqa: E731
+        return jax.grad(loss)(trained), merged(adapter.join(frozen, trained), "float32")
+
+    found, wanted = gradient(trained, params[1]), gradient(trained, params[2])
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_the_backward_pass_keeps_no_matrix_that_stands_in_bytes():
+    """Whether it is changed, as q is, or not."""
+    pytest.importorskip("qwix")
+    small = quantized(jax.jit(GEMMA.init)(jax.random.key(0)))
+    adapter = Adapter(GEMMA, rank=2, alpha=4.0, targets=("q_proj",))
+    at = jnp.arange(4)[None]
+
+    def loss(trained):
+        return GEMMA.hidden(adapter.join(small, trained), at, at).sum()
+
+    equations = jax.make_jaxpr(jax.grad(loss))(adapter.abstract()).eqns
+    forward, _ = (e for e in equations if e.primitive.name == "scan")
+    kept = [v.aval.size for v in forward.outvars if v.aval.dtype != jnp.int8]
+    assert max(kept) < small["pairs"]["local"]["k"].qvalue.size
 
 
 def test_without_qwix_it_says_what_to_install(monkeypatch):

@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -23,6 +24,7 @@ from grm_jax.models.config import Gemma2Config
 from grm_jax.models.hf_config import config_from_hf
 from grm_jax.models.hf_folder import ADAPTER, ADAPTER_WEIGHTS
 from grm_jax.models.model import Model
+from grm_jax.models.quantized import quantized
 from grm_jax.presets import bundled
 from grm_jax.text.messages import Example
 from grm_jax.text.tokenizer import Tokenizer
@@ -162,8 +164,11 @@ def test_a_run_stopped_by_sigterm_ends_with_the_same_bits(whole, cfg, tmp_path, 
         assert before == after
 
 
-def test_two_devices_train_the_same_adapter(cfg, tmp_path):
-    """Each has half of every array of the adapter, and of the model."""
+@pytest.mark.parametrize("weights", [None, "int8"])
+def test_two_devices_train_the_same_adapter(cfg, tmp_path, weights, monkeypatch):
+    """Each has half of every array of the adapter, and of the model, which may be in int8."""
+    made = Mock(wraps=quantized)
+    monkeypatch.setattr("grm_jax.train.adapter.quantized", made)
     # Adam divides a small gradient by its own size, noise and all; with a large eps it does not.
     smooth = OptimizerConfig(0.1, schedule="constant", eps=1.0)
     found = []
@@ -172,11 +177,14 @@ def test_two_devices_train_the_same_adapter(cfg, tmp_path):
         stages = {"sft": StageConfig(2, optimizer=smooth)}
         output = str(tmp_path / str(count))
         with first_devices(count):
-            folder = sft.run(*change(cfg, output=output, stages=stages, compute=compute))
+            changes = {"stages": stages, "compute": compute}
+            adapter = replace(LORA, weights=weights)
+            folder = sft.run(*change(cfg, output=output, adapter=adapter, **changes))
         losses = [
             row["train/loss"] for row in read_metrics(tmp_path / output / "sft/metrics.jsonl")
         ]
         found.append((losses, _tensors(folder)))
+    assert made.call_count == (2 if weights else 0)
     (losses, tensors), (others, of_two) = found
     np.testing.assert_allclose(others, losses, rtol=1e-5)
     for name, tensor in tensors.items():
@@ -213,7 +221,8 @@ def test_the_whole_of_spct_trains_adapters(tmp_path):
     assert max(row["sampling/logprob_drift"] for row in rows) < 1e-3
 
 
-def test_grpo_goes_on_with_the_adapter_and_its_reference_is_the_start(whole, tmp_path):
+@pytest.mark.parametrize("weights", [None, "int8"])
+def test_grpo_goes_on_with_the_adapter_and_its_reference_is_the_start(whole, tmp_path, weights):
     stage = GRPOConfig(
         items=(ItemsConfig(limit=8),),
         filter=FilterConfig(n=0),
@@ -225,7 +234,7 @@ def test_grpo_goes_on_with_the_adapter_and_its_reference_is_the_start(whole, tmp
         optimizer=OptimizerConfig(1e-2, schedule="constant"),
         **SHARED,
     )
-    run = RunConfig(str(tmp_path / "grpo"), str(whole), adapter=LORA)
+    run = RunConfig(str(tmp_path / "grpo"), str(whole), adapter=replace(LORA, weights=weights))
     with one_device():
         folder = grpo.run(run, stage, lambda item, judged: [float(len(j.text)) for j in judged])
     rows = read_metrics(tmp_path / "grpo" / "metrics.jsonl")
@@ -265,6 +274,8 @@ def test_what_an_adapter_cannot_be_trained_for_is_a_sentence(whole, cfg, tmp_pat
         AdapterConfig(rank=-1)
     with pytest.raises(ValueError, match=r"adapter\.layers is 0"):
         AdapterConfig(layers=0)
+    with pytest.raises(ValueError, match=r"adapter\.weights is int8, but adapter\.rank is 0"):
+        AdapterConfig(weights="int8")
     output = {"output": str(tmp_path / "run")}
     other = change(cfg, **output, start=str(whole), adapter=AdapterConfig(rank=3))
     with one_device(), pytest.raises(ValueError, match="is an adapter of rank 2 and alpha 4"):
