@@ -167,7 +167,7 @@ class _Counter:
         floats = [shape.sizes for shape in _floats(i, body)]
         if i.name.startswith(RAGGED):
             return self.routed.flops(*floats[:2])
-        if OF_EXPERTS in i.name:
+        if _of_experts(i):
             return self.routed.flops(floats[0], i.shapes[0].sizes)
         queries, values = floats[0] if floats else (), floats[2][-1] if len(floats) > 2 else None
         return splash_flops(i.name, sizes(i, 0, body), queries, self.pairs, values)
@@ -178,7 +178,7 @@ class _Counter:
             rows, experts = _floats(i, body)[:2]
             moved = sum(s.bytes for s in (rows, *i.shapes) if s.main) * self.routed.rows
             return moved + self.routed.share(experts.sizes) * experts.bytes
-        if OF_EXPERTS in i.name:  # rows are read for every block of the other side
+        if _of_experts(i):  # rows are read for every block of the other side
             (rows, out), (_, *sides) = _floats(i, body)[:2], i.shapes[0].sizes
             blocks = [-(-side // SIDE) for side in reversed(sides)]
             read = sum(s.bytes * n for s, n in zip((rows, out), blocks, strict=True) if s.main)
@@ -238,6 +238,11 @@ def _results(i: Instruction) -> tuple[Shape, ...]:
     if i.operation.endswith("-start") and len(i.shapes) >= 2 * len(i.operands):
         return i.shapes[len(i.operands) :]
     return i.shapes
+
+
+def _of_experts(i: Instruction) -> bool:
+    """Whether it is the kernel, and not a piece of the tables that it takes."""
+    return i.operation == "custom-call" and target(i) == "tpu_custom_call" and OF_EXPERTS in i.name
 
 
 def _bytes(name: str, body: Computation) -> float:

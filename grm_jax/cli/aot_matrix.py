@@ -61,13 +61,14 @@ def _table(made: list[Plan]) -> Table:
 
 def _verdicts(made: list[Verdict]) -> Table:
     table = Table(title="Verdicts, at the very best")
-    for name in ("preset", "slice", "chips", "memory", "k", "tokens", "at a time"):
-        table.add_column(name, justify="left" if name in ("preset", "slice") else "right")
-    table.add_column("chip-seconds", justify="right")
-    table.add_column("chip-hours of 1,000", justify="right")
+    # Names whole, whatever the width: a pipe has 80 columns.
+    table.add_column("preset", no_wrap=True)
+    table.add_column("slice", no_wrap=True)
+    for name in ("memory", "k", "tokens", "slots", "chip-s", "chip-h of 1,000"):
+        table.add_column(name, justify="right")
     for v in made:
         table.add_row(
-            *(v.preset, v.topology, str(v.chips), share(v), str(v.k), f"{v.length:,} + {v.new:,}"),
+            *(v.preset, v.topology, share(v), str(v.k), f"{v.length}+{v.new}"),
             *(str(v.at_a_time), hours(v.chip_seconds), hours(v.thousand)),
         )
     return table
