@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -60,12 +61,10 @@ def _table(made: list[Plan]) -> Table:
 
 
 def _verdicts(made: list[Verdict]) -> Table:
-    table = Table(title="Verdicts, at the very best")
-    # Names whole, whatever the width: a pipe has 80 columns.
-    table.add_column("preset", no_wrap=True)
-    table.add_column("slice", no_wrap=True)
-    for name in ("memory", "k", "tokens", "slots", "chip-s", "chip-h of 1,000"):
-        table.add_column(name, justify="right")
+    # Without lines between columns, since a pipe has 80 characters.
+    table = Table(title="Verdicts, at the very best", box=box.SIMPLE_HEAD, collapse_padding=True)
+    for name in ("preset", "slice", "memory", "k", "tokens", "slots", "chip-s", "chip-h\nof 1,000"):
+        table.add_column(name, justify="left" if name in ("preset", "slice") else "right")
     for v in made:
         table.add_row(
             *(v.preset, v.topology, share(v), str(v.k), f"{v.length}+{v.new}"),
