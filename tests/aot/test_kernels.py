@@ -108,3 +108,25 @@ ENTRY %main (rows: bf16[64,32], experts: bf16[4,32,16], sizes: s32[4]) -> bf16[6
     assert routed(v3, 16, 1) == Routed(1 / 16, pytest.approx(8 / 16))
     assert routed(v3, 16, 64).read == pytest.approx(16 * (1 - (31 / 32) ** 64))
     assert routed(Model(PRESETS["27b"]), 16, 64) == Routed()
+
+
+def test_the_gradient_of_experts_reads_rows_for_each_block_of_the_other_side():
+    """Two blocks of 1,024 for 2,048; and the tables that it takes are counted as what they are."""
+    text = """
+HloModule m
+
+ENTRY %main (rows: bf16[64,2048], out: bf16[64,16], sizes: s32[4]) -> bf16[4,2048,16] {
+  %rows = bf16[64,2048]{1,0} parameter(0)
+  %out = bf16[64,16]{1,0} parameter(1)
+  %sizes = s32[4]{0} parameter(2)
+  %transpose_jit_tgmm__.1 = s32[4]{0} copy(%sizes)
+  ROOT %transpose_jit_tgmm__.2 = bf16[4,2048,16]{2,1,0} custom-call(%transpose_jit_tgmm__.1, %rows, %out), custom_call_target="tpu_custom_call"
+}
+"""  # noqa: E501
+    products, tables = 2 * 64 * 2048 * 16, 2 * 4 * 4
+    rows, out, made = 2 * 64 * 2048, 2 * 2 * 64 * 16, 2 * 4 * 2048 * 16
+    assert count(text).flops == products
+    assert count(text).hbm == tables + rows + out + made
+    half = count(text, routed=Routed(rows=0.5, read=1))
+    assert half.flops == products / 2
+    assert half.hbm == tables + (rows + out) / 2 + made
