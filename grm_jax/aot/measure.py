@@ -73,8 +73,9 @@ def measure(program: Program, topology: Topology) -> tuple[Cost, Any | None]:
     try:
         compiled = _compile(program)
     except DoesNotFit as error:
-        return _too_large(program, topology.chip, str(error), began), None
-    return _cost(program, topology.chip, _sizes(program, compiled), began), compiled
+        return _too_large(program, topology.chip, str(error), time.monotonic() - began), None
+    spent = time.monotonic() - began
+    return _cost(program, topology.chip, _sizes(program, compiled), spent), compiled
 
 
 def extrapolate(
@@ -86,10 +87,12 @@ def extrapolate(
     """
     began = time.monotonic()
     try:
-        first, second = (_sizes(program, _compile(program)) for program in short)
+        compiled = [_compile(program) for program in short]
     except DoesNotFit as error:
-        return _too_large(whole, topology.chip, str(error), began)
-    return _cost(whole, topology.chip, first.towards(second, times), began)
+        return _too_large(whole, topology.chip, str(error), time.monotonic() - began)
+    spent = time.monotonic() - began
+    first, second = map(_sizes, short, compiled)
+    return _cost(whole, topology.chip, first.towards(second, times), spent)
 
 
 class DoesNotFit(Exception):
@@ -139,20 +142,20 @@ def _sizes(program: Program, compiled: Any) -> _Sizes:
     )
 
 
-def _too_large(program: Program, chip: Chip, reason: str, began: float) -> Cost:
+def _too_large(program: Program, chip: Chip, reason: str, spent: float) -> Cost:
     return Cost(
         False,
         program.mesh.size,
         chip.hbm / chip.devices,
         program.resident,
         reason=reason,
-        compile_seconds=time.monotonic() - began,
+        compile_seconds=spent,
         host_bytes=_host_peak(),
     )
 
 
-def _cost(program: Program, chip: Chip, sizes: _Sizes, began: float) -> Cost:
-    """The cost of a program whose compiling began then."""
+def _cost(program: Program, chip: Chip, sizes: _Sizes, spent: float) -> Cost:
+    """The cost of a program that was compiled in `spent` seconds."""
     devices, hbm, counts = program.mesh.size, chip.hbm / chip.devices, sizes.counts
     peak = sizes.arguments + sizes.temporaries + sizes.output
     seconds = {
@@ -184,7 +187,7 @@ def _cost(program: Program, chip: Chip, sizes: _Sizes, began: float) -> Cost:
         seconds=longest,
         tokens_per_second=program.tokens / longest,
         mfu=(program.useful or program.flops) / devices / (longest * chip.flops / chip.devices),
-        compile_seconds=time.monotonic() - began,
+        compile_seconds=spent,
         host_bytes=_host_peak(),
     )
 

@@ -3,7 +3,7 @@
 W [O, I] becomes W + (alpha / rank) B A, with A [R, I] and B [O, R], which alone are trained. In
 training the sum is never made: activations meet W and the change apart (`project`), so that the
 backward pass makes no gradient of W, and the products with matrices cost about two forward passes,
-not three. Sampling gets the sum (`merged`). W may be in int8 (`models.quantized`).
+not three. Sampling and files get the sum (`merged`). W may be in int8 (`models.quantized`).
 """
 
 from __future__ import annotations
