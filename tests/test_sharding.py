@@ -14,6 +14,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from grm_jax.aot.topology import Topology
 from grm_jax.mesh import MeshConfig
+from grm_jax.models import decoding
 from grm_jax.models.config import (
     PRESETS,
     DeepSeekConfig,
@@ -139,6 +140,20 @@ def test_decoding_on_a_mesh_equals_one_device(params, shape, prompts):
         ours = decode_program(MODEL, placed, *given)
     kept = lambda tree: [leaf[:prompts] for leaf in jax.tree.leaves(tree)]  # noqa: E731
     assert_close(kept(ours), kept(decode_program(MODEL, params, *given)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [MODEL, LATENT], ids=["windows", "latent"])
+def test_decoding_as_on_a_tpu_equals_decoding_here(monkeypatch, model):
+    """Each sample's own tokens are read before the new one is written; rings wrap."""
+    params = random_params(model)
+    given = (tokens_of(8, 1, TIME), np.full((8, 1), TIME), tokens_of(8, 1, 2, 9))
+    here = decode_program(model, params, *given)
+    monkeypatch.setattr(decoding, "for_tpu", lambda: True)
+    mesh = mesh_of((2, 2, 2))
+    placed = jax.device_put(params, shardings_of(model.axes(), mesh, DECODE_RULES))
+    with jax.set_mesh(mesh):
+        assert_close(jax.jit(partial(decode_program.__wrapped__, model))(placed, *given), here)
 
 
 @pytest.mark.slow

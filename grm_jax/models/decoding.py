@@ -33,6 +33,7 @@ from grm_jax.models.decoding_layers import trunk
 from grm_jax.models.layers import rms_norm
 from grm_jax.models.spec import Attention, LatentAttention, ModelSpec
 from grm_jax.models.transformer import Attend, Params
+from grm_jax.sharding import for_tpu
 
 
 @jax.tree_util.register_dataclass
@@ -175,7 +176,17 @@ def decode(
         def attend(q: Array, k: Array, v: Array) -> Array:
             shape = (*q.shape[:2], k.shape[2], q.shape[2] // k.shape[2], q.shape[3])
             q = q.reshape(shape)
-            mine, own[number] = _own(q, k, v, own[number], seats, kind, a)
+            slot = seats.step % kind.own_ring
+            if for_tpu():
+                there, new = own[number], kv.kept_of(a, k, v)
+                mine = _own_and_new(q, there, new, seats, slot, kind, a.softcap)
+                # What that compiler takes into fast memory to write and then to read, it writes
+                # back whole: so it is read first.
+                k, v, mine = jax.lax.optimization_barrier((k, v, mine))
+                own[number] = kv.write_token(there, slot, k, v)
+            else:
+                own[number] = kv.write_token(own[number], slot, k, v)
+                mine = _own(q, own[number], seats, kind, a.softcap)
             seated = taken(q, slot_at).reshape(lanes, rows, places, *shape[2:])
             part = _prompt(seated, prompt, prompts.lengths, asked, kind, a.softcap)
             part = jax.tree.map(lambda leaf: taken(leaf, seat), part)
@@ -216,38 +227,44 @@ def _layers(
 
 def _own(
     q: Float[Array, "Z N K G H"],
-    k: Float[Array, "Z N K H"],
-    v: Float[Array, "Z N K H"],
     cache: KeysValues,
     seats: Seats,
     kind: _Layers,
-    a: Attention | LatentAttention,
-) -> tuple[Part, KeysValues]:
-    """What each sample makes of its own tokens, the new one among them; and its cache with that. A
-    ring keeps no more than the window, so having been written is all that there is to check."""
-    slot = seats.step % kind.own_ring
+    softcap: float | None,
+) -> Part:
+    """What each sample makes of its own tokens. A ring keeps no more than the window, so having
+    been written is all that there is to check."""
+    written = jnp.minimum(seats.step + 1, kind.own_ring)
     if kind.own_blocks is not None:
-        cache = kv.write_token(cache, slot, k, v)
-        written = jnp.minimum(seats.step + 1, kind.own_ring)
         part = blockwise(
             q[0],
             _only_lane(cache),
             kind.own_blocks,
             lambda rows, slots: (slots < written[0, rows][:, None])[:, None],
-            a.softcap,
+            softcap,
         )
-        return jax.tree.map(lambda leaf: leaf[None], part), cache
-    # Read first, without the token that the new one replaces, then write: what a TPU's compiler
-    # takes into fast memory to write and read it there, it writes back whole.
-    slots, steps = jnp.arange(cache.keys.shape[3]), seats.step[..., None]
-    mask = (slots < jnp.minimum(steps, kind.own_ring)) & (slots != slot[..., None])
-    before = whole(q, cache, mask[:, :, None, None], a.softcap)
-    new = jax.tree.map(
-        lambda array: array.astype(cache.keys.dtype)[..., None, :], kv.kept_of(a, k, v)
-    )
-    part = join(before, whole(q, new, jnp.ones((1, 1), bool), a.softcap))
-    k, v, part = jax.lax.optimization_barrier((k, v, part))
-    return part, kv.write_token(cache, slot, k, v)
+        return jax.tree.map(lambda leaf: leaf[None], part)
+    mask = jnp.arange(cache.keys.shape[3]) < written[..., None]
+    return whole(q, cache, mask[:, :, None, None], softcap)
+
+
+def _own_and_new(
+    q: Float[Array, "Z N K G H"],
+    cache: KeysValues,
+    new: KeysValues,
+    seats: Seats,
+    slot: Int[Array, "Z N"],
+    kind: _Layers,
+    softcap: float | None,
+) -> Part:
+    """As `_own`, before the new tokens [Z, N, K, H] are in the cache, each in its slot: what that
+    one has now is of no use any more."""
+    slots = jnp.arange(cache.keys.shape[3])
+    written = slots < jnp.minimum(seats.step, kind.own_ring)[..., None]
+    mask = written & (slots != slot[..., None])
+    before = whole(q, cache, mask[:, :, None, None], softcap)
+    last = jax.tree.map(lambda x: x.astype(cache.keys.dtype)[..., None, :], new)
+    return join(before, whole(q, last, jnp.ones((1, 1), bool), softcap))
 
 
 def _prompt(

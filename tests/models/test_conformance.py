@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from grm_jax.models import cache as kv
-from grm_jax.models import decoding
 from grm_jax.models.hf import load_folder
 from tests.cached import through_caches
 
@@ -98,29 +97,20 @@ def test_the_comparison_sees(make_hf, rows, run_hf, error_of, breakage):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("steps", "query_scalar", "first_length", "loops"),
+    ("steps", "query_scalar", "first_length"),
     [
-        (2 * WINDOW + 3, HEAD_DIM, kv.FIRST_LENGTH, True),
-        (2 * WINDOW + 3, 24, kv.FIRST_LENGTH, True),
-        (2 * WINDOW + 3, 24, kv.FIRST_LENGTH, False),
-        (WINDOW - 3, 24, kv.FIRST_LENGTH, True),
-        (WINDOW - 3, 24, 4, True),
+        (2 * WINDOW + 3, HEAD_DIM, kv.FIRST_LENGTH),
+        (2 * WINDOW + 3, 24, kv.FIRST_LENGTH),
+        (WINDOW - 3, 24, kv.FIRST_LENGTH),
+        (WINDOW - 3, 24, 4),
     ],
-    ids=[
-        "ring wraps",
-        "ring wraps, other scaling",
-        "ring wraps, read whole",
-        "ring stays open",
-        "prompts in chunks",
-    ],
+    ids=["ring wraps", "ring wraps, other scaling", "ring stays open", "prompts in chunks"],
 )
 def test_cached_decode_equals_a_full_forward(
-    make_hf, rows, run_hf, error_of, monkeypatch, query_scalar, steps, first_length, loops
+    make_hf, rows, run_hf, error_of, monkeypatch, query_scalar, steps, first_length
 ):
-    """Prompts longer and shorter than the window, several samples each, one token at a time; caches
-    read by blocks, as on one CPU, and whole, as elsewhere."""
+    """Prompts longer and shorter than the window, several samples each, one token at a time."""
     monkeypatch.setattr(kv, "FIRST_LENGTH", first_length)
-    monkeypatch.setattr(decoding, "by_blocks", lambda _: loops)
     module, folder = make_hf(query_pre_attn_scalar=query_scalar)
     model, params = load_folder(folder)
     lengths, samples = [WINDOW + 5, 3, 2 * WINDOW], 2
