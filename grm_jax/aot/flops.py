@@ -34,8 +34,19 @@ def training_flops(
     """The passes of an update over the trunk, without the head."""
     matrices, attention = _trunk(model, sequences, length, group)
     if remat == "full":
-        return MADE_AGAIN * matrices + ATTENTION_MADE_AGAIN * attention
+        spared = 2.0 * sequences * length * sum(map(_spared, model.spec.layers))
+        return (
+            MADE_AGAIN * matrices - spared * model.spec.embed_dim + ATTENTION_MADE_AGAIN * attention
+        )
     return KEPT * matrices + ATTENTION_KEPT * attention
+
+
+def _spared(layer: LayerSpec) -> int:
+    """How wide the last product of a layer is, if it is not made again: nothing asks for what it
+    gives, unless that is normed, or weighed by a gate."""
+    if layer.post_norms:
+        return 0
+    return layer.mlp.shared_dim if isinstance(layer.mlp, Experts) else layer.mlp.dim
 
 
 def _trunk(model: Model, sequences: int, length: int, group: Group | None) -> tuple[float, float]:
