@@ -42,8 +42,8 @@ def training_flops(
 
 
 def _spared(layer: LayerSpec) -> int:
-    """How wide the last product of a layer is, if it is not made again: nothing asks for what it
-    gives, unless that is normed, or weighed by a gate."""
+    """How wide the matrix is with which a layer ends, if its product is not made again: a gradient
+    needs that product only where it is normed, or weighed by a gate."""
     if layer.post_norms:
         return 0
     return layer.mlp.shared_dim if isinstance(layer.mlp, Experts) else layer.mlp.dim

@@ -180,8 +180,8 @@ def decode(
             if for_tpu():
                 there, new = own[number], kv.kept_of(a, k, v)
                 mine = _own_and_new(q, there, new, seats, slot, kind, a.softcap)
-                # What that compiler takes into fast memory to write and then to read, it writes
-                # back whole: so it is read first.
+                # Its compiler takes what is written and then read into fast memory, and writes all
+                # of it back. Read first, a cache stays where it is and gets one token.
                 k, v, mine = jax.lax.optimization_barrier((k, v, mine))
                 own[number] = kv.write_token(there, slot, k, v)
             else:
