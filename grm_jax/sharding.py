@@ -23,13 +23,15 @@ Rules = Mapping[str, str | tuple[str, ...] | None]
 MESH_AXES = ("data", "fsdp", "tensor")
 STACK = "layers"  # names the dimension over which the weights of layers are stacked: never split
 
-# Batches over data and fsdp; weights over fsdp by their model dimension, over tensor by the other.
+# Batches over data and fsdp; weights over fsdp by their model dimension (those behind a latent vector
+# by its rank), over tensor by the other.
 # `rows` and `vocab_parts` are for the embedding and the logits, where rows meet the vocabulary.
 TRAIN_RULES: Rules = {
     "batch": ("data", "fsdp"),
     "rows": "data",
     "vocab_parts": ("fsdp", "tensor"),
     "embed": "fsdp",
+    "rank": "fsdp",
     "vocab": "tensor",
     "heads": "tensor",
     "kv_heads": "tensor",
@@ -38,7 +40,7 @@ TRAIN_RULES: Rules = {
 }
 
 # Decoding reads every weight once per token, so no weight is gathered: only `tensor` splits them.
-DECODE_RULES: Rules = {**TRAIN_RULES, "embed": None}
+DECODE_RULES: Rules = {**TRAIN_RULES, "embed": None, "rank": None}
 
 
 def make_mesh(shape: MeshConfig, devices: list[Any] | None = None) -> Mesh:
@@ -151,6 +153,18 @@ def constrain(x: jax.Array, axes: AxisNames, rules: Rules = TRAIN_RULES) -> jax.
         for name, size in zip(axes, x.shape, strict=True)
     )
     return jax.lax.with_sharding_constraint(x, spec_for(tuple(held), rules))
+
+
+def wherever(x: jax.Array) -> jax.Array:
+    """The same array, which stays where it lies on the mesh, whatever its user needs.
+
+    What a `jax.shard_map` wants gathered is otherwise gathered as early as possible: the layers of
+    a scan all at once, before the first.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    free = PartitionSpec(*(PartitionSpec.UNCONSTRAINED,) * x.ndim)
+    return jax.lax.with_sharding_constraint(x, free)
 
 
 def divides(name: str, size: int, rules: Rules = TRAIN_RULES) -> bool:

@@ -119,14 +119,16 @@ class _Sizes:
     counts: Counts
 
     def towards(self, other: _Sizes, times: float) -> _Sizes:
-        """These, and so many times what `other` has more."""
+        """These, and so many times what `other` has more; of temporaries no less than either has,
+        since the compiler may keep those of the longer program elsewhere."""
 
         def on(a: float, b: float) -> float:
             return a + times * (b - a)
 
+        temporaries = self.temporaries, other.temporaries
         return _Sizes(
             on(self.arguments, other.arguments),
-            on(self.temporaries, other.temporaries),
+            max(*temporaries, on(*temporaries)),
             on(self.output, other.output),
             self.counts.towards(other.counts, times),
         )

@@ -6,7 +6,7 @@ import math
 
 from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import Config
-from grm_jax.models.spec import Experts
+from grm_jax.models.spec import Experts, LatentAttention
 
 
 def train_mesh(config: Config, devices: int, sequences: int) -> MeshConfig:
@@ -15,8 +15,8 @@ def train_mesh(config: Config, devices: int, sequences: int) -> MeshConfig:
     Raises:
         ValueError: nothing divides.
     """
-    sizes = [n for n in range(devices, 0, -1) if devices % n == 0 and config.embed_dim % n == 0]
-    for fsdp in sizes:
+    divided = math.gcd(devices, config.embed_dim, *_ranks(config))
+    for fsdp in (n for n in range(divided, 0, -1) if divided % n == 0):
         if sequences % devices == 0:
             return MeshConfig(devices // fsdp, fsdp, 1)
         if sequences % fsdp == 0 and _kv_heads(config) % (devices // fsdp) == 0:
@@ -39,3 +39,9 @@ def _kv_heads(config: Config) -> int:
     sizes = [layer.attention.mesh_heads for layer in config.spec.layers]
     sizes += [x.mlp.count for x in config.spec.layers if isinstance(x.mlp, Experts)]
     return math.gcd(*sizes)
+
+
+def _ranks(config: Config) -> list[int]:
+    """The sizes of the latent vectors of every layer."""
+    latents = [x.attention for x in config.spec.layers if isinstance(x.attention, LatentAttention)]
+    return [n for a in latents for n in (a.query_rank, a.latent_dim) if n is not None]

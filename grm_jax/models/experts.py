@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from grm_jax.models.grouped import grouped_dot
 from grm_jax.models.spec import Experts, Gate
-from grm_jax.sharding import TRAIN_RULES, divides, spec_for
+from grm_jax.sharding import TRAIN_RULES, divides, spec_for, wherever
 
 
 class Matrices(NamedTuple):
@@ -132,7 +132,7 @@ def mixed(
         layer = matrices.gate.layer
         matrices = Matrices(*(matrix.layers for matrix in matrices))
     else:
-        matrices = Matrices(*(matrix[None] for matrix in matrices))
+        matrices = Matrices(*(wherever(matrix.astype(x.dtype))[None] for matrix in matrices))
 
     def local(matrices: Matrices, routed: Routed, x: Array, first: Array | int) -> Array:
         tokens = x.reshape(-1, x.shape[-1])
@@ -176,8 +176,7 @@ def _own_experts(
     rows = x[order // chosen]
 
     def times(rows: Array, weight: Array) -> Array:
-        weight = weight.reshape(-1, *weight.shape[2:]).astype(rows.dtype)
-        return grouped_dot(rows, weight, sizes)
+        return grouped_dot(rows, weight.reshape(-1, *weight.shape[2:]), sizes)
 
     gate = activation(times(rows, matrices.gate))
     out = times(gate * times(rows, matrices.up), matrices.down)

@@ -120,10 +120,10 @@ class Block(nnx.Module):
             rank = a.query_rank
             self.q_a = _matrix(rngs, (d, rank), dtype, ("embed", None))
             self.q_a_norm = small(rank)
-            self.q_b = _heads_first(rngs, (rank, n, a.head_dim), dtype, ("heads", None, None))
+            self.q_b = _heads_first(rngs, (rank, n, a.head_dim), dtype, ("heads", "rank", None))
         self.kv_a = _matrix(rngs, (d, a.cache_dim), dtype, ("embed", None))
         self.kv_a_norm = small(c)
-        self.kv_b = _matrix(rngs, (n, a.nope_dim + a.value_dim, c), dtype, ("heads", None, None))
+        self.kv_b = _matrix(rngs, (n, a.nope_dim + a.value_dim, c), dtype, ("heads", None, "rank"))
         self.o = _matrix(rngs, (n, a.value_dim, d), dtype, ("heads", None, "embed"))
 
     def _add_mlp(self, prefix: str, f: int, d: int, dtype: str, rngs: nnx.Rngs) -> None:

@@ -69,7 +69,7 @@ def block_size(length: int) -> int:
 def splash_attention(
     q: Float[Array, "B T N H"],
     k: Float[Array, "B T K H"],
-    v: Float[Array, "B T K H"],
+    v: Float[Array, "B T K W"],
     positions: Int[Array, "B T"],
     segments: Int[Array, "B T"] | None,
     *,
@@ -77,7 +77,7 @@ def splash_attention(
     softcap: float | None,
     group: Group | None = None,
     interpret: bool = False,
-) -> Float[Array, "B T N H"]:
+) -> Float[Array, "B T N W"]:
     """The same as `attention` under `causal_mask(positions, window, segments)`; padding aside.
 
     The kernel masks by place in the row, not by position. The two are the same where the

@@ -4,6 +4,7 @@ import pytest
 
 from grm_jax.aot.counts import Counts
 from grm_jax.aot.layers import repeated, shortened
+from grm_jax.aot.measure import _Sizes
 from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model
 
@@ -44,3 +45,10 @@ def test_counts_go_on_in_a_straight_line_and_not_below_zero():
         22.0, 2.0, {"all-reduce": 10.0, "all-to-all": 3.0}, {"all-reduce": 8, "all-gather": 0}, 1
     )
     assert one.towards(two, 9.0).hbm == 0.0
+
+
+@pytest.mark.parametrize(("short", "more", "whole"), [(3.0, 5.0, 9.0), (4.0, 0.0, 4.0)])
+def test_temporaries_are_not_taken_for_fewer_than_were_seen(short, more, whole):
+    """Two layers may need memory where four find room elsewhere on the chip."""
+    one, two = (_Sizes(1.0, each, 0.0, Counts(0.0, 0.0, {}, {}, 0)) for each in (short, more))
+    assert one.towards(two, 3.0).temporaries == whole

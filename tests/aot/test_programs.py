@@ -1,11 +1,13 @@
 """Programs on abstract arguments: meshes that divide, counts from sizes, and clear refusals."""
 
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import jax
 import pytest
 
+from grm_jax.aot.arguments import bytes_per_device
 from grm_jax.aot.chips import TPUS
 from grm_jax.aot.flops import decode_flops, forward_flops, head_size
 from grm_jax.aot.measure import measure
@@ -17,22 +19,30 @@ from grm_jax.mesh import MeshConfig
 from grm_jax.models.config import PRESETS, DeepSeekConfig, Qwen3Config
 from grm_jax.models.model import Model
 from grm_jax.models.spec import Rope
+from grm_jax.sharding import DECODE_RULES, TRAIN_RULES, check_divisible, make_mesh
 
 TINY = PRESETS["tiny"]
 
 
-@pytest.mark.parametrize("preset", ["2b", "9b", "27b", "gemma3-27b", "qwen3-32b", "llama-70b"])
+@pytest.mark.parametrize(
+    "preset", ["2b", "9b", "27b", "gemma3-27b", "qwen3-32b", "llama-70b", "deepseek-v3"]
+)
 @pytest.mark.parametrize("devices", [4, 8, 16, 32, 64, 128, 256])
 def test_meshes_divide_the_model_and_the_rows(preset, devices):
     config = PRESETS[preset]
     for rows in (512, 1024):
         mesh = train_mesh(config, devices, rows)
         assert mesh.data * mesh.fsdp * mesh.tensor == devices
-        assert config.embed_dim % mesh.fsdp == 0
         assert rows % (mesh.data * mesh.fsdp) == 0
+        check(config, mesh, TRAIN_RULES)
     mesh = decode_mesh(config, devices)
     assert mesh.data * mesh.tensor == devices
-    assert config.num_kv_heads % mesh.tensor == 0
+    check(config, mesh, DECODE_RULES)
+
+
+def check(config, mesh, rules):
+    model = Model(config)
+    check_divisible(model.abstract(), model.axes(), SimpleNamespace(shape=asdict(mesh)), rules)
 
 
 @pytest.mark.parametrize("name", ["rft-step", "decode"])
@@ -152,6 +162,28 @@ def test_decoding_with_experts_copies_none_of_them_and_shares_heads(group):
     alike = (1 + layers) * dim * (512 + 64) + layers * dim * experts
     again = (ways - 1) * 2 * 8 * group * 16 * alike / 4
     assert cost.flops == pytest.approx(cost.flops_analytic + again, rel=0.01)
+
+
+@pytest.mark.slow
+def test_training_gathers_the_experts_of_one_layer_at_a_time():
+    """Forward and backward; and their gradients are sent in bf16, as those of other matrices."""
+    config = DeepSeekConfig("deepseek_v2", 512, 4, 1, 1024, 512, 128, 8, 2, 1, 4, None, Rope(1e4))
+    topology = Topology("v5e:2x2")
+    program = build("rft-step", config, topology.devices(), Work(4, 256), MeshConfig(1, 4, 1))
+    _, compiled = measure(program, topology)
+    sent = re.findall(
+        r"= (\w+\[[\d,]+,8,(?:1024,128|128,1024)\])\S* (all-\w+)(?:-start)?\(", compiled.as_text()
+    )
+    assert {shape.split(",8,")[0] for shape, _ in sent} == {"bf16[1"}
+    assert {how for _, how in sent} == {"all-gather", "all-reduce"}
+
+
+def test_a_device_holds_its_part_of_every_matrix():
+    """Also of those between a latent vector and the heads, 3.3 billion numbers."""
+    model = Model(PRESETS["deepseek-v3"], param_dtype="bfloat16")
+    mesh = make_mesh(MeshConfig(1, 128, 1), Topology("v5p:4x4x8").devices())
+    part = bytes_per_device(model, mesh, TRAIN_RULES)
+    assert part == pytest.approx(2 * model.num_params() / 128, rel=2e-3)
 
 
 # rft-step is compiled above, the others are in tests/cli/test_aot_command.py.

@@ -29,10 +29,14 @@ def rows(*segments, length):
     return np.pad(positions, (0, pad), constant_values=-1), np.pad(numbers, (0, pad))
 
 
-def arrays(length, batch=2):
+def arrays(length, batch=2, width=SIZE):
+    """`width`: of values, and of what comes out."""
+    heads, sizes = (HEADS, HEADS, KV_HEADS, KV_HEADS), (SIZE, width, SIZE, width)
     keys = jax.random.split(jax.random.key(0), 4)
-    q, out = (jax.random.normal(k, (batch, length, HEADS, SIZE)) for k in keys[:2])
-    k, v = (jax.random.normal(k, (batch, length, KV_HEADS, SIZE)) for k in keys[2:])
+    q, out, k, v = (
+        jax.random.normal(key, (batch, length, n, size))
+        for key, n, size in zip(keys, heads, sizes, strict=True)
+    )
     return (q * SIZE**-0.5 * 4, k, v), out
 
 
@@ -48,11 +52,11 @@ def outputs(attend, given, direction, positions):
     return jax.device_get(run(*given))
 
 
-def compare(positions, segments, window, wrong=None):
+def compare(positions, segments, window, wrong=None, width=SIZE):
     """Largest errors of the output and of the gradients for q, k and v, of their largest entry."""
     positions = jnp.asarray(positions, jnp.int32)
     segments = None if segments is None else jnp.asarray(segments, jnp.int32)
-    given, direction = arrays(positions.shape[1], len(positions))
+    given, direction = arrays(positions.shape[1], len(positions), width)
     reference = partial(attention, mask=causal_mask(positions, window, segments), softcap=SOFTCAP)
     said = {"segments": segments, "window": window, "softcap": SOFTCAP, **(wrong or {})}
     ours = partial(splash_attention, positions=positions, interpret=True, **said)
@@ -75,8 +79,10 @@ def test_output_and_gradients_equal_the_reference(window):
     assert max(errors) < 1e-5, errors
 
 
-def test_rows_that_are_not_packed_equal_the_reference():
-    errors = compare(rows(100, length=128)[0][None], None, 48)
+@pytest.mark.parametrize("width", [SIZE, 2 * SIZE // 3])
+def test_rows_that_are_not_packed_equal_the_reference(width):
+    """Also where values are narrower than keys, as behind latent vectors."""
+    errors = compare(rows(100, length=128)[0][None], None, 48, width=width)
     assert max(errors) < 1e-5, errors
 
 
