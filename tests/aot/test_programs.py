@@ -259,6 +259,7 @@ def test_topologies_that_are_none_are_refused(name):
         ("v5e:4x4", 16, 1),
         ("v5p:4x4x4", 64, 1),
         ("v6e:16x16", 256, 1),
+        ("v6e:1x1", 1, 1),
         ("tpu7x:2x2x1", 4, 1),
         ("v5p:2x2x2*1", 8, 1),
         ("v5e:4x4*3", 48, 3),
