@@ -23,8 +23,8 @@ Rules = Mapping[str, str | tuple[str, ...] | None]
 MESH_AXES = ("data", "fsdp", "tensor")
 STACK = "layers"  # names the dimension over which the weights of layers are stacked: never split
 
-# Batches over data and fsdp; weights over fsdp by their model dimension (those behind a latent vector
-# by its rank), over tensor by the other.
+# Batches over data and fsdp; weights over fsdp by their model dimension, or where a latent vector
+# takes its place by that one's (`rank`), over tensor by the other.
 # `rows` and `vocab_parts` are for the embedding and the logits, where rows meet the vocabulary.
 TRAIN_RULES: Rules = {
     "batch": ("data", "fsdp"),
@@ -155,7 +155,7 @@ def constrain(x: jax.Array, axes: AxisNames, rules: Rules = TRAIN_RULES) -> jax.
     return jax.lax.with_sharding_constraint(x, spec_for(tuple(held), rules))
 
 
-def wherever(x: jax.Array) -> jax.Array:
+def where_it_lies(x: jax.Array) -> jax.Array:
     """The same array, which stays where it lies on the mesh, whatever its user needs.
 
     What a `jax.shard_map` wants gathered is otherwise gathered as early as possible: the layers of

@@ -75,7 +75,8 @@ def install(
         pip = [uv, "pip", "install", "-q", "--python", place / "bin" / "python"]
     else:
         subprocess.run([interpreter(), "-m", "venv", "--clear", place], check=True)
-        pip = [place / "bin" / "python", "-m", "pip", "install", "-q"]
+        # The files are for this Python; like uv, ask no package whether it is too new.
+        pip = [place / "bin" / "python", "-m", "pip", "install", "-q", "--ignore-requires-python"]
     subprocess.run([*pip, *exact, "-r", requirements], check=True)
     if alone:
         subprocess.run([*pip, "--no-deps", *alone], check=True)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from grm_jax.models.grouped import grouped_dot
 from grm_jax.models.spec import Experts, Gate
-from grm_jax.sharding import TRAIN_RULES, divides, spec_for, wherever
+from grm_jax.sharding import TRAIN_RULES, divides, spec_for, where_it_lies
 
 
 class Matrices(NamedTuple):
@@ -132,7 +132,7 @@ def mixed(
         layer = matrices.gate.layer
         matrices = Matrices(*(matrix.layers for matrix in matrices))
     else:
-        matrices = Matrices(*(wherever(matrix.astype(x.dtype))[None] for matrix in matrices))
+        matrices = Matrices(*(where_it_lies(matrix.astype(x.dtype))[None] for matrix in matrices))
 
     def local(matrices: Matrices, routed: Routed, x: Array, first: Array | int) -> Array:
         tokens = x.reshape(-1, x.shape[-1])
