@@ -45,6 +45,11 @@ def check(config, mesh, rules):
     check_divisible(model.abstract(), model.axes(), SimpleNamespace(shape=asdict(mesh)), rules)
 
 
+def test_a_mesh_divides_the_ranks_of_latent_vectors_too():
+    """28 devices divide a model dimension of 7,168, but not 512."""
+    assert train_mesh(PRESETS["deepseek-v3"], 28, 56) == MeshConfig(7, 4, 1)
+
+
 @pytest.mark.parametrize("name", ["rft-step", "decode"])
 def test_data_runs_over_slices_and_a_slice_is_as_it_would_be_alone(name):
     one = build(name, TINY, Topology("v5e:2x2").devices(), Work(8, 64, 8)).mesh.shape
@@ -165,17 +170,27 @@ def test_decoding_with_experts_copies_none_of_them_and_shares_heads(group):
 
 
 @pytest.mark.slow
-def test_training_gathers_the_experts_of_one_layer_at_a_time():
-    """Forward and backward; and their gradients are sent in bf16, as those of other matrices."""
+@pytest.mark.parametrize(
+    ("name", "work", "kinds"),
+    [
+        ("grpo-score", Work(32, 256, 64, 4), {"all-gather"}),
+        ("rft-step", Work(4, 256), {"all-gather", "all-reduce"}),
+    ],
+)
+def test_experts_are_gathered_a_layer_at_a_time(name, work, kinds):
+    """Not those of all layers at once; and their gradients are sent in bf16, as others are."""
     config = DeepSeekConfig("deepseek_v2", 512, 4, 1, 1024, 512, 128, 8, 2, 1, 4, None, Rope(1e4))
     topology = Topology("v5e:2x2")
-    program = build("rft-step", config, topology.devices(), Work(4, 256), MeshConfig(1, 4, 1))
-    _, compiled = measure(program, topology)
-    sent = re.findall(
-        r"= (\w+\[[\d,]+,8,(?:1024,128|128,1024)\])\S* (all-\w+)(?:-start)?\(", compiled.as_text()
+    _, compiled = measure(
+        build(name, config, topology.devices(), work, MeshConfig(1, 4, 1)), topology
     )
-    assert {shape.split(",8,")[0] for shape, _ in sent} == {"bf16[1"}
-    assert {how for _, how in sent} == {"all-gather", "all-reduce"}
+    sent = re.findall(r" = (\S.*?) (all-gather|all-reduce)(?:-start)?\(", compiled.as_text())
+    experts = {
+        (kind, shape)
+        for shapes, kind in sent
+        for shape in re.findall(r"(\w+\[\d+),8,(?:1024,128|128,1024)\]", shapes)
+    }
+    assert experts == {(kind, "bf16[1") for kind in kinds}
 
 
 def test_a_device_holds_its_part_of_every_matrix():
