@@ -62,7 +62,7 @@ class Topology:
         # Unlike a real slice's, the compiler's description of one slice has no slice numbers.
         said: dict[str, Any] = {} if slices in ("", "1") else {"num_slices": int(slices)}
         if re.search(r":1x1(x1)?$", grid):
-            said["chips_per_host_bounds"] = (1, 1, 1)  # which it takes for 2x2x1
+            said["chips_per_host_bounds"] = (1, 1, 1)  # by default a host has 2x2x1
         try:
             return list(topologies.get_topology_desc(grid, platform="tpu", **said).devices)
         except Exception as error:
