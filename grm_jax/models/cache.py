@@ -181,10 +181,11 @@ def visible_prompt(
     window: int | None,
 ) -> Bool[Array, "*B Q S"]:
     """Which cached tokens of a prompt of this length the queries at these positions see."""
-    kept = ring_positions(length, slots, ring)[..., None, :]
-    seen = kept >= 0
-    if window is not None:
-        seen &= queries[..., None] - kept < window
+    if window is None:  # nothing goes round: a token's slot is its position
+        seen = (slots < length[..., None])[..., None, :]
+    else:
+        kept = ring_positions(length, slots, ring)[..., None, :]
+        seen = (kept >= 0) & (queries[..., None] - kept < window)
     return jnp.broadcast_to(seen, (*queries.shape, slots.shape[0]))
 
 
@@ -203,34 +204,31 @@ def write_prompt(
     windows: Sequence[int | None],
 ) -> PromptCache:
     """Stores the first `count` tokens of a piece of one prompt of each lane, at positions `start`
-    and on; the pieces are [Z, K, C, H], the windows those of the layers. A program of its own, or
-    the compiler would copy all of the cache, so as to be able to read the row and write it in any
-    order."""
-
-    def put(
-        cache: Array,
-        row: Array,
-        start: Array,
-        count: Array,
-        piece: Array,
-        slots: Array,
-        ring: Array,
-    ) -> Array:
-        old = jax.lax.dynamic_index_in_dim(cache, row, keepdims=False)
-        kept = ring_positions(start + count, slots, ring)
-        inside = jnp.clip(kept - start, 0, piece.shape[1] - 1)
-        fresh = piece[:, inside].astype(cache.dtype)
-        merged = jnp.where((kept >= start)[None, :, None], fresh, old)
-        return jax.lax.dynamic_update_index_in_dim(cache, merged, row, 0)
+    and on; the pieces are [Z, K, C, H], `start` is a multiple of C, the windows are those of the
+    layers. A program of its own, or the compiler would copy all of the cache, so as to be able to
+    read the row and write it in any order."""
 
     def layer(chunks: Chunks, piece: KeysValues, window: int | None) -> Chunks:
-        ring = jnp.full(row.shape, ring_of(chunks, window))
+        ring, size = ring_of(chunks, window), piece.keys.shape[2]
 
         def chunk(at: int, old: KeysValues) -> KeysValues:
-            slots = at + jnp.arange(old.keys.shape[3])
-            slots = jnp.broadcast_to(slots, (*row.shape, slots.shape[0]))
-            each = lambda x, new: _per_lane(put)(x, row, start, count, new, slots, ring)  # noqa: E731
-            return jax.tree.map(each, old, piece)
+            room = old.keys.shape[3]
+            # A piece has slots that follow each other, unless it goes round in its midst.
+            wide = min(size, room) if ring % size == 0 else room
+
+            def put(cache: Array, row: Array, start: Array, count: Array, piece: Array) -> Array:
+                first = jnp.clip(start % ring - at, 0, room - wide)
+                there = jax.lax.dynamic_slice(
+                    cache, (row, 0, first, 0), (1, cache.shape[1], wide, cache.shape[3])
+                )
+                kept = ring_positions(start + count, at + first + jnp.arange(wide), ring)
+                fresh = piece[:, jnp.clip(kept - start, 0, size - 1)].astype(cache.dtype)
+                merged = jnp.where((kept >= start)[:, None], fresh, there)
+                return jax.lax.dynamic_update_slice(cache, merged, (row, 0, first, 0))
+
+            return jax.tree.map(
+                lambda x, new: _per_lane(put)(x, row, start, count, new), old, piece
+            )
 
         return tuple(map(chunk, starts(chunks), chunks))
 

@@ -50,9 +50,9 @@ def rows_at_a_time(cache: KeysValues) -> int:
 
 
 def blocks_in_use(cache: KeysValues, used: Int[Array, " B"], together: int = 1) -> Blocks:
-    """The blocks of a cache [B, K, S, H] that are in use, if its rows have `used` positions; that
-    may be less than none, or more than there are. As many are read of each of the rows that are
-    read together."""
+    """The blocks of B rows of a cache [.., K, S, H] that are in use, if they have `used` positions;
+    that may be less than none, or more than there are. As many are read of each of the rows that
+    are read together."""
     _, heads, positions, width = cache.keys.shape
     fullest = jnp.clip(used, 0, positions).reshape(-1, together).max(1)
     size = block_of(heads, positions, width)
@@ -89,20 +89,21 @@ def blockwise(
     blocks: Blocks,
     seen: Callable[[Array, Array], Array],
     softcap: float | None,
+    of: Int[Array, ""] | int = 0,
 ) -> Part:
     """The part over those blocks of a cache [B, K, S, H]; `seen(rows, slots)` is the mask
-    [R, 1 or Q, slots] of R rows."""
-    rows, heads, positions, width = cache.keys.shape
+    [R, 1 or Q, slots] of R rows. A cache of more rows than B is read from row `of` on."""
+    rows, (_, heads, positions, width) = q.shape[0], cache.keys.shape
     size, many = block_of(heads, positions, width), blocks.together
 
     def together(array: Array) -> Array:
-        return array.reshape(rows // many, many * heads, *array.shape[2:])
+        return array.reshape(array.shape[0] // many, many * heads, *array.shape[2:])
 
     q, keys, values = together(q), together(cache.keys), together(cache.weighed)
 
     def read(array: Array, row: Array, start: Array) -> Array:
         shape = (1, many * heads, size, width)
-        return jax.lax.dynamic_slice(array, (row, 0, start, 0), shape)[0]
+        return jax.lax.dynamic_slice(array, (of + row, 0, start, 0), shape)[0]
 
     def add(index: Array, before: Part) -> Part:
         row, start = blocks.row[index], blocks.block[index] * size

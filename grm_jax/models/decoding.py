@@ -118,15 +118,15 @@ def _before_piece(
     group = q.shape[2] // positions.shape[1]
 
     def over(at: int, chunk: KeysValues) -> Part:
-        mine = kv.read_prompt(chunk, row)
-
         def see(lanes: Array, slots: Array) -> Array:
             mask = kv.visible_prompt(start[lanes], positions[lanes], at + slots, ring, window)
             return _per_head(mask, group)
 
         if by_blocks(chunk):
-            blocks = blocks_in_use(mine, jnp.minimum(start, ring) - at)
-            return blockwise(q, mine, blocks, see, softcap)
+            there = _only_lane(chunk)
+            blocks = blocks_in_use(there, jnp.minimum(start, ring) - at)
+            return blockwise(q, there, blocks, see, softcap, of=row[0])
+        mine = kv.read_prompt(chunk, row)
         seen = see(jnp.arange(row.shape[0]), jnp.arange(mine.keys.shape[2]))
         return whole(q, mine, seen[:, None], softcap)
 
