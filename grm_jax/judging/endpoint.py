@@ -68,7 +68,8 @@ class EndpointJudge:
     @property
     def made_by(self) -> Mapping[str, Any]:
         """What decides the principles that it writes, beside the prompt."""
-        names = ("url", "model", "temperature", "top_p", "max_tokens")
+        names = ["url", "model", "temperature", "top_p", "max_tokens"]
+        names += ["extra_body"] if self.config.extra_body else []
         return {name: getattr(self.config, name) for name in names} | {"seed": self.seed}
 
     def write_principles(self, examples: Iterable[Example]) -> Iterator[Written | Refusal]:

@@ -5,6 +5,7 @@ Retries and timeouts are the openai client's.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -18,6 +19,9 @@ from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Message
 
 _TOP = 20  # the most likely tokens that are asked for, as many as OpenAI gives at most
+# What is sent with every request, by options of its own; and what would bring other answers than one.
+_OPTIONS = ("model", "temperature", "top_p", "max_tokens")
+_OURS = {*_OPTIONS, "messages", "seed", "logprobs", "top_logprobs", "n", "stream"}
 # Capitals, digits and underscores, no word of which is as long as a key.
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9]{0,15}(_[A-Z0-9]{1,15})*")
 
@@ -30,7 +34,9 @@ class EndpointConfig:
     is sent as a bearer's, or as it stands where it begins with another scheme ("Basic ..").
     Without an answer in `timeout` seconds, without a connection, and at a status of 408, 409, 429
     or 5xx the client asks again, `retries` times, ever later or when Retry-After says (if that is
-    within two minutes). `templates`: see `load_templates`. Prices are per million tokens.
+    within two minutes). `templates`: see `load_templates`. `extra_body`: fields of the request that
+    OpenAI does not have, such as `{repeat_penalty: 1.0, top_k: 0}`; a server that penalises
+    repetition by default keeps a judge from quoting. Prices are per million tokens.
 
     Raises:
         ValueError: a value outside its range.
@@ -45,6 +51,7 @@ class EndpointConfig:
     max_tokens: int = 1024
     temperature: float = 0.5
     top_p: float = 1.0
+    extra_body: dict[str, Any] | None = None
     templates: str | None = None
     price_in: float | None = None
     price_out: float | None = None
@@ -58,6 +65,7 @@ class EndpointConfig:
             )
         _check_url(self.url)
         Strategy(self.temperature, top_p=self.top_p)
+        _check_extra(self.extra_body or {})
         paired = (self.price_in is None) == (self.price_out is None)
         for name, good, advice in (
             ("model", self.model != "", "give the name by which the server knows the model"),
@@ -120,11 +128,17 @@ class Server:
 
         config, ask = self.config, self._client.chat.completions.with_raw_response.create
         messages: Any = [asdict(turn) for turn in turns]
-        sent = {n: getattr(config, n) for n in ("model", "temperature", "top_p", "max_tokens")}
+        sent = {name: getattr(config, name) for name in _OPTIONS}
         if logprobs:
             sent |= {"logprobs": True, "top_logprobs": _TOP}
         try:
-            raw = ask(messages=messages, seed=seed, extra_headers=self._headers, **sent)
+            raw = ask(
+                messages=messages,
+                seed=seed,
+                extra_headers=self._headers,
+                extra_body=config.extra_body,
+                **sent,
+            )
         except UnicodeError as error:  # the client reads an error as its headers say
             self._count(0)
             raise ConnectionError(
@@ -191,6 +205,18 @@ def _check_url(url: str) -> None:
         )
     if not whole or re.search(r"\s", url):
         raise ValueError(f"url is {url!r}; give a base URL, such as http://localhost:8000/v1.")
+
+
+def _check_extra(fields: dict[str, Any]) -> None:
+    """Raises ValueError unless a request can have these fields beside ours."""
+    if ours := sorted(_OURS & fields.keys()):
+        options = [f"--endpoint.{name}" for name in ours if name in _OPTIONS]
+        advice = f"give {' and '.join(options)}" if options else "leave it out"
+        raise ValueError(f"extra_body has {ours[0]!r}, which every request has already; {advice}.")
+    try:
+        json.dumps(fields, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"extra_body is no JSON ({error}); give numbers, words and lists.") from None
 
 
 def _key(variable: str) -> str:

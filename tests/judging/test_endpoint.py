@@ -205,6 +205,14 @@ def test_settings_and_the_key_are_sent(server: Server, monkeypatch: pytest.Monke
     assert server.keys == [None, "Bearer mine", None]
 
 
+def test_fields_that_openai_does_not_have_are_sent(server: Server) -> None:
+    asking = judge(server, extra_body={"repeat_penalty": 1.0})
+    sampled(asking, OTHER)
+    assert server.asked[0].items() >= {"repeat_penalty": 1.0, "model": "m"}.items()
+    assert asking.made_by["extra_body"] == {"repeat_penalty": 1.0}
+    assert "extra_body" not in judge(server).made_by  # as before there was one
+
+
 def test_requests_run_side_by_side_and_no_more_than_allowed(server: Server) -> None:
     # Nobody is answered before three have asked: fewer at a time would break the barrier.
     barrier = threading.Barrier(3, timeout=60)
@@ -627,6 +635,12 @@ def test_stopping_early_asks_no_further(server: Server) -> None:
         ({"temperature": -1.0}, "temperature is -1.0; give 0 (greedy)"),
         ({"top_p": 0.0}, "top_p is 0.0; give a number above 0"),
         ({"price_in": -1.0, "price_out": 1.0}, "price_in is -1.0; give 0 or more."),
+        (
+            {"extra_body": {"top_p": 1.0}},
+            "extra_body has 'top_p', which every request has already; give --endpoint.top_p.",
+        ),
+        ({"extra_body": {"n": 2}}, "extra_body has 'n', which every request has already; leave it"),
+        ({"extra_body": {"top_k": math.nan}}, "extra_body is no JSON (Out of range float"),
         ({"price_in": 1.0}, "price_out is None; price_in is 1.0: give both prices, or neither."),
     ],
 )
