@@ -19,7 +19,7 @@ from grm_jax.sampling.strategy import Strategy
 from grm_jax.text.messages import Message
 
 _TOP = 20  # the most likely tokens that are asked for, as many as OpenAI gives at most
-# What is sent with every request, by options of its own; and what would bring other answers than one.
+# Options that are sent with every request; and all fields that are not for `extra_body`.
 _OPTIONS = ("model", "temperature", "top_p", "max_tokens")
 _OURS = {*_OPTIONS, "messages", "seed", "logprobs", "top_logprobs", "n", "stream"}
 # Capitals, digits and underscores, no word of which is as long as a key.
@@ -216,7 +216,8 @@ def _check_extra(fields: dict[str, Any]) -> None:
     try:
         json.dumps(fields, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"extra_body is no JSON ({error}); give numbers, words and lists.") from None
+        message = f"extra_body is no JSON ({error}); give numbers, words and lists."
+        raise ValueError(message) from None
 
 
 def _key(variable: str) -> str:
