@@ -54,7 +54,8 @@ def judge_benchmark(
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; give at least one row, or leave it out.")
     path = folder / f"{name}.jsonl"
-    rows, total = benchmark.read(data), sum(benchmark.full.values()) or None
+    # Nobody knows how many rows another file has before they are read.
+    rows, total = benchmark.read(data), None if data else sum(benchmark.full.values()) or None
     if limit is not None:  # shares depend on the number of rows in each subset
         examples = (row for row in benchmark.read(data) if isinstance(row, Example))
         counts = Counter(map(benchmark.subset, examples))

@@ -38,6 +38,19 @@ def test_every_row_has_its_line_in_the_benchmarks_order(tmp_path):
     assert rows[1].example.meta == {"subset": "B", "unit": "two"}
 
 
+@pytest.mark.parametrize(
+    ("data", "limit", "share"),
+    [(None, None, "/10 "), ("mine", None, " 1item "), ("mine", 4, "/4 ")],
+)
+def test_progress_is_a_share_of_rows_that_are_there(
+    data, limit, share, tmp_path, monkeypatch, capsys
+):
+    """A file of one's own has fewer or more rows than the official one."""
+    monkeypatch.setattr("grm_jax.progress.EVERY", 0.0)
+    judge_benchmark(benchmark(ROWS), Source(RIGHT), 1, tmp_path, data=data, limit=limit)
+    assert share in capsys.readouterr().err.splitlines()[0]
+
+
 def test_what_the_judge_refuses_says_which_row_it_is_and_is_no_judgment(tmp_path):
     path = judge_benchmark(benchmark(ROWS), Source(RIGHT, refuses=["5"]), 3, tmp_path)
     bad, refused = (row for row in read_samples(path) if isinstance(row, Refusal))
