@@ -35,8 +35,9 @@ class EndpointConfig:
     Without an answer in `timeout` seconds, without a connection, and at a status of 408, 409, 429
     or 5xx the client asks again, `retries` times, ever later or when Retry-After says (if that is
     within two minutes). `templates`: see `load_templates`. `extra_body`: fields of the request that
-    OpenAI does not have, such as `{repeat_penalty: 1.0, top_k: 0}`; a server that penalises
-    repetition by default keeps a judge from quoting. Prices are per million tokens.
+    OpenAI does not have, such as `{repeat_penalty: 1.0}`, since a server that penalises repetition
+    keeps a judge from quoting; they are written beside every result, so no key belongs there.
+    Prices are per million tokens.
 
     Raises:
         ValueError: a value outside its range.
