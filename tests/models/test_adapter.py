@@ -355,7 +355,10 @@ def test_an_adapter_on_a_mesh_is_the_same(bases, tmp_path):
     mesh = make_mesh(MeshConfig(2, 2, 2))
     rules = {**TRAIN_RULES, "vocab": None}  # 97 entries
     _, spread = hf.load_folder(tmp_path, mesh, rules)
-    jax.tree.map(np.testing.assert_array_equal, alone, spread)
+    # How a product rounds depends on its shape, and that on the processor: an AVX-512 one is apart
+    # by one unit in the last place of the largest weights, others not at all.
+    last_place = partial(np.testing.assert_allclose, rtol=0, atol=2**-23)
+    jax.tree.map(last_place, alone, spread)
     shardings = shardings_of(adapter.axes(), mesh, TRAIN_RULES)
     own = shardings_of(adapter.model.axes(), mesh, TRAIN_RULES)["pairs"]["local"]
     for name, out, inside in (("q", 1, 2), ("o", 3, 1), ("up", 2, 1), ("down", 2, 1)):
