@@ -1,4 +1,4 @@
-"""A lane: the host's side of the part of an engine that lives on one device, or on one group of
+"""A lane: the host's side of the part of a bank that lives on one device, or on one group of
 devices of a mesh. Which prompt is in which row, which samples wait or are on their way.
 """
 
@@ -55,6 +55,7 @@ class Lane:
         rows: all that there may be, those that nobody reads first.
         spare: how many these are.
         piece: tokens of a prompt that are prefilled at a time.
+        window: the longest prompt of which no layer forgets the front.
         places: samples of a prompt that share its row.
         samples: those on their way, by the number of their entry in the queue.
         pieces: rows, and from which token on a piece of their prompt is to be prefilled.
@@ -66,6 +67,7 @@ class Lane:
     spare: int
     queue: Queue
     piece: int
+    window: int
     places: int
     free: list[Row] = field(default_factory=list)
     samples: dict[int, Sample] = field(default_factory=dict)
@@ -84,15 +86,16 @@ class Lane:
         """Rows that hold the prompt of a sample on its way."""
         return self._there - len(self.free)
 
-    def find(self, tokens: np.ndarray) -> tuple[int, Row | None]:
-        """How many tokens of a prompt need not be prefilled, and the row that has them.
+    def find(self, fronts: list[Front]) -> tuple[int, Row | None]:
+        """How many tokens of a prompt need not be prefilled, and the row that has them; `fronts` is
+        as `fronts_of` gives it.
 
         All of an equal prompt; of another one whole pieces, and never the last token, whose state
         the first new one is drawn from.
         """
-        for front in reversed(self._fronts(tokens)):
+        for front in reversed(fronts):
             rows = self._holders.get(front)
-            if rows and (front.whole or front.length < len(tokens)):
+            if rows and (front.whole or front.length < fronts[-1].length):
                 return front.length, self.rows[min(rows)]
         return 0, None
 
@@ -105,16 +108,14 @@ class Lane:
         self.free.remove(row)
         return row
 
-    def hold(self, row: Row, tokens: np.ndarray, shared: int, ring: int) -> None:
-        """Notes that a row holds this prompt, of which the first `shared` tokens are there; `ring`
-        is how many positions the local layers keep."""
+    def hold(self, row: Row, tokens: np.ndarray, fronts: list[Front], shared: int) -> None:
+        """Notes that a row holds this prompt, of which the first `shared` tokens are there."""
         for front in row.fronts:
             self._holders[front].discard(row.number)
             if not self._holders[front]:
                 del self._holders[front]
-        row.tokens, row.fronts = tokens, self._fronts(tokens)
-        if len(tokens) > ring:  # it goes round the ring, so that its front is gone
-            row.fronts = row.fronts[-1:]
+        row.tokens = tokens
+        row.fronts = fronts if len(tokens) <= self.window else fronts[-1:]
         for front in row.fronts:
             self._holders.setdefault(front, set()).add(row.number)
         self.pieces.extend((row, at) for at in range(shared, len(tokens), self.piece))
@@ -147,14 +148,15 @@ class Lane:
         if row.open == 0:
             self.free.append(row)
 
-    def _fronts(self, tokens: np.ndarray) -> list[Front]:
-        """What another prompt may have in common with this one: its first pieces, and all of it."""
-        ends = range(self.piece, len(tokens) + 1, self.piece)
-        fronts = [Front(tokens[:end].tobytes(), end, whole=False) for end in ends]
-        return [*fronts, Front(tokens.tobytes(), len(tokens), whole=True)]
+
+def fronts_of(tokens: np.ndarray, piece: int) -> list[Front]:
+    """What another prompt may have in common with this one: its first pieces, and all of it."""
+    ends = range(piece, len(tokens) + 1, piece)
+    fronts = [Front(tokens[:end].tobytes(), end, whole=False) for end in ends]
+    return [*fronts, Front(tokens.tobytes(), len(tokens), whole=True)]
 
 
-def new_lane(number: int, spare: int, rows: int, piece: int, places: int) -> Lane:
+def new_lane(number: int, spare: int, rows: int, piece: int, window: int, places: int) -> Lane:
     """A lane without room for prompts, of which there may be `rows` at most. Its queue holds as
     many samples as they have places, so that no entry is overwritten before it was taken."""
     entries, seats = rows * places, (spare + rows) * places
@@ -165,6 +167,5 @@ def new_lane(number: int, spare: int, rows: int, piece: int, places: int) -> Lan
     queue = Queue(
         of(np.int32), of(np.int32), of(np.uint32), of(np.uint32), of(bool), of(bool, seats), 0
     )
-    return Lane(
-        number, [Row(number, row) for row in range(spare + rows)], spare, queue, piece, places
-    )
+    kept = [Row(number, row) for row in range(spare + rows)]
+    return Lane(number, kept, spare, queue, piece, window, places)

@@ -9,8 +9,9 @@ from jax.sharding import Mesh
 
 from grm_jax.models.model import Model
 from grm_jax.models.transformer import Params
-from grm_jax.sampling.engine import Engine, EngineSize
+from grm_jax.sampling.engine import Engine
 from grm_jax.sampling.request import Completion, Request, Tag
+from grm_jax.sampling.size import EngineSize
 from grm_jax.sampling.strategy import Strategy
 
 

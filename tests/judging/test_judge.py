@@ -18,8 +18,8 @@ from grm_jax.models.config import Gemma2Config
 from grm_jax.models.hf import save_folder
 from grm_jax.models.model import Model
 from grm_jax.randomness import item_key, response_order
-from grm_jax.sampling.engine import EngineSize
 from grm_jax.sampling.request import Completion, Request
+from grm_jax.sampling.size import EngineSize
 from grm_jax.text.prompts import load_templates
 from grm_jax.text.tokenizer import Tokenizer
 

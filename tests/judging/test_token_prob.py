@@ -11,8 +11,8 @@ import pytest
 from grm_jax import Example, Judge
 from grm_jax.judging.judgment import Judgment, Refusal, Sampled
 from grm_jax.judging.token_prob import softmax, weighed
-from grm_jax.sampling.engine import EngineSize
 from grm_jax.sampling.request import Completion, Request
+from grm_jax.sampling.size import EngineSize
 from grm_jax.text.parse import choice_place
 
 

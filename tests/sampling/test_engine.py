@@ -13,8 +13,9 @@ from grm_jax.models.cache import KeysValues
 from grm_jax.models.config import PRESETS
 from grm_jax.models.model import Model
 from grm_jax.sampling import programs
-from grm_jax.sampling.engine import Engine, EngineSize
+from grm_jax.sampling.engine import Engine
 from grm_jax.sampling.request import Completion, Request
+from grm_jax.sampling.size import EngineSize
 from tests.devices import one_device
 
 CONFIG = dataclasses.replace(
@@ -148,13 +149,13 @@ def test_room_for_long_prompts_is_made_when_one_comes(make) -> None:
 def test_room_for_more_prompts_is_made_when_they_come(make) -> None:
     requests = _requests()
     expected = _all(make(), requests)
-    with mock.patch("grm_jax.sampling.engine.FEW_ROWS", 1):
+    with mock.patch("grm_jax.sampling.bank.FEW_ROWS", 1):
         engine = make()
     alone = _all(engine, requests[:1])
-    assert engine.rows == 4
+    assert engine.banks[0].rows == 4
     assert alone == {name: expected[name] for name in alone}
     assert _all(engine, requests) == expected
-    assert engine.rows == 6
+    assert engine.banks[0].rows == 6
 
 
 @pytest.mark.slow
@@ -222,3 +223,15 @@ def test_how_a_cache_is_read_does_not_depend_on_the_crowd() -> None:
     caches = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
     with one_device():
         assert {decoding.by_blocks(KeysValues(cache, cache)) for cache in caches} == {True}
+
+
+def test_a_request_that_was_given_up_is_drawn_as_if_it_had_not_been(make) -> None:
+    """Its old samples still hold their places on the device, until a call says otherwise."""
+    requests, engine = _requests(), make()
+    expected = _all(make(), requests[2:3])
+    both = [engine.submit(request) for request in requests[1:3]]
+    engine.step()
+    for handle in both:
+        engine.cancel(handle)
+    assert _drawn(engine) == {}
+    assert _all(engine, requests[2:3]) == expected

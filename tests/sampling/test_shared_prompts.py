@@ -4,8 +4,9 @@ import jax
 import pytest
 
 from grm_jax.models.model import Model
-from grm_jax.sampling.engine import Engine, EngineSize
+from grm_jax.sampling.engine import Engine
 from grm_jax.sampling.request import Request
+from grm_jax.sampling.size import EngineSize
 from tests.test_sharding import LATENT, OTHERS, tokens_of
 
 # CI runs those with latent vectors and experts; `test_engine.py` is Gemma-2's.
