@@ -45,6 +45,7 @@ class Bank:
 
     Attributes:
         lanes: the parts of it that lie on different devices of the mesh.
+        width: slots of each lane.
         rows: how many prompts each lane has room for.
         unread: calls that were started and not read.
     """
@@ -73,7 +74,8 @@ class Bank:
         # Lanes prefill together; one that has nothing to do writes into row 0, which nobody reads.
         spare = int(lanes > 1)
         self._prompts = programs.new_prompts(model, lanes, spare + self.rows, self._length, mesh)
-        self._slots = programs.new_slots(model, lanes, size.slots // lanes, max_new_tokens, mesh)
+        self.width = size.slots // lanes
+        self._slots = programs.new_slots(model, lanes, self.width, max_new_tokens, mesh)
         self.piece = size.piece or self._few_tokens()
         window = min(filter(None, model.spec.windows), default=self._longest)
         self.lanes = [

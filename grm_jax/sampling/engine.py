@@ -76,7 +76,6 @@ class Engine:
                 for _ in range(count)
             ]
         self._lanes = [(bank, lane) for bank in self.banks for lane in bank.lanes]
-        self._width = size.slots // len(self._lanes)
         self._waiting: collections.deque[tuple[int, Request[Any], tuple[int, ...]]] = (
             collections.deque()
         )
@@ -176,7 +175,7 @@ class Engine:
         """Of the lanes with a free row, the one that has most of this prompt already, unless
         another has fewer samples by a quarter of its slots; else the one with the fewest."""
         free = [(bank, lane) for bank, lane in self._lanes if lane.free]
-        most = min(len(lane.samples) for _, lane in free) + self._width // 4
+        most = min(len(lane.samples) for _, lane in free) + self.banks[0].width // 4
         near = [(bank, lane) for bank, lane in free if len(lane.samples) <= most]
         return max(near, key=lambda one: (one[1].find(fronts)[0], -len(one[1].samples)))
 

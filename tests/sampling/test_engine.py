@@ -1,6 +1,7 @@
 """The engine: slots are refilled and prompts shared, and no bit of a sample depends on it."""
 
 import dataclasses
+import threading
 from types import SimpleNamespace
 from unittest import mock
 
@@ -174,6 +175,18 @@ def test_a_cancelled_request_leaves_at_once(make) -> None:
     assert _all(engine, requests[1:]) == expected, "the rows are free again"
 
 
+def test_a_request_that_was_given_up_is_drawn_as_if_it_had_not_been(make) -> None:
+    """Its old samples still hold their places on the device, until a call says otherwise."""
+    requests, engine = _requests(), make()
+    expected = _all(make(), requests[2:3])
+    both = [engine.submit(request) for request in requests[1:3]]
+    engine.step()
+    for handle in both:
+        engine.cancel(handle)
+    assert _drawn(engine) == {}
+    assert _all(engine, requests[2:3]) == expected
+
+
 @pytest.mark.slow
 def test_slots_are_refilled_while_others_go_on(make) -> None:
     """Of 4 slots, more than three quarters of the steps draw a token that is wanted."""
@@ -225,13 +238,71 @@ def test_how_a_cache_is_read_does_not_depend_on_the_crowd() -> None:
         assert {decoding.by_blocks(KeysValues(cache, cache)) for cache in caches} == {True}
 
 
-def test_a_request_that_was_given_up_is_drawn_as_if_it_had_not_been(make) -> None:
-    """Its old samples still hold their places on the device, until a call says otherwise."""
-    requests, engine = _requests(), make()
-    expected = _all(make(), requests[2:3])
-    both = [engine.submit(request) for request in requests[1:3]]
-    engine.step()
-    for handle in both:
-        engine.cancel(handle)
-    assert _drawn(engine) == {}
-    assert _all(engine, requests[2:3]) == expected
+TWO_BANKS = dataclasses.replace(SIZE, slots=8, prompts=12, banks=2)
+
+
+@pytest.mark.slow
+def test_samples_of_two_banks_are_those_of_one(make) -> None:
+    """And they come back in the same order every time, whichever bank is faster."""
+    requests = _requests()
+    drawn = [list(_all(make(TWO_BANKS), requests).items()) for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    assert dict(drawn[0]) == _all(make(), requests)
+
+
+def test_calls_of_two_banks_are_under_way_at_the_same_time(make) -> None:
+    both = threading.Barrier(2)
+
+    def met(platform):
+        advance = program(platform=platform)
+
+        def call(*arguments, **static):
+            both.wait(timeout=60)  # BrokenBarrierError, if the other does not come
+            return advance(*arguments, **static)
+
+        return call
+
+    engine = make(TWO_BANKS)
+    for request in _requests()[:2]:
+        engine.submit(request)
+    program = programs.advance
+    with mock.patch.object(programs, "advance", met):
+        engine.step()
+        engine.step()
+        assert [len(bank.unread) for bank in engine.banks] == [1, 1]
+        for bank in engine.banks:
+            bank.unread[0].result()
+
+
+def test_what_fails_in_a_bank_is_told_and_nothing_is_drawn_after_it(make) -> None:
+    engine = make(TWO_BANKS)
+    with mock.patch.object(programs, "extend", side_effect=RuntimeError("out of memory")):
+        for request in _requests()[:4]:
+            engine.submit(request)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            _drawn(engine)
+
+
+def test_a_prompt_is_prefilled_in_one_bank_while_they_have_about_as_much_to_do(make) -> None:
+    engine = make(dataclasses.replace(TWO_BANKS, slots=32, prompts=32))
+    extend = mock.Mock(wraps=programs.extend(platform="cpu"))
+    prompts = [list(range(12, 12 + length)) for length in (16, 17, 30)]
+    with mock.patch.object(programs, "extend", return_value=extend):
+        # Four samples are a quarter of a bank: with two to a row, both rows are in one bank.
+        for item, (tokens, samples) in enumerate(zip(prompts, (4, 2, 2), strict=True)):
+            engine.submit(Request(tokens, item, tuple(range(samples)), item))
+        engine.step()
+        engine.step()
+        for bank in engine.banks:
+            bank.unread[0].result()
+    assert [len(bank.lanes[0].samples) for bank in engine.banks] == [6, 2]
+    # One piece of the first, one more of the second; the third has the other bank to itself.
+    assert extend.call_count == 1 + 1 + 2
+
+
+def test_on_a_cpu_there_is_a_bank_for_every_32_slots() -> None:
+    model = Model(CONFIG)
+    params = model.init(jax.random.key(0))
+    for slots, widths in ((8, [8]), (63, [63]), (64, [32, 32]), (97, [33, 33, 33])):
+        engine = Engine(model, params, stop_ids=[7], max_new_tokens=4, size=EngineSize(slots=slots))
+        assert [bank.width for bank in engine.banks] == widths
